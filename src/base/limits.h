@@ -1,0 +1,71 @@
+/* Every hard limit of Flotilla, in one place, with the relations that must hold between them.
+ * A queue, a field or a table without a line here is a bug. Units last in the name. */
+#ifndef FLOTILLA_BASE_LIMITS_H
+#define FLOTILLA_BASE_LIMITS_H
+
+#include <stdint.h>
+
+/* names and topics */
+#define TOPIC_NAME_BYTES_MAX 249       /* Kafka's rule: [a-zA-Z0-9._-]{1,249}, not "." or ".." */
+#define PRODUCER_NAME_BYTES_MAX 255
+#define CLIENT_ID_BYTES_MAX 127
+#define ADDRESS_BYTES_MAX 255
+#define TOPICS_MAX 10000
+#define PARTITIONS_PER_TOPIC_MAX 10000
+#define GROUPS_MAX 65536               /* partition replicas on one broker */
+#define TOPIC_CONFIG_KEYS_MAX 16
+
+/* batches, frames, connections */
+#define BATCH_HEADER_BYTES 61u         /* RecordBatch v2, bytes before the first record */
+#define BATCH_BYTES_MAX (16u << 20)    /* the most that [topic] max_batch_bytes may be set to */
+#define BATCH_BYTES_DEFAULT (1u << 20) /* [topic] max_batch_bytes */
+#define FRAME_HEADER_BYTES 24u
+#define FRAME_PROTO_BYTES_MAX (64u << 10)
+#define FRAME_PAYLOAD_BYTES_MAX (BATCH_BYTES_MAX + (1u << 20))
+#define FRAME_BYTES_MAX (FRAME_HEADER_BYTES + FRAME_PROTO_BYTES_MAX + FRAME_PAYLOAD_BYTES_MAX)
+#define RECEIVE_CHUNK_BYTES (1u << 20) /* one receive buffer; larger frames get a buffer of their own */
+#define FETCH_BYTES_MAX (16u << 20)
+#define SEND_PARTS_MAX 1024            /* slices in one link_send, IOV_MAX */
+#define CONNECTIONS_DEFAULT 10000
+#define CONNECTION_INFLIGHT_BYTES_MAX (64u << 20) /* produce bytes of one connection not yet answered */
+#define PENDING_FETCHES_PER_CONNECTION_MAX 1024
+
+/* dedup (DESIGN: section 7; Kafka keeps 5 batches per producer too) */
+#define DONE_BATCHES 5
+#define PRODUCERS_PER_GROUP_MAX 1000000
+
+/* raft */
+#define RAFT_VOTERS_MAX 7
+#define RAFT_TERM_MAX ((uint64_t)1 << 31) /* terms are leader epochs on the wire: int32 */
+#define RAFT_RUNS_MAX 16               /* changes of term inside one append message */
+#define RAFT_APPEND_ENTRIES_MAX 256
+#define RAFT_APPEND_BYTES_MAX (4u << 20)
+#define RAFT_INFLIGHT_BYTES_MAX (16u << 20) /* per follower */
+
+/* WAL */
+#define WAL_BLOCK_BYTES 4096u
+#define WAL_FILE_BYTES_DEFAULT ((uint64_t)64 << 20)
+#define WAL_FILE_BYTES_MIN ((uint64_t)1 << 20)
+#define WAL_BUDGET_BYTES_DEFAULT ((uint64_t)1 << 30)
+#define WAL_BATCH_BYTES_MAX (32u << 20)  /* one group commit */
+#define WAL_WRITE_BYTES_MAX (512u << 10) /* one pwritev: larger ones into new pages run 8 x slower (measured) */
+#define WAL_VOUCH_IDLE_US 5000
+
+/* segments */
+#define SEGMENT_BYTES_DEFAULT ((uint64_t)256 << 20)
+#define SEGMENT_BYTES_MIN ((uint64_t)1 << 16)
+#define SEGMENT_BYTES_MAX ((uint64_t)1 << 31) /* positions in Kafka's index files are int32 */
+#define SEGMENT_INDEX_INTERVAL_BYTES 4096u
+#define STORE_QUEUE_BYTES_MAX ((uint64_t)256 << 20) /* applied but not yet in a segment file, per broker */
+#define STORE_OPEN_FILES_DEFAULT 512
+
+/* checkpoint store */
+#define KV_KEY_BYTES_MAX 511           /* LMDB's own limit */
+#define KV_MAP_BYTES ((uint64_t)64 << 30)
+
+_Static_assert(FRAME_PAYLOAD_BYTES_MAX >= FETCH_BYTES_MAX, "a fetch reply must fit a frame");
+_Static_assert(WAL_BATCH_BYTES_MAX > BATCH_BYTES_MAX + WAL_BLOCK_BYTES, "the largest batch must fit a WAL batch");
+_Static_assert(RAFT_INFLIGHT_BYTES_MAX >= RAFT_APPEND_BYTES_MAX, "one append must fit the window");
+_Static_assert(BATCH_BYTES_MAX >= BATCH_BYTES_DEFAULT, "default within the limit");
+
+#endif

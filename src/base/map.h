@@ -1,0 +1,12 @@
+/* Hash maps: uthash (Debian: uthash-dev), with our way of dying when bookkeeping memory runs out. Items embed a
+ * `UT_hash_handle hh`; iteration (HASH_ITER) is in order of insertion, so it is the same in every run. Lists are
+ * <sys/queue.h>: TAILQ and STAILQ. */
+#ifndef FLOTILLA_BASE_MAP_H
+#define FLOTILLA_BASE_MAP_H
+
+#include "base/assert.h"
+
+#define uthash_fatal(message) assert__fail(__FILE__, __LINE__, __func__, message)
+#include <uthash.h>
+
+#endif

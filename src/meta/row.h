@@ -1,0 +1,19 @@
+/* Values that end in crc32c(key, value): how every row of the checkpoint store is put and got. Used by meta.c and by
+ * the embedded registry. */
+#ifndef FLOTILLA_META_ROW_H
+#define FLOTILLA_META_ROW_H
+
+#include "port/kv.h"
+
+#define ROW_VALUE_BYTES_MAX (1u << 20)
+
+/* value.size <= ROW_VALUE_BYTES_MAX, else ERR_TOO_LARGE. */
+enum err row_put(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct kv_bytes value);
+/* ERR_NO_FILE: no such row; ERR_FORMAT: the CRC does not fit. ret_value excludes the CRC and is valid as kv_ops.get says. */
+enum err row_get(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct kv_bytes *ret_value);
+/* Calls visit for every row whose key starts with prefix, in key order; a visitor's error ends the scan and is returned. The
+ * visitor must not write. */
+enum err row_scan(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix,
+                  enum err (*visit)(void *context, struct kv_bytes key, struct kv_bytes value), void *context);
+
+#endif
