@@ -88,7 +88,7 @@ struct codec_cursor {
 enum err codec_next_row(struct codec_cursor *cursor, enum codec_row row, void *ret_message);
 
 /* Stored messages. Decode: ERR_FORMAT when malformed. Encode: ERR_TOO_LARGE when `capacity` is too small (CODEC_STORED_BYTES_MAX
- * always suffices); asserts as codec_encode_frame does. A message of nothing but defaults has size 0. */
+ * always suffices); asserts as codec_encode_frame does. *ret_size may be 0: a message of nothing but defaults. */
 enum err codec_decode_stored(enum codec_stored kind, const uint8_t *data, uint32_t size_bytes, void *ret_message);
 enum err codec_encode_stored(enum codec_stored kind, const void *message, uint8_t *out, uint32_t capacity, uint32_t *ret_size);
 
