@@ -31,6 +31,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/trace.h"
+#include "port/clock.h"
 #include "port/disk.h"
 
 struct store;
@@ -38,26 +39,38 @@ struct segment_log;
 
 struct store_options {
     struct disk *disk;
+    struct clock *clock;
     const struct trace *trace;
     const char *dir;            /* "parts" */
     uint32_t open_files_max;    /* bounded cache of the store lane */
     uint64_t tail_bytes_max;    /* tail cache of the whole broker; queued batches count too but are never evicted */
-    uint32_t spare_files_max;   /* expired segments kept for reuse (per size class: same capacity only) */
+    uint32_t spare_files_max;   /* expired segments kept for reuse; a log takes only one of about its own segment_bytes */
     void *context;
     void (*on_written)(void *context);                                        /* queue got shorter */
-    void (*on_error)(void *context, struct segment_log *log, enum err error); /* a write failed; ERR_STORAGE_FULL or ERR_IO */
+    /* A write failed: ERR_STORAGE_FULL, ERR_IO, ERR_TOO_MANY_FILES, ERR_NO_MEMORY. Nothing is lost: the batches stay queued, are served from memory
+     * and written again after STORE_RETRY_US or at the log's next checkpoint; until then its checkpoints fail. */
+    void (*on_error)(void *context, struct segment_log *log, enum err error);
 };
 
 enum err store_open(const struct store_options *options, struct store **ret_store);
-/* After every group of the checkpoint store was opened: removes directories and files that no manifest names. */
+/* Once at start, blocking, after every group of the checkpoint store was opened and before the first append (WAL replay): removes
+ * directories and files that no manifest names, learns the spare files. */
 enum err store_sweep(struct store *store);
-void store_close(struct store *store); /* all logs closed, no job under way */
+void store_close(struct store *store); /* all logs closed, no job under way; slices still out stay valid */
+/* Clean stop, after the last checkpoints: a job trims the active segments to their ends, so that Kafka's tools read them too. Over when
+ * store_is_busy says no. */
+void store_trim(struct store *store);
 
 uint64_t store_queued_bytes(const struct store *store);  /* applied, not yet written */
 uint64_t store_tail_bytes(const struct store *store);    /* memory held for tail reads, queue included */
 bool store_is_busy(const struct store *store);           /* a job is under way */
-void store_flush(struct store *store); /* end of a loop turn: submits a write job if there is enough to write, or force was asked for */
+/* End of a loop turn: submits a write job if none is under way and STORE_WRITE_BYTES_MAX are queued, or the oldest batch waits for
+ * STORE_QUEUE_AGE_US (so that small traffic is merged), or force was asked for. */
+void store_flush(struct store *store);
 void store_force(struct store *store); /* the next flush writes everything queued, whatever its size */
+/* The one timer: age of the queue, retry after a failed write. UINT64_MAX = none. Ask again after every turn. */
+uint64_t store_deadline_us(const struct store *store);
+void store_tick(struct store *store, uint64_t now_us);
 
 struct store_stats {
     uint64_t written_bytes, read_bytes, tail_hits, disk_reads, rolls, recycled, created, removed;
@@ -75,8 +88,8 @@ struct segment_row {
     uint32_t chain;         /* running crc32c over the 61-byte headers of its batches, as stored (with prefix) */
     int64_t max_timestamp;
     int64_t created_clock_ms; /* log clock at its first batch, for rolls by time */
-    uint32_t tail_size;     /* bytes of the last, partial 4 KiB block, active segment only */
-    uint8_t tail[4096];
+    uint32_t tail_size;     /* bytes of the last, partial 4 KiB block, active segment only; below 4096 */
+    const uint8_t *tail;    /* borrowed when opening; in a checkpoint valid until store_checkpoint_done */
 };
 
 struct segment_log_options {
@@ -91,11 +104,16 @@ struct segment_log_options {
     void *owner;
 };
 
-/* Opens from a manifest. For an active segment it writes row.tail back and syncs before anything is appended (a torn overwrite of that block
- * must not reach records of the checkpoint). Missing or short files give a log whose range is ERR_CORRUPT to readers. */
+/* Opens from a manifest: blocking, at start; without rows it touches no file and may come at any time. For an active segment it writes
+ * row.tail back and syncs, unless the very bytes stand there already (a torn overwrite of that block must not reach records of the
+ * checkpoint). Missing or short files give a log whose range is ERR_CORRUPT to readers. ERR_FORMAT: the rows do not join; ERR_IO,
+ * ERR_STORAGE_FULL: the tail could not be made durable. */
 enum err segment_log_open(const struct segment_log_options *options, struct segment_log **ret_log);
+/* No job of the store may be under way. What is queued is dropped: the WAL has it. */
 void segment_log_close(struct segment_log *log);
 void *segment_log_owner(const struct segment_log *log);
+/* A CONFIG_TOPIC entry was applied: from the next batch on. */
+void segment_log_configure(struct segment_log *log, uint64_t segment_bytes, int64_t segment_ms);
 /* Deletes the partition's files and directory on the store lane, then calls done; the log is gone at once for everybody else. */
 void segment_log_delete(struct segment_log *log, void (*done)(void *context), void *context);
 
@@ -115,7 +133,6 @@ void segment_log_set_start(struct segment_log *log, int64_t offset); /* never ba
 #define SEGMENT_READ_PARTS_MAX 512
 
 struct segment_read {
-    struct disk_job job; /* store's */
     /* in */
     int64_t offset;
     uint32_t bytes_max;
@@ -125,12 +142,12 @@ struct segment_read {
     struct slice parts[SEGMENT_READ_PARTS_MAX];
     uint32_t parts_count;
     uint32_t bytes;
-    struct segment_log *log; /* store's, while it runs */
-    void *state;             /* store's */
 };
 
 /* OK: served from memory, parts are filled in, done is not called. ERR_AGAIN: a job reads the disk, done follows. ERR_OUT_OF_RANGE: below
- * log start or above next. At next offset: OK with no parts. */
+ * log start or above next. At next offset: OK with no parts. Offsets may be below log start inside the first batch only.
+ * done: OK; ERR_CORRUPT (bad bytes or a failed read: only this range); ERR_BUSY (no memory or file handles, try again); ERR_CANCELLED (the log was
+ * deleted meanwhile). One disk read brings at most STORE_READ_BYTES, or one batch if that is larger. */
 enum err segment_log_read(struct segment_log *log, struct segment_read *read);
 void segment_read_release(struct segment_read *read); /* drops the parts */
 
