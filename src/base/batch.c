@@ -70,6 +70,29 @@ bool batch_crc_ok(const uint8_t *data, uint32_t size_bytes)
     return crc32c(0, data + AT_ATTRIBUTES, size_bytes - AT_ATTRIBUTES) == load_be32(data + AT_CRC);
 }
 
+void batch_write_header(uint8_t *data, const struct batch_header *header)
+{
+    ASSERT(header->size_bytes >= BATCH_HEADER_BYTES && header->size_bytes <= BATCH_BYTES_MAX);
+    store_be64(data + AT_BASE_OFFSET, (uint64_t)header->base_offset);
+    store_be32(data + AT_LENGTH, header->size_bytes - BATCH_LENGTH_OVERHEAD);
+    store_be32(data + AT_LEADER_EPOCH, (uint32_t)header->leader_epoch);
+    data[AT_MAGIC] = MAGIC;
+    store_be32(data + AT_CRC, header->crc);
+    store_be16(data + AT_ATTRIBUTES, header->attributes);
+    store_be32(data + AT_LAST_OFFSET_DELTA, (uint32_t)header->last_offset_delta);
+    store_be64(data + AT_BASE_TIMESTAMP, (uint64_t)header->base_timestamp);
+    store_be64(data + AT_MAX_TIMESTAMP, (uint64_t)header->max_timestamp);
+    store_be32(data + AT_RECORDS_COUNT, (uint32_t)header->records_count);
+    batch_set_producer(data, header->producer_id, header->producer_epoch, header->base_sequence);
+}
+
+void batch_set_producer(uint8_t *data, int64_t producer_id, int16_t producer_epoch, int32_t base_sequence)
+{
+    store_be64(data + AT_PRODUCER_ID, (uint64_t)producer_id);
+    store_be16(data + AT_PRODUCER_EPOCH, (uint16_t)producer_epoch);
+    store_be32(data + AT_BASE_SEQUENCE, (uint32_t)base_sequence);
+}
+
 void batch_seal(uint8_t *data, uint32_t size_bytes)
 {
     ASSERT(size_bytes >= BATCH_HEADER_BYTES);

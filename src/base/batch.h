@@ -39,6 +39,12 @@ enum err batch_parse(const uint8_t *data, uint64_t available, struct batch_heade
 /* True when the CRC over bytes [21, size) is the stored one. data holds the whole batch. */
 bool batch_crc_ok(const uint8_t *data, uint32_t size_bytes);
 
+/* Writes all 61 bytes of the header as the fields say, crc included (a batch is sealed afterwards). */
+void batch_write_header(uint8_t *data, const struct batch_header *header);
+
+/* Sets producer id, epoch and base sequence of a finished batch; the CRC covers them, so sealing comes after. */
+void batch_set_producer(uint8_t *data, int64_t producer_id, int16_t producer_epoch, int32_t base_sequence);
+
 /* Writes the CRC of a finished batch (client side). */
 void batch_seal(uint8_t *data, uint32_t size_bytes);
 

@@ -64,6 +64,23 @@ static void reads_negative_fields(void **state)
     assert_int_equal(header.records_count, -1);
 }
 
+static void writes_what_it_reads(void **state)
+{
+    struct batch_header header;
+    uint8_t batch[sizeof golden];
+    assert_int_equal(batch_parse(golden, sizeof golden, &header), OK);
+    memset(batch, 0x5a, sizeof batch);
+    batch_write_header(batch, &header);
+    assert_memory_equal(batch, golden, BATCH_HEADER_BYTES);
+    assert_int_equal(batch[BATCH_HEADER_BYTES], 0x5a);
+
+    batch_set_producer(batch, INT64_MAX, -1, INT32_MAX);
+    assert_memory_equal(batch, golden, 43);
+    assert_memory_equal(batch + 57, golden + 57, 4);
+    assert_int_equal(batch_parse(batch, sizeof batch, &header), OK);
+    assert_true(header.producer_id == INT64_MAX && header.producer_epoch == -1 && header.base_sequence == INT32_MAX);
+}
+
 static void asks_for_more_on_every_prefix(void **state)
 {
     struct batch_header header;
@@ -167,6 +184,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_every_field),
         cmocka_unit_test(reads_negative_fields),
+        cmocka_unit_test(writes_what_it_reads),
         cmocka_unit_test(asks_for_more_on_every_prefix),
         cmocka_unit_test(refuses_lying_sizes_and_other_magics),
         cmocka_unit_test(crc_covers_bytes_21_to_the_end),
