@@ -1,7 +1,7 @@
 /* Reads and judges the records of a batch. Both go through record_parse, so that what the broker lets in is what a consumer can read.
  *
  * The broker walks every uncompressed batch, so the walk is on the produce path: one pass, one-byte varints in line, no copies;
- * 5 ns per small record here. */
+ * 7 ns per small record here, CRC included. */
 #include "wire/records.h"
 
 #include <stddef.h>

@@ -40,9 +40,9 @@ static inline uint8_t *varint_write(uint8_t *to, int64_t value)
     return to;
 }
 
-/* False: cut off at `end`, or more than bits_max bits. Kept out of line: nearly every varint of a small record is one byte. */
-__attribute__((noinline, unused)) static bool varint__read_long(const uint8_t **cursor, const uint8_t *end, uint32_t bits_max,
-                                                                uint64_t *ret_bits)
+/* Any length, byte by byte. False: cut off at `end`, or more than bits_max bits. Out of line: it is rare. */
+__attribute__((noinline, unused)) static bool varint__read_slowly(const uint8_t **cursor, const uint8_t *end, uint32_t bits_max,
+                                                                  uint64_t *ret_bits)
 {
     const uint8_t *at = *cursor;
     uint64_t bits = 0;
@@ -61,13 +61,34 @@ __attribute__((noinline, unused)) static bool varint__read_long(const uint8_t **
     return false;
 }
 
-/* Reads a varint in [*cursor, end) and moves *cursor behind it. False, and nothing changed: malformed. */
+/* Sizes repeat from record to record, so that a branch per size is guessed right and the next record's start is known early; reading
+ * all sizes alike from one 8-byte load measured slower. */
+static inline bool varint__read(const uint8_t **cursor, const uint8_t *end, uint32_t bits_max, uint64_t *ret_bits)
+{
+    const uint8_t *at = *cursor;
+    if (at < end && at[0] < 0x80) {
+        *ret_bits = at[0];
+        *cursor = at + 1;
+        return true;
+    }
+    if (end - at >= 2 && at[1] < 0x80) {
+        *ret_bits = (at[0] & 0x7fu) | (uint32_t)at[1] << 7;
+        *cursor = at + 2;
+        return true;
+    }
+    if (end - at >= 3 && at[2] < 0x80) {
+        *ret_bits = (at[0] & 0x7fu) | (at[1] & 0x7fu) << 7 | (uint32_t)at[2] << 14;
+        *cursor = at + 3;
+        return true;
+    }
+    return varint__read_slowly(cursor, end, bits_max, ret_bits);
+}
+
+/* Reads a varint in [*cursor, end) and moves *cursor behind it. False, and nothing changed: cut off or too long. */
 static inline bool varint_read32(const uint8_t **cursor, const uint8_t *end, int32_t *ret_value)
 {
     uint64_t bits;
-    if (*cursor < end && **cursor < 0x80)
-        bits = *(*cursor)++;
-    else if (!varint__read_long(cursor, end, 32, &bits))
+    if (!varint__read(cursor, end, 32, &bits))
         return false;
     *ret_value = (int32_t)varint_unzigzag(bits);
     return true;
@@ -76,9 +97,7 @@ static inline bool varint_read32(const uint8_t **cursor, const uint8_t *end, int
 static inline bool varint_read64(const uint8_t **cursor, const uint8_t *end, int64_t *ret_value)
 {
     uint64_t bits;
-    if (*cursor < end && **cursor < 0x80)
-        bits = *(*cursor)++;
-    else if (!varint__read_long(cursor, end, 64, &bits))
+    if (!varint__read(cursor, end, 64, &bits))
         return false;
     *ret_value = varint_unzigzag(bits);
     return true;
