@@ -1,0 +1,535 @@
+/* The simulated disk: calls, lanes and crashes. What bytes and names do is in sim_tree. */
+#include "sim_disk.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "base/assert.h"
+#include "base/crc32c.h"
+
+#define DIRECT_BYTES 4096u
+
+struct disk_file {
+    struct inode *inode; /* one reference */
+    char *path;          /* under which it was opened */
+    unsigned flags;
+    TAILQ_ENTRY(disk_file) link;
+};
+
+struct lane {
+    struct sim_disk *disk;
+    struct disk_job *first, **last;    /* submitted, not run */
+    struct disk_job *ran, **ran_last;  /* run, `done` not called */
+    bool run_is_planned;
+    uint64_t done_us;                  /* when the last planned `done` comes */
+};
+
+struct shadow {
+    struct disk port;
+    struct sim_disk *disk;
+};
+
+struct sim_disk {
+    struct disk port; /* first: the port is the disk */
+    struct sim_world *world;
+    struct sim_disk_options options;
+    struct tree *tree;
+    struct shadow shadow;
+    struct lane lanes[DISK_LANES];
+    TAILQ_HEAD(, disk_file) files;
+    uint64_t syncs;
+    uint64_t sync_error_countdown;
+    bool broke;
+    uint64_t life; /* events of an earlier life find another number and do nothing */
+};
+
+static struct sim_disk *disk_of(struct disk *port)
+{
+    return (struct sim_disk *)port;
+}
+
+/* --- files --- */
+
+static struct disk_file *file_new(struct sim_disk *disk, struct inode *inode, const char *path, unsigned flags)
+{
+    struct disk_file *file = malloc(sizeof *file);
+    ASSERT(file != NULL);
+    *file = (struct disk_file){.inode = inode_ref(inode), .path = strdup(path), .flags = flags};
+    TAILQ_INSERT_TAIL(&disk->files, file, link);
+    return file;
+}
+
+static void file_free(struct sim_disk *disk, struct disk_file *file)
+{
+    TAILQ_REMOVE(&disk->files, file, link);
+    inode_unref(file->inode);
+    free(file->path);
+    free(file);
+}
+
+static enum err sim_open(struct disk *port, const char *path, unsigned flags, struct disk_file **ret_file)
+{
+    struct sim_disk *disk = disk_of(port);
+    if (!world_io(disk->world, SIM_IO_OPEN))
+        return ERR_IO;
+    ASSERT(!(flags & DISK_CREATE) || (flags & DISK_WRITE));
+    struct inode *inode;
+    enum err error = tree_find(disk->tree, TREE_NOW, path, &inode);
+    if (error == OK && (flags & DISK_CREATE) && (flags & DISK_EXCLUSIVE))
+        return ERR_EXISTS;
+    if (error == ERR_NO_FILE && (flags & DISK_CREATE)) {
+        error = tree_create(disk->tree, path, &inode);
+    }
+    if (error != OK)
+        return error;
+    if (inode_is_dir(inode))
+        return ERR_IO;
+    *ret_file = file_new(disk, inode, path, flags);
+    return OK;
+}
+
+static void sim_close(struct disk *port, struct disk_file *file)
+{
+    file_free(disk_of(port), file); /* not an I/O call that can fail: nothing becomes durable or is lost by it */
+}
+
+static enum err sim_size(struct disk *port, struct disk_file *file, uint64_t *ret_size_bytes)
+{
+    if (!world_io(disk_of(port)->world, SIM_IO_READ))
+        return ERR_IO;
+    *ret_size_bytes = inode_size(file->inode, TREE_NOW);
+    return OK;
+}
+
+static enum err sim_read(struct disk *port, struct disk_file *file, void *data, size_t size, uint64_t offset,
+                         size_t *ret_read)
+{
+    if (!world_io(disk_of(port)->world, SIM_IO_READ))
+        return ERR_IO;
+    *ret_read = inode_read(file->inode, TREE_NOW, data, size, offset);
+    return OK;
+}
+
+/* A write that dies leaves any sectors of it in the page cache, in any order: the kernel may have copied a part, or have sent it
+ * to the disk already (O_DIRECT). */
+static void write_dies(struct sim_disk *disk, struct disk_file *file, const struct iovec *parts, int parts_count,
+                       uint64_t offset)
+{
+    struct rng *rng = &disk->world->crash;
+    double chance = rng_below(rng, 3) / 2.0;
+    for (int i = 0; i < parts_count; i++) {
+        const uint8_t *data = parts[i].iov_base;
+        for (size_t at = 0; at < parts[i].iov_len;) {
+            size_t part = SECTOR_BYTES - (size_t)((offset + at) % SECTOR_BYTES);
+            if (part > parts[i].iov_len - at) {
+                part = parts[i].iov_len - at;
+            }
+            if (rng_chance(rng, chance)) {
+                inode_write(disk->tree, file->inode, data + at, part, offset + at);
+            }
+            at += part;
+        }
+        offset += parts[i].iov_len;
+    }
+}
+
+static bool direct_is_aligned(const struct iovec *parts, int parts_count, uint64_t offset)
+{
+    bool aligned = offset % DIRECT_BYTES == 0;
+    for (int i = 0; i < parts_count; i++) {
+        aligned = aligned && parts[i].iov_len % DIRECT_BYTES == 0 && (uintptr_t)parts[i].iov_base % DIRECT_BYTES == 0;
+    }
+    return aligned;
+}
+
+static enum err sim_write(struct disk *port, struct disk_file *file, const struct iovec *parts, int parts_count,
+                          uint64_t offset)
+{
+    struct sim_disk *disk = disk_of(port);
+    ASSERT(file->flags & DISK_WRITE);
+    if ((file->flags & DISK_DIRECT) && !direct_is_aligned(parts, parts_count, offset)) {
+        world_fail(disk->world, "port", "unaligned direct write to %s at %llu", file->path, (unsigned long long)offset);
+    }
+    bool was_alive = !disk->world->crashed;
+    if (!world_io(disk->world, SIM_IO_WRITE)) {
+        if (was_alive) {
+            write_dies(disk, file, parts, parts_count, offset);
+        }
+        return ERR_IO;
+    }
+    for (int i = 0; i < parts_count; i++) {
+        world_mix(disk->world, offset, crc32c(0, parts[i].iov_base, parts[i].iov_len));
+        inode_write(disk->tree, file->inode, parts[i].iov_base, parts[i].iov_len, offset);
+        offset += parts[i].iov_len;
+    }
+    return OK;
+}
+
+/* --- durability --- */
+
+struct synced_range {
+    struct sim_disk *disk;
+    const char *path;
+};
+
+static void on_range_synced(void *context, struct inode *inode, uint64_t offset, uint64_t size)
+{
+    const struct synced_range *range = context;
+    const struct sim_disk_options *options = &range->disk->options;
+    uint64_t end = inode_size(inode, TREE_NOW);
+    if (options->on_synced != NULL && offset < end) {
+        options->on_synced(options->context, range->path, inode_bytes(inode), offset,
+                           size < end - offset ? size : end - offset);
+    }
+}
+
+/* The one planned sync error; pages become clean and are not on the disk (fsyncgate). */
+static bool sync_error_is_due(struct sim_disk *disk)
+{
+    if (disk->sync_error_countdown == 0 || --disk->sync_error_countdown > 0)
+        return false;
+    disk->broke = true;
+    disk->world->faults_count++;
+    world_log(disk->world, "a sync fails");
+    return true;
+}
+
+static enum err sim_sync(struct disk *port, struct disk_file *file)
+{
+    struct sim_disk *disk = disk_of(port);
+    if (!world_io(disk->world, SIM_IO_SYNC))
+        return ERR_IO;
+    if (sync_error_is_due(disk)) {
+        inode_sync_fails(file->inode);
+        return ERR_IO;
+    }
+    struct synced_range range = {disk, file->path};
+    inode_sync(disk->tree, file->inode, on_range_synced, &range);
+    disk->syncs++;
+    return OK;
+}
+
+static enum err sim_sync_all(struct disk *port)
+{
+    struct sim_disk *disk = disk_of(port);
+    if (!world_io(disk->world, SIM_IO_SYNC))
+        return ERR_IO;
+    tree_sync_all(disk->tree, NULL, NULL);
+    disk->syncs++;
+    return OK;
+}
+
+static enum err sim_writeback(struct disk *port, struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    return world_io(disk_of(port)->world, SIM_IO_READ) ? OK : ERR_IO; /* a hint: nothing becomes durable for sure */
+}
+
+static enum err sim_truncate(struct disk *port, struct disk_file *file, uint64_t size)
+{
+    struct sim_disk *disk = disk_of(port);
+    ASSERT(file->flags & DISK_WRITE);
+    if (!world_io(disk->world, SIM_IO_TRUNCATE))
+        return ERR_IO;
+    inode_truncate(disk->tree, file->inode, size);
+    return OK;
+}
+
+/* --- names --- */
+
+static enum err sim_make_dir(struct disk *port, const char *path)
+{
+    struct sim_disk *disk = disk_of(port);
+    for (const char *slash = strchr(path, '/');; slash = strchr(slash + 1, '/')) {
+        char *prefix = slash == NULL ? strdup(path) : strndup(path, (size_t)(slash - path));
+        enum err error = world_io(disk->world, SIM_IO_NAME) ? tree_make_dir(disk->tree, prefix) : ERR_IO;
+        free(prefix);
+        if (error != OK || slash == NULL)
+            return error;
+    }
+}
+
+static enum err sim_remove_dir(struct disk *port, const char *path)
+{
+    struct sim_disk *disk = disk_of(port);
+    return world_io(disk->world, SIM_IO_NAME) ? tree_remove_dir(disk->tree, path) : ERR_IO;
+}
+
+static enum err sim_rename(struct disk *port, const char *from, const char *to)
+{
+    struct sim_disk *disk = disk_of(port);
+    return world_io(disk->world, SIM_IO_NAME) ? tree_rename(disk->tree, from, to) : ERR_IO;
+}
+
+static enum err sim_unlink(struct disk *port, const char *path)
+{
+    struct sim_disk *disk = disk_of(port);
+    return world_io(disk->world, SIM_IO_NAME) ? tree_unlink(disk->tree, path) : ERR_IO;
+}
+
+static enum err sim_sync_dir(struct disk *port, const char *path)
+{
+    struct sim_disk *disk = disk_of(port);
+    if (!world_io(disk->world, SIM_IO_SYNC_DIR))
+        return ERR_IO;
+    disk->syncs++;
+    return tree_sync_dir(disk->tree, path);
+}
+
+static enum err sim_list(struct disk *port, const char *path, void (*visit)(void *context, const char *name), void *context)
+{
+    struct sim_disk *disk = disk_of(port);
+    return world_io(disk->world, SIM_IO_OPEN) ? tree_list(disk->tree, TREE_NOW, path, visit, context) : ERR_IO;
+}
+
+/* --- lanes --- */
+
+static uint64_t job_delay_us(struct sim_disk *disk)
+{
+    struct rng *rng = &disk->world->disk;
+    if (disk->options.stall > 0 && rng_chance(rng, disk->options.stall)) {
+        disk->world->faults_count++;
+        return rng_between(rng, disk->options.stall_us_max / 100, disk->options.stall_us_max);
+    }
+    return rng_below(rng, disk->options.job_us_max + 1);
+}
+
+static void lane_reset(struct lane *lane)
+{
+    lane->first = lane->ran = NULL;
+    lane->last = &lane->first;
+    lane->ran_last = &lane->ran;
+    lane->run_is_planned = false;
+    lane->done_us = 0;
+}
+
+static void lane_done(void *context, uint64_t life)
+{
+    struct lane *lane = context;
+    if (life != lane->disk->life || lane->disk->world->crashed)
+        return;
+    struct disk_job *job = lane->ran;
+    lane->ran = job->next;
+    if (lane->ran == NULL) {
+        lane->ran_last = &lane->ran;
+    }
+    job->done(job);
+}
+
+static void lane_run(void *context, uint64_t life);
+
+static void lane_plan_run(struct lane *lane)
+{
+    struct sim_world *world = lane->disk->world;
+    if (lane->first == NULL || lane->run_is_planned)
+        return;
+    lane->run_is_planned = true;
+    world_at(world, world->now_us + job_delay_us(lane->disk), lane_run, lane, lane->disk->life);
+}
+
+static void lane_run(void *context, uint64_t life)
+{
+    struct lane *lane = context;
+    struct sim_world *world = lane->disk->world;
+    if (life != lane->disk->life || world->crashed)
+        return;
+    lane->run_is_planned = false;
+    struct disk_job *job = lane->first;
+    lane->first = job->next;
+    if (lane->first == NULL) {
+        lane->last = &lane->first;
+    }
+    job->next = NULL;
+    job->run(job);
+    *lane->ran_last = job;
+    lane->ran_last = &job->next;
+    uint64_t done_us = world->now_us + job_delay_us(lane->disk) / 4;
+    lane->done_us = done_us > lane->done_us ? done_us : lane->done_us;
+    world_at(world, lane->done_us, lane_done, lane, life);
+    lane_plan_run(lane);
+}
+
+static void sim_submit(struct disk *port, enum disk_lane which, struct disk_job *job)
+{
+    struct sim_disk *disk = disk_of(port);
+    if (disk->world->crashed)
+        return; /* dropped, as everything else of a dead process */
+    struct lane *lane = &disk->lanes[which];
+    job->next = NULL;
+    *lane->last = job;
+    lane->last = &job->next;
+    lane_plan_run(lane);
+}
+
+static const struct disk_ops disk_ops = {
+    .open = sim_open,
+    .close = sim_close,
+    .size = sim_size,
+    .read = sim_read,
+    .write = sim_write,
+    .sync = sim_sync,
+    .writeback = sim_writeback,
+    .truncate = sim_truncate,
+    .sync_all = sim_sync_all,
+    .make_dir = sim_make_dir,
+    .remove_dir = sim_remove_dir,
+    .rename = sim_rename,
+    .unlink = sim_unlink,
+    .sync_dir = sim_sync_dir,
+    .list = sim_list,
+    .submit = sim_submit,
+};
+
+/* --- the shadow --- */
+
+static struct sim_disk *shadowed(struct disk *port)
+{
+    return ((struct shadow *)port)->disk;
+}
+
+static enum err shadow_open(struct disk *port, const char *path, unsigned flags, struct disk_file **ret_file)
+{
+    ASSERT(!(flags & DISK_WRITE));
+    struct inode *inode;
+    enum err error = tree_find(shadowed(port)->tree, TREE_DURABLE, path, &inode);
+    if (error != OK)
+        return error;
+    if (inode_is_dir(inode))
+        return ERR_IO;
+    *ret_file = file_new(shadowed(port), inode, path, flags);
+    return OK;
+}
+
+static void shadow_close(struct disk *port, struct disk_file *file)
+{
+    file_free(shadowed(port), file);
+}
+
+static enum err shadow_size(struct disk *port, struct disk_file *file, uint64_t *ret_size_bytes)
+{
+    *ret_size_bytes = inode_size(file->inode, TREE_DURABLE);
+    return OK;
+}
+
+static enum err shadow_read(struct disk *port, struct disk_file *file, void *data, size_t size, uint64_t offset,
+                            size_t *ret_read)
+{
+    *ret_read = inode_read(file->inode, TREE_DURABLE, data, size, offset);
+    return OK;
+}
+
+static enum err shadow_list(struct disk *port, const char *path, void (*visit)(void *context, const char *name),
+                            void *context)
+{
+    return tree_list(shadowed(port)->tree, TREE_DURABLE, path, visit, context);
+}
+
+/* Whoever writes through a shadow is no offline reader: the missing calls crash. */
+static const struct disk_ops shadow_ops = {
+    .open = shadow_open, .close = shadow_close, .size = shadow_size, .read = shadow_read, .list = shadow_list};
+
+/* --- life and death --- */
+
+struct sim_disk *sim_disk_new(struct sim_world *world, const struct sim_disk_options *options)
+{
+    struct sim_disk *disk = calloc(1, sizeof *disk);
+    ASSERT(disk != NULL);
+    disk->port.ops = &disk_ops;
+    disk->world = world;
+    disk->options = *options;
+    disk->tree = tree_new();
+    disk->shadow = (struct shadow){{&shadow_ops}, disk};
+    TAILQ_INIT(&disk->files);
+    for (int i = 0; i < DISK_LANES; i++) {
+        disk->lanes[i].disk = disk;
+        lane_reset(&disk->lanes[i]);
+    }
+    return disk;
+}
+
+static void new_life(struct sim_disk *disk)
+{
+    disk->life++;
+    disk->broke = false;
+    disk->sync_error_countdown = 0;
+    while (!TAILQ_EMPTY(&disk->files)) {
+        file_free(disk, TAILQ_FIRST(&disk->files));
+    }
+    for (int i = 0; i < DISK_LANES; i++) {
+        lane_reset(&disk->lanes[i]);
+    }
+}
+
+void sim_disk_free(struct sim_disk *disk)
+{
+    new_life(disk);
+    tree_free(disk->tree);
+    free(disk);
+}
+
+void sim_disk_process_death(struct sim_disk *disk)
+{
+    new_life(disk);
+    tree_process_death(disk->tree);
+}
+
+void sim_disk_power_cut(struct sim_disk *disk)
+{
+    new_life(disk);
+    tree_power_cut(disk->tree, &disk->world->crash, &disk->options.cut);
+}
+
+struct disk *sim_disk_port(struct sim_disk *disk)
+{
+    return &disk->port;
+}
+
+struct disk *sim_disk_shadow(struct sim_disk *disk)
+{
+    return &disk->shadow.port;
+}
+
+uint64_t sim_disk_syncs(const struct sim_disk *disk)
+{
+    return disk->syncs;
+}
+
+void sim_disk_plan_sync_error(struct sim_disk *disk, uint64_t countdown)
+{
+    disk->sync_error_countdown = countdown;
+}
+
+bool sim_disk_broke(const struct sim_disk *disk)
+{
+    return disk->broke;
+}
+
+uint64_t sim_disk_bytes(const struct sim_disk *disk)
+{
+    return tree_bytes(disk->tree);
+}
+
+size_t sim_disk_open_files(const struct sim_disk *disk)
+{
+    size_t count = 0;
+    const struct disk_file *file;
+    TAILQ_FOREACH(file, &disk->files, link)
+    {
+        count++;
+    }
+    return count;
+}
+
+bool sim_disk_is_idle(const struct sim_disk *disk)
+{
+    for (int i = 0; i < DISK_LANES; i++) {
+        if (disk->lanes[i].first != NULL || disk->lanes[i].ran != NULL)
+            return false;
+    }
+    return true;
+}
+
+struct tree *sim_disk_tree(struct sim_disk *disk)
+{
+    return disk->tree;
+}

@@ -1,0 +1,275 @@
+/* Bytes of the simulated file system. data[] is what the process sees; a page record keeps, per 512 B sector, what the disk holds
+ * where that differs. So reads and writes cost a memcpy, a sync costs what was written since the last one. */
+#include "sim_inode.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+
+#define SECTORS_PER_PAGE (PAGE_BYTES / SECTOR_BYTES)
+
+struct inode *inode_new(struct tree *tree, bool is_dir)
+{
+    struct inode *inode = calloc(1, sizeof *inode);
+    ASSERT(inode != NULL);
+    inode->refs = 1;
+    inode->is_dir = is_dir;
+    inode->tree = tree;
+    TAILQ_INIT(&inode->now);
+    TAILQ_INIT(&inode->durable);
+    TAILQ_INIT(&inode->pages);
+    TAILQ_INSERT_TAIL(&tree->inodes, inode, of_tree);
+    return inode;
+}
+
+struct inode *inode_ref(struct inode *inode)
+{
+    inode->refs++;
+    return inode;
+}
+
+static void page_drop(struct inode *inode, struct page *page)
+{
+    inode->page_at[page->number] = NULL;
+    TAILQ_REMOVE(&inode->pages, page, link);
+    free(page);
+}
+
+void inode_unref(struct inode *inode)
+{
+    if (inode == NULL || --inode->refs > 0)
+        return;
+    entries_clear(&inode->now);
+    entries_clear(&inode->durable);
+    while (!TAILQ_EMPTY(&inode->pages)) {
+        page_drop(inode, TAILQ_FIRST(&inode->pages));
+    }
+    TAILQ_REMOVE(&inode->tree->inodes, inode, of_tree);
+    free(inode->data);
+    free(inode->page_at);
+    free(inode);
+}
+
+bool inode_is_dir(const struct inode *inode)
+{
+    return inode->is_dir;
+}
+
+const uint8_t *inode_bytes(const struct inode *inode)
+{
+    return inode->data;
+}
+
+uint64_t inode_size(const struct inode *inode, enum tree_view view)
+{
+    return view == TREE_NOW ? inode->size : inode->durable_size;
+}
+
+uint64_t inode_unsynced_bytes(const struct inode *inode)
+{
+    uint64_t bytes = 0;
+    const struct page *page;
+    TAILQ_FOREACH(page, &inode->pages, link)
+    {
+        bytes += (uint64_t)__builtin_popcount(page->unsynced) * SECTOR_BYTES;
+    }
+    return bytes;
+}
+
+static void inode_grow(struct inode *inode, uint64_t size)
+{
+    if (size <= inode->capacity)
+        return;
+    uint64_t capacity = inode->capacity == 0 ? 64u << 10 : inode->capacity;
+    while (capacity < size) {
+        capacity *= 2;
+    }
+    inode->data = realloc(inode->data, capacity);
+    inode->page_at = realloc(inode->page_at, capacity / PAGE_BYTES * sizeof *inode->page_at);
+    ASSERT(inode->data != NULL && inode->page_at != NULL);
+    memset(inode->data + inode->capacity, 0, capacity - inode->capacity);
+    uint64_t pages = inode->capacity / PAGE_BYTES;
+    memset(inode->page_at + pages, 0, (capacity / PAGE_BYTES - pages) * sizeof *inode->page_at);
+    inode->capacity = capacity;
+}
+
+/* Keeps the durable bytes of the sectors of [offset, offset + size), which lie in one page and are about to change. */
+static void page_save(struct inode *inode, uint64_t offset, uint64_t size)
+{
+    uint64_t number = offset / PAGE_BYTES;
+    struct page *page = inode->page_at[number];
+    if (page == NULL) {
+        page = malloc(sizeof *page);
+        ASSERT(page != NULL);
+        page->number = number;
+        page->unsynced = page->lost = 0;
+        inode->page_at[number] = page;
+        TAILQ_INSERT_TAIL(&inode->pages, page, link);
+    }
+    unsigned first = (unsigned)(offset % PAGE_BYTES / SECTOR_BYTES);
+    unsigned last = (unsigned)((offset + size - 1) % PAGE_BYTES / SECTOR_BYTES);
+    for (unsigned i = first; i <= last; i++) {
+        uint8_t bit = (uint8_t)(1u << i);
+        if (!((page->unsynced | page->lost) & bit)) {
+            memcpy(page->before + i * SECTOR_BYTES, inode->data + number * PAGE_BYTES + i * SECTOR_BYTES, SECTOR_BYTES);
+        }
+        page->unsynced |= bit; /* a rewrite makes a lost sector dirty again: the next sync does write it */
+        page->lost &= (uint8_t)~bit;
+    }
+}
+
+static void range_save(struct inode *inode, uint64_t offset, uint64_t size)
+{
+    while (size > 0) {
+        uint64_t room = PAGE_BYTES - offset % PAGE_BYTES;
+        uint64_t part = size < room ? size : room;
+        page_save(inode, offset, part);
+        offset += part;
+        size -= part;
+    }
+}
+
+void inode_write(struct tree *tree, struct inode *inode, const void *data, size_t size, uint64_t offset)
+{
+    ASSERT(!inode->is_dir);
+    if (size == 0)
+        return;
+    inode_grow(inode, offset + size);
+    range_save(inode, offset, size);
+    memcpy(inode->data + offset, data, size);
+    if (offset + size > inode->size) {
+        inode->size = offset + size;
+    }
+}
+
+void inode_truncate(struct tree *tree, struct inode *inode, uint64_t size)
+{
+    ASSERT(!inode->is_dir);
+    if (size < inode->size) {
+        range_save(inode, size, inode->size - size);
+        memset(inode->data + size, 0, inode->size - size);
+    }
+    inode_grow(inode, size);
+    inode->size = size;
+}
+
+size_t inode_read(const struct inode *inode, enum tree_view view, void *data, size_t size, uint64_t offset)
+{
+    uint64_t end = inode_size(inode, view);
+    if (offset >= end || size == 0)
+        return 0;
+    if (size > end - offset) {
+        size = (size_t)(end - offset);
+    }
+    memcpy(data, inode->data + offset, size);
+    if (view == TREE_NOW)
+        return size;
+    for (uint64_t number = offset / PAGE_BYTES; number <= (offset + size - 1) / PAGE_BYTES; number++) {
+        const struct page *page = inode->page_at[number];
+        for (unsigned i = 0; page != NULL && i < SECTORS_PER_PAGE; i++) {
+            if (!((page->unsynced | page->lost) & (1u << i)))
+                continue;
+            uint64_t from = number * PAGE_BYTES + i * SECTOR_BYTES, to = from + SECTOR_BYTES;
+            uint64_t low = from > offset ? from : offset;
+            uint64_t high = to < offset + size ? to : offset + size;
+            if (low < high) {
+                memcpy((uint8_t *)data + (low - offset), page->before + low % PAGE_BYTES, (size_t)(high - low));
+            }
+        }
+    }
+    return size;
+}
+
+void inode_sync(struct tree *tree, struct inode *inode, tree_synced synced, void *context)
+{
+    inode->durable_size = inode->size;
+    uint64_t run_from = 0, run_to = 0; /* of adjacent pages, told in one call */
+    for (struct page *page = TAILQ_FIRST(&inode->pages), *next; page != NULL; page = next) {
+        next = TAILQ_NEXT(page, link);
+        if (page->unsynced == 0)
+            continue;
+        uint64_t from = page->number * PAGE_BYTES;
+        page->unsynced = 0;
+        if (page->lost == 0) {
+            page_drop(inode, page);
+        }
+        if (from != run_to) {
+            if (synced != NULL && run_to > run_from) {
+                synced(context, inode, run_from, run_to - run_from);
+            }
+            run_from = from;
+        }
+        run_to = from + PAGE_BYTES;
+    }
+    if (synced != NULL && run_to > run_from) {
+        synced(context, inode, run_from, run_to - run_from);
+    }
+}
+
+void inode_sync_fails(struct inode *inode)
+{
+    struct page *page;
+    TAILQ_FOREACH(page, &inode->pages, link)
+    {
+        page->lost |= page->unsynced;
+        page->unsynced = 0;
+    }
+}
+
+void inode_drop_lost(struct inode *inode)
+{
+    for (struct page *page = TAILQ_FIRST(&inode->pages), *next; page != NULL; page = next) {
+        next = TAILQ_NEXT(page, link);
+        for (unsigned i = 0; i < SECTORS_PER_PAGE; i++) {
+            if (page->lost & (1u << i)) {
+                memcpy(inode->data + page->number * PAGE_BYTES + i * SECTOR_BYTES, page->before + i * SECTOR_BYTES,
+                       SECTOR_BYTES);
+            }
+        }
+        page->lost = 0;
+        if (page->unsynced == 0) {
+            page_drop(inode, page);
+        }
+    }
+}
+
+/* The fate of one un-synced sector. */
+static void sector_cut(struct inode *inode, const struct page *page, unsigned i, struct rng *rng,
+                       const struct tree_cut *cut)
+{
+    uint8_t *at = inode->data + page->number * PAGE_BYTES + i * SECTOR_BYTES;
+    if ((page->unsynced & (1u << i)) && rng_chance(rng, cut->keep))
+        return;
+    if ((page->unsynced & (1u << i)) && rng_chance(rng, cut->garbage)) {
+        for (unsigned k = 0; k < SECTOR_BYTES; k += sizeof(uint64_t)) {
+            uint64_t word = rng_next(rng);
+            memcpy(at + k, &word, sizeof word);
+        }
+        return;
+    }
+    memcpy(at, page->before + i * SECTOR_BYTES, SECTOR_BYTES);
+}
+
+void inode_power_cut(struct tree *tree, struct inode *inode, struct rng *rng, const struct tree_cut *cut)
+{
+    if (inode->is_dir)
+        return;
+    while (!TAILQ_EMPTY(&inode->pages)) {
+        struct page *page = TAILQ_FIRST(&inode->pages);
+        for (unsigned i = 0; i < SECTORS_PER_PAGE; i++) {
+            if ((page->unsynced | page->lost) & (1u << i)) {
+                sector_cut(inode, page, i, rng, cut);
+            }
+        }
+        page_drop(inode, page);
+    }
+    if (inode->size != inode->durable_size && !rng_chance(rng, cut->size_keep)) {
+        inode_grow(inode, inode->durable_size);
+        inode->size = inode->durable_size;
+    }
+    if (inode->capacity > inode->size) {
+        memset(inode->data + inode->size, 0, inode->capacity - inode->size);
+    }
+    inode->durable_size = inode->size;
+}
