@@ -62,24 +62,29 @@ void done_table_free(struct done_table *table);
 struct submitted_table *submitted_table_new(void);
 void submitted_table_free(struct submitted_table *table);
 
-/* submitted NULL: as apply judges. Changes nothing. */
+/* submitted NULL: as apply judges. Changes nothing. Total: a candidate that no valid batch makes (negative id, epoch or sequence, no
+ * records) is OUT_OF_ORDER, so that a bad batch in a log is refused by every replica and kills none. */
 struct done_judgement done_judge(const struct done_table *done, const struct submitted_table *submitted,
                                  const struct done_candidate *candidate);
 enum err done_verdict_status(enum done_verdict verdict); /* OK for GO, KNOWN, IN_FLIGHT */
 
-/* Apply of a batch judged DONE_GO over the CDM alone. Marks the row dirty. ERR_BUSY when PRODUCERS_PER_GROUP_MAX is reached is decided
- * by done_has_room before proposing; here it is a bug. */
+/* Apply of a batch judged DONE_GO over the CDM alone, anything else is a bug. Marks the row dirty. */
 void done_apply(struct done_table *done, const struct done_candidate *candidate, int64_t offset, int64_t clock_ms);
+/* Asked before proposing: false = refuse with ERR_BUSY, a new producer would exceed PRODUCERS_PER_GROUP_MAX. Apply never asks: new
+ * producers in flight at the same time may pass the limit by their number. */
 bool done_has_room(const struct done_table *done, int64_t producer_id);
 
-/* Proposed / left the log (applied, or cut off). Removal of what is not there is fine. */
+/* Proposed / left the log (applied, or cut off). Removal of what is not there is fine. Within one leadership indexes grow; the table is
+ * cleared when it ends. */
 void submitted_add(struct submitted_table *submitted, const struct done_candidate *candidate, uint64_t index, uint64_t term);
 void submitted_remove(struct submitted_table *submitted, int64_t producer_id, uint64_t index, uint64_t term);
 void submitted_clear(struct submitted_table *submitted);
 size_t submitted_count(const struct submitted_table *submitted);
 
-/* Checkpoint and inspection. Rows are visited in order of producer id. done_take_dirty visits rows changed since the last take and marks them clean. */
+/* Checkpoint and inspection. Rows are visited in order of producer id; a visitor must not change the table. done_take_dirty visits
+ * rows changed since the last take and marks them clean; a checkpoint that failed gives them back with done_mark_dirty. */
 void done_put_row(struct done_table *done, const struct done_row *row); /* loading; not dirty */
+void done_mark_dirty(struct done_table *done, int64_t producer_id);     /* no such row: nothing */
 const struct done_row *done_get_row(const struct done_table *done, int64_t producer_id); /* NULL: none; valid until the next change */
 void done_visit(const struct done_table *done, void (*visit)(void *context, const struct done_row *row), void *context);
 void done_take_dirty(struct done_table *done, void (*visit)(void *context, const struct done_row *row), void *context);

@@ -9,6 +9,7 @@
  *   'D' group producer_id        done row (CDM), versioned, with room for transactions
  *   'S' group key bytes          row of a STATE group
  *   'R' ...                      the embedded registry's rows (broker/registry_embedded.h)
+ * Values: layout.c, each row type with its own version (ERR_VERSION: one that this build does not know).
  * One checkpoint of many groups is one transaction. Threads: loading on the loop thread at start, writing on the store lane. */
 #ifndef FLOTILLA_META_META_H
 #define FLOTILLA_META_META_H
@@ -21,7 +22,8 @@
 #include "meta/done.h"
 #include "port/kv.h"
 
-#define META_FORMAT_VERSION 1u
+#define META_TAIL_BYTES_MAX 4096u /* of an active segment's last, partial block */
+#define META_STATE_KEY_BYTES_MAX (KV_KEY_BYTES_MAX - 9u) /* type and group stand before it */
 
 struct meta_identity {
     uint8_t cluster_id[16];
@@ -74,8 +76,8 @@ struct meta_state_row { /* value_size 0 = delete */
     uint32_t value_size;
 };
 
-/* Everything of one group that changed since its last checkpoint; written as a whole. Manifest rows replace all earlier ones of the
- * group; epochs, done rows and state rows are added or overwritten. All pointers borrowed. */
+/* Everything of one group that changed since its last checkpoint; written as a whole. Manifest rows (ascending by base offset) replace
+ * all earlier ones of the group; epochs, done rows and state rows are added or overwritten. All pointers borrowed. */
 struct meta_picture {
     struct meta_group group;
     const struct meta_segment *segments;
@@ -90,8 +92,9 @@ struct meta_picture {
     uint32_t state_count;
 };
 
+/* Begins and ends no transaction: after an error the caller aborts it. ERR_TOO_LARGE: a state row's key or value. */
 enum err meta_put_picture(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture);
-/* Removes every row of the group. */
+/* Removes every row of the group. An installed snapshot is this and a whole picture in one transaction. */
 enum err meta_delete_group(struct kv *kv, struct kv_txn *txn, uint64_t group);
 
 /* Loads all groups, in order of group id: for each one `group`, then its segments, epochs, done rows, state rows. Pointers valid during the call. A visitor's

@@ -1,8 +1,14 @@
 /* Values that end in crc32c(key, value): how every row of the checkpoint store is put and got. Used by meta.c and by
- * the embedded registry. */
+ * the embedded registry. Threads: those of the transaction handed in. */
 #ifndef FLOTILLA_META_ROW_H
 #define FLOTILLA_META_ROW_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/limits.h"
 #include "port/kv.h"
 
 #define ROW_VALUE_BYTES_MAX (1u << 20)
@@ -11,9 +17,15 @@
 enum err row_put(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct kv_bytes value);
 /* ERR_NO_FILE: no such row; ERR_FORMAT: the CRC does not fit. ret_value excludes the CRC and is valid as kv_ops.get says. */
 enum err row_get(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct kv_bytes *ret_value);
-/* Calls visit for every row whose key starts with prefix, in key order; a visitor's error ends the scan and is returned. The
- * visitor must not write. */
+/* Calls visit for every row whose key starts with prefix, in key order; a visitor's error ends the scan and is returned, and so
+ * does ERR_FORMAT at the first row whose CRC does not fit. The visitor must not write; it may read and scan in the same transaction. */
 enum err row_scan(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix,
                   enum err (*visit)(void *context, struct kv_bytes key, struct kv_bytes value), void *context);
+/* Deletes every row whose key starts with prefix, readable or not. */
+enum err row_delete_prefix(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix);
+
+bool row_key_has_prefix(struct kv_bytes key, struct kv_bytes prefix);
+/* Makes of a key the smallest one above it; false: there is none. */
+bool row_key_next(uint8_t key[KV_KEY_BYTES_MAX], size_t *io_size);
 
 #endif
