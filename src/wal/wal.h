@@ -2,7 +2,7 @@
  *
  * Stream and files. The log is one stream of bytes; an lsn is a position in it and always a multiple of 4 KiB. It is cut into files
  * wal/<slot>.wal that are reused in place (overwriting written blocks syncs 1.6 x to 4 x faster than growing a file, measured).
- * Each use of a file begins with one 4 KiB header block {magic, version, base lsn, random 64-bit salt, boot, crc}, synced before
+ * Each use of a file begins with one 4 KiB header block {magic, version, crc, base lsn, start lsn, random 64-bit salt, boot}, synced before
  * anything else goes into the file; byte p of the stream stands at file offset 4096 + p - base lsn. The header block is not part of the stream. A
  * file ends where the next one begins. A file of an earlier boot is never appended to.
  *
@@ -68,8 +68,9 @@ struct wal_options {
     void (*on_failed)(void *context, enum err error);
 };
 
-/* What recovery found, in lsn order. Slices in records are valid during the call; take a reference to keep them (they hold
- * the whole file's bytes in memory). */
+/* What recovery found, in lsn order; it is on the disk when the call comes. Slices in records are valid during the call; take a
+ * reference to keep them (they hold the bytes of their batch in memory). damaged() for a batch comes before the records behind it. The same
+ * rot is reported at every start until its file is released. */
 struct wal_visitor {
     void *context;
     void (*record)(void *context, const struct wal_record *record, uint64_t lsn);
@@ -77,30 +78,37 @@ struct wal_visitor {
     void (*damaged)(void *context, uint64_t lsn, const uint64_t *groups, uint32_t count);
 };
 
-/* Recovers, then opens a file for this boot (blocking, loop thread). ERR_IO, ERR_STORAGE_FULL, ERR_VERSION (a file of an unknown format
- * version). A missing directory is an empty log. */
+/* Recovers, then opens a file for this boot (blocking, loop thread). All options are copied, the trace and the ports are borrowed until
+ * wal_close. ERR_IO (also any read error: a range that cannot be read is no verdict), ERR_STORAGE_FULL, ERR_NO_MEMORY, ERR_VERSION (a file
+ * of an unknown format version). A missing directory is an empty log; the first lsn of a log is 4096, 0 is never one. After a
+ * failure the visitor may have been called, and everything it was told is to be thrown away. */
 enum err wal_open(const struct wal_options *options, const struct wal_visitor *visitor, struct wal **ret_wal);
 
-/* Puts a record into the gathering batch and takes a reference to its payload. Returns the record's lsn (that of its batch). */
+/* Puts a record into the gathering batch and takes a reference to its payload (a payload without a buf is copied). Returns the record's
+ * lsn (that of its batch). Never refuses: the owner stops taking new work while wal_pending_bytes is above its own bound. The largest
+ * payload is FRAME_PAYLOAD_BYTES_MAX. After a failure the record is dropped. */
 uint64_t wal_append(struct wal *wal, const struct wal_record *record);
 
-/* Called at the end of every loop turn: submits the gathering batch if no batch is on its way (while one syncs, the next gathers). */
+/* Called at the end of every loop turn: submits the gathering batch if no batch is on its way (while one syncs, the next gathers), and
+ * sees to the spare files. */
 void wal_flush(struct wal *wal);
 
-/* The one timer: empty voucher batch after idleness. UINT64_MAX = none. */
+/* The one timer: empty voucher batch after idleness, another try after a spare file could not be made. UINT64_MAX = none, a moment in
+ * the past = at once. */
 uint64_t wal_deadline_us(const struct wal *wal);
 void wal_tick(struct wal *wal, uint64_t now_us);
 
-uint64_t wal_next_lsn(const struct wal *wal);    /* lsn that the next record gets or is gathering at */
+uint64_t wal_next_lsn(const struct wal *wal);    /* no record appended from now on gets a lower one */
 uint64_t wal_durable_lsn(const struct wal *wal); /* everything below is durable */
 uint64_t wal_pending_bytes(const struct wal *wal); /* gathered or on their way, not yet durable */
 
 /* Release. The owner promises that no record below lsn is needed any more (each group's hard state and unapplied entries were
  * re-appended above, or checkpointed): files that end at or below it become spares. */
 void wal_release(struct wal *wal, uint64_t lsn);
-uint64_t wal_used_bytes(const struct wal *wal);      /* of files that hold unreleased records */
+uint64_t wal_used_bytes(const struct wal *wal);      /* of files that hold unreleased records, the one written to included */
 uint64_t wal_oldest_end_lsn(const struct wal *wal);  /* releasing up to here frees the oldest file; UINT64_MAX with one file */
 bool wal_wants_release(const struct wal *wal);       /* used more than half the budget: checkpoint what pins the oldest file */
+bool wal_disk_full(const struct wal *wal); /* no room for another spare file: refuse produce, release. Clears by itself */
 
 struct wal_stats {
     uint64_t batches, records, written_bytes, syncs_us_total, rolls, recycled_files, spare_files;
@@ -108,7 +116,9 @@ struct wal_stats {
 };
 void wal_stats(const struct wal *wal, struct wal_stats *ret_stats);
 
-/* No batch may be on its way (pump until wal_pending_bytes is 0); closes files, frees. */
+/* No batch may be on its way (pump until wal_pending_bytes is 0; after a failure none is); closes files, frees. Gathered
+ * records are dropped. A zero-filling job under way ends by itself; the directory is not to be opened again in this process before the lanes
+ * are idle. */
 void wal_close(struct wal *wal);
 
 /* Offline reading for `flotilla inspect wal` and tests: the same reader as recovery, writing nothing. */

@@ -1,0 +1,261 @@
+/* The directory of the log: names, classes and order of its files. Chores (zero-filling, removal) are in chore.c. */
+#include "wal/files.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "wal/chore.h"
+
+#define SLOT_DIGITS 8
+#define SLOT_MAX 99999999u
+#define SUFFIX ".wal"
+
+void wal__files_name(uint32_t slot, char name[WAL__NAME_BYTES_MAX])
+{
+    ASSERT(slot <= SLOT_MAX);
+    snprintf(name, WAL__NAME_BYTES_MAX, "%08u" SUFFIX, slot % (SLOT_MAX + 1));
+}
+
+void wal__files_path(const struct wal__files *files, uint32_t slot, char path[WAL__PATH_BYTES_MAX])
+{
+    char name[WAL__NAME_BYTES_MAX];
+    wal__files_name(slot, name);
+    int length = snprintf(path, WAL__PATH_BYTES_MAX, "%s/%s", files->dir, name);
+    ASSERT(length > 0 && length < WAL__PATH_BYTES_MAX);
+}
+
+static struct wal__file *wal__file_new(uint32_t slot)
+{
+    struct wal__file *file = calloc(1, sizeof *file);
+    ASSERT(file != NULL);
+    file->slot = slot;
+    return file;
+}
+
+static bool wal__parse_slot(const char *name, uint32_t *ret_slot)
+{
+    uint32_t slot = 0;
+    for (int i = 0; i < SLOT_DIGITS; i++) {
+        if (name[i] < '0' || name[i] > '9') {
+            return false;
+        }
+        slot = slot * 10 + (uint32_t)(name[i] - '0');
+    }
+    if (strcmp(name + SLOT_DIGITS, SUFFIX) != 0) {
+        return false;
+    }
+    *ret_slot = slot;
+    return true;
+}
+
+/* Names come first into `partial`, in order; wal__files_scan sorts them out. */
+static void wal__visit_name(void *context, const char *name)
+{
+    struct wal__files *files = context;
+    uint32_t slot;
+    if (!wal__parse_slot(name, &slot)) {
+        trace_warn(files->trace, "wal_foreign_file", "name=%s", name);
+        return;
+    }
+    struct wal__file *file = wal__file_new(slot);
+    TAILQ_INSERT_TAIL(&files->partial, file, link);
+    if (slot >= files->slot_next) {
+        files->slot_next = slot + 1;
+    }
+}
+
+/* A file that says it was never used must be empty behind its header block too: the header is synced before anything else is
+ * written, so records without one mean that it rotted to zeros. */
+static enum err wal__check_unused(const uint8_t *blocks, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (blocks[i] != 0) {
+            return ERR_FORMAT;
+        }
+    }
+    return ERR_NO_FILE;
+}
+
+/* OK: used; ERR_NO_FILE: never used; ERR_FORMAT: used, header lost; else as the disk says. */
+static enum err wal__read_header(struct wal__files *files, struct wal__file *file)
+{
+    char path[WAL__PATH_BYTES_MAX];
+    struct disk_file *handle;
+    struct buf *blocks = buf_new(2 * WAL_BLOCK_BYTES);
+    size_t size = 0;
+    wal__files_path(files, file->slot, path);
+    enum err error = files->disk->ops->open(files->disk, path, DISK_READ, &handle);
+    if (error == OK) {
+        memset(blocks->data, 0, blocks->size);
+        error = files->disk->ops->size(files->disk, handle, &file->size_bytes);
+        if (error == OK) {
+            error = files->disk->ops->read(files->disk, handle, blocks->data, blocks->size, 0, &size);
+        }
+        files->disk->ops->close(files->disk, handle);
+    }
+    if (error == OK) {
+        error = wal__file_header_decode(blocks->data, &file->header);
+        if (error == ERR_NO_FILE) {
+            error = wal__check_unused(blocks->data, blocks->size);
+        }
+    }
+    if (error != OK && error != ERR_NO_FILE) {
+        trace_error(files->trace, "wal_header_unreadable", "file=%s error=%s", path, err_name(error));
+    }
+    buf_unref(blocks);
+    return error;
+}
+
+static bool wal__file_before(const struct wal__file *a, const struct wal__file *b)
+{
+    if (a->header.base_lsn != b->header.base_lsn) {
+        return a->header.base_lsn < b->header.base_lsn;
+    }
+    return a->header.boot != b->header.boot ? a->header.boot < b->header.boot : a->slot < b->slot;
+}
+
+static void wal__insert_live(struct wal__files *files, struct wal__file *file)
+{
+    struct wal__file *after = TAILQ_LAST(&files->live, wal__file_list);
+    while (after != NULL && wal__file_before(file, after)) {
+        after = TAILQ_PREV(after, wal__file_list, link);
+    }
+    if (after == NULL) {
+        TAILQ_INSERT_HEAD(&files->live, file, link);
+    } else {
+        TAILQ_INSERT_AFTER(&files->live, after, file, link);
+    }
+    if (file->header.start_lsn > files->start_lsn) {
+        files->start_lsn = file->header.start_lsn;
+    }
+}
+
+static void wal__drop_released(struct wal__files *files)
+{
+    struct wal__file *file;
+    while ((file = TAILQ_FIRST(&files->live)) != NULL && file->header.base_lsn < files->start_lsn) {
+        TAILQ_REMOVE(&files->live, file, link);
+        wal__files_add_spare(files, file);
+    }
+    TAILQ_FOREACH(file, &files->live, link) {
+        struct wal__file *next = TAILQ_NEXT(file, link);
+        file->end_lsn = next != NULL ? next->header.base_lsn : file->header.base_lsn;
+    }
+}
+
+enum err wal__files_scan(struct wal__files *files, struct disk *disk, const char *dir, const struct trace *trace,
+                         uint64_t file_bytes, uint64_t budget_bytes)
+{
+    *files = (struct wal__files){.disk = disk, .trace = trace, .file_bytes = file_bytes, .budget_bytes = budget_bytes};
+    files->start_lsn = WAL__FIRST_LSN;
+    files->dir = strdup(dir);
+    ASSERT(files->dir != NULL && file_bytes % WAL_BLOCK_BYTES == 0 && file_bytes >= 2 * WAL_BLOCK_BYTES);
+    TAILQ_INIT(&files->live);
+    TAILQ_INIT(&files->ready);
+    TAILQ_INIT(&files->partial);
+    enum err error = disk->ops->list(disk, dir, wal__visit_name, files);
+    if (error != OK) {
+        return error == ERR_NO_FILE ? OK : error;
+    }
+    struct wal__file_list names = TAILQ_HEAD_INITIALIZER(names);
+    struct wal__file *file;
+    TAILQ_CONCAT(&names, &files->partial, link);
+    while ((file = TAILQ_FIRST(&names)) != NULL) {
+        TAILQ_REMOVE(&names, file, link);
+        enum err found = error == OK ? wal__read_header(files, file) : ERR_NO_FILE;
+        if (found == OK) {
+            wal__insert_live(files, file);
+            continue;
+        }
+        files->unreadable_count += found == ERR_FORMAT;
+        error = found == ERR_FORMAT || found == ERR_NO_FILE ? error : found;
+        wal__files_add_spare(files, file);
+    }
+    wal__drop_released(files);
+    files->durable_start_lsn = files->start_lsn;
+    return error;
+}
+
+static void wal__free_list(struct wal__file_list *list)
+{
+    struct wal__file *file;
+    while ((file = TAILQ_FIRST(list)) != NULL) {
+        TAILQ_REMOVE(list, file, link);
+        free(file);
+    }
+}
+
+void wal__files_free(struct wal__files *files)
+{
+    wal__chore_orphan(files);
+    wal__free_list(&files->live);
+    wal__free_list(&files->ready);
+    wal__free_list(&files->partial);
+    free(files->dir);
+}
+
+void wal__files_add_spare(struct wal__files *files, struct wal__file *file)
+{
+    bool ready = file->size_bytes >= files->file_bytes;
+    TAILQ_INSERT_TAIL(ready ? &files->ready : &files->partial, file, link);
+    files->ready_count += ready;
+}
+
+struct wal__file *wal__files_new(struct wal__files *files)
+{
+    return wal__file_new(files->slot_next++);
+}
+
+struct wal__file *wal__files_take(struct wal__files *files)
+{
+    struct wal__file *file = TAILQ_FIRST(&files->ready);
+    if (file != NULL) {
+        TAILQ_REMOVE(&files->ready, file, link);
+        files->ready_count--;
+        return file;
+    }
+    file = TAILQ_FIRST(&files->partial);
+    if (file != NULL) {
+        TAILQ_REMOVE(&files->partial, file, link);
+        return file;
+    }
+    return wal__files_new(files);
+}
+
+void wal__files_enlist(struct wal__files *files, struct wal__file *file, const struct wal__file_header *header)
+{
+    struct wal__file *last = TAILQ_LAST(&files->live, wal__file_list);
+    if (last != NULL) {
+        ASSERT(header->base_lsn >= last->header.base_lsn);
+        last->end_lsn = header->base_lsn;
+    }
+    file->header = *header;
+    file->end_lsn = header->base_lsn;
+    TAILQ_INSERT_TAIL(&files->live, file, link);
+}
+
+void wal__files_release(struct wal__files *files, uint64_t lsn)
+{
+    struct wal__file *file;
+    while ((file = TAILQ_FIRST(&files->live)) != TAILQ_LAST(&files->live, wal__file_list) && file->end_lsn <= lsn) {
+        TAILQ_REMOVE(&files->live, file, link);
+        wal__files_add_spare(files, file);
+        trace_debug(files->trace, "wal_released", "slot=%" PRIu32 " end_lsn=%" PRIu64, file->slot, file->end_lsn);
+    }
+    if (file != NULL && lsn >= file->header.base_lsn && file->header.base_lsn > files->start_lsn) {
+        files->start_lsn = file->header.base_lsn;
+    }
+}
+
+uint64_t wal__files_used_bytes(const struct wal__files *files)
+{
+    uint64_t used_bytes = 0;
+    const struct wal__file *file;
+    TAILQ_FOREACH(file, &files->live, link) {
+        used_bytes += file->size_bytes;
+    }
+    return used_bytes;
+}

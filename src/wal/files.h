@@ -1,0 +1,87 @@
+/* The files of the log: which ones hold records, which ones are spare, and the chores that keep spares at hand.
+ *
+ * A file is *live* from the job that writes its header until its records are released, then *spare*. A spare is *ready* when all its blocks have
+ * been written once (overwriting is 1.6 x to 4 x faster than growing, measured); files shorter than file_bytes are filled up with zeros
+ * in pieces on DISK_LANE_STORE, ahead of the writer. A roll that finds no ready spare grows a file rather than wait.
+ * Loop thread only, except what chore.run does to its own copy. */
+#ifndef FLOTILLA_WAL_FILES_H
+#define FLOTILLA_WAL_FILES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "wal/format.h"
+
+#define WAL__PATH_BYTES_MAX 256
+#define WAL__SPARES_READY_MIN 2u /* for the next roll and the next start */
+
+struct wal__file {
+    TAILQ_ENTRY(wal__file) link;
+    uint32_t slot;
+    struct wal__file_header header; /* all 0: never used */
+    uint64_t end_lsn;               /* live, and not the last: the base of the next one */
+    uint64_t size_bytes;            /* on disk */
+};
+
+TAILQ_HEAD(wal__file_list, wal__file);
+
+struct wal__chore;
+
+struct wal__files {
+    struct disk *disk;
+    const struct trace *trace;
+    char *dir;
+    uint64_t file_bytes;
+    uint64_t budget_bytes;
+    struct wal__file_list live;    /* by base lsn; the last one is written to */
+    struct wal__file_list ready;   /* spares; longest unused first */
+    struct wal__file_list partial; /* spares shorter than file_bytes */
+    uint32_t ready_count;
+    uint32_t slot_next;
+    uint32_t unreadable_count; /* found by scan: in use, but both copies of the header are gone */
+    uint64_t start_lsn;        /* where the log begins */
+    uint64_t durable_start_lsn; /* the same, as the newest header on disk has it */
+    bool disk_full;            /* the last chore failed for want of room */
+    uint64_t retry_us;         /* after a failed chore: not before; 0: none failed */
+    struct wal__chore *chore;  /* under way, or NULL */
+};
+
+/* Reads the headers of all files in the directory and sorts them into live, ready and partial. A missing directory is an empty log.
+ * ERR_IO, ERR_VERSION, ERR_NO_MEMORY ...: files are to be freed all the same. */
+enum err wal__files_scan(struct wal__files *files, struct disk *disk, const char *dir, const struct trace *trace,
+                         uint64_t file_bytes, uint64_t budget_bytes);
+
+/* Lets go of the memory. A chore under way ends by itself and touches nothing of `files` any more. */
+void wal__files_free(struct wal__files *files);
+
+#define WAL__NAME_BYTES_MAX 16
+
+/* "00000007.wal" */
+void wal__files_name(uint32_t slot, char name[WAL__NAME_BYTES_MAX]);
+void wal__files_path(const struct wal__files *files, uint32_t slot, char path[WAL__PATH_BYTES_MAX]);
+
+/* A file with a number of its own and nothing on the disk; in no list. Never NULL. */
+struct wal__file *wal__files_new(struct wal__files *files);
+
+/* A spare to write to: ready, else short, else new. Never NULL; taken out of the lists. */
+struct wal__file *wal__files_take(struct wal__files *files);
+
+/* Appends a taken file to the live ones; the header says where it begins, which is where the one before it ends. */
+void wal__files_enlist(struct wal__files *files, struct wal__file *file, const struct wal__file_header *header);
+
+void wal__files_add_spare(struct wal__files *files, struct wal__file *file);
+
+/* The live files that end at or below lsn, except the last, become spares. */
+void wal__files_release(struct wal__files *files, uint64_t lsn);
+
+uint64_t wal__files_used_bytes(const struct wal__files *files);
+
+/* Starts a chore if one is due: fill a spare while fewer than two are ready, or remove one beyond the budget. Cheap when there is
+ * nothing to do; called every loop turn. */
+void wal__files_tend(struct wal__files *files, uint64_t now_us);
+
+/* When tend wants to be called although nothing else happens (a failed chore is tried again); UINT64_MAX = never. */
+uint64_t wal__files_deadline_us(const struct wal__files *files);
+
+#endif
