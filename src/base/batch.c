@@ -22,21 +22,21 @@
 #include "base/endian.h"
 #include "base/limits.h"
 
-#define AT_BASE_OFFSET 0
-#define AT_LENGTH 8
-#define AT_LEADER_EPOCH 12
-#define AT_MAGIC 16
-#define AT_CRC 17
-#define AT_ATTRIBUTES 21
+#define AT_BASE_OFFSET       0
+#define AT_LENGTH            8
+#define AT_LEADER_EPOCH      12
+#define AT_MAGIC             16
+#define AT_CRC               17
+#define AT_ATTRIBUTES        21
 #define AT_LAST_OFFSET_DELTA 23
-#define AT_BASE_TIMESTAMP 27
-#define AT_MAX_TIMESTAMP 35
-#define AT_PRODUCER_ID 43
-#define AT_PRODUCER_EPOCH 51
-#define AT_BASE_SEQUENCE 53
-#define AT_RECORDS_COUNT 57
+#define AT_BASE_TIMESTAMP    27
+#define AT_MAX_TIMESTAMP     35
+#define AT_PRODUCER_ID       43
+#define AT_PRODUCER_EPOCH    51
+#define AT_BASE_SEQUENCE     53
+#define AT_RECORDS_COUNT     57
 
-#define MAGIC 2
+#define MAGIC      2
 #define CODEC_MASK 7
 
 enum err batch_parse(const uint8_t *data, uint64_t available, struct batch_header *ret_header)

@@ -32,8 +32,8 @@ struct batch_header {
     int32_t records_count;
 };
 
-/* Reads the header at data. Only layout is judged: ERR_AGAIN with fewer than 61 bytes; ERR_CORRUPT_BATCH when magic is not 2
- * or the size is below 61 or above BATCH_BYTES_MAX. The batch need not be there whole. */
+/* Reads the header at data. Only layout is judged: ERR_AGAIN with fewer than 61 bytes; ERR_CORRUPT_BATCH when magic is
+ * not 2 or the size is below 61 or above BATCH_BYTES_MAX. The batch need not be there whole. */
 enum err batch_parse(const uint8_t *data, uint64_t available, struct batch_header *ret_header);
 
 /* True when the CRC over bytes [21, size) is the stored one. data holds the whole batch. */

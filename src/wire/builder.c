@@ -1,5 +1,5 @@
-/* The producer's side of a batch. A record's size is worked out before its first byte is written, because its length stands in front as
- * a varint; then it is written once. 26 ns for a record of 1 KiB here, 14 ns for a small one. */
+/* The producer's side of a batch. A record's size is worked out before its first byte is written, because its length
+ * stands in front as a varint; then it is written once. 26 ns for a record of 1 KiB here, 14 ns for a small one. */
 #include "wire/builder.h"
 
 #include <stddef.h>
@@ -49,8 +49,8 @@ static uint8_t *headers_write(uint8_t *to, const struct record *record)
 /* Bytes of the record behind its length field. */
 static inline uint64_t body_size(const struct record *record, int64_t timestamp_delta, int32_t offset_delta)
 {
-    return 1 + varint_size(timestamp_delta) + varint_size(offset_delta) + blob_size(&record->key) + blob_size(&record->value) +
-           varint_size(record->headers_count) + headers_size(record);
+    return 1 + varint_size(timestamp_delta) + varint_size(offset_delta) + blob_size(&record->key) +
+           blob_size(&record->value) + varint_size(record->headers_count) + headers_size(record);
 }
 
 static bool header_keys_ok(const struct record *record)

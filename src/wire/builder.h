@@ -1,5 +1,5 @@
-/* Makes a RecordBatch v2 in the caller's memory: the producer's hot path. Records go straight to their place; the header, the producer's
- * fields and the CRC come later, each once:
+/* Makes a RecordBatch v2 in the caller's memory: the producer's hot path. Records go straight to their place; the
+ * header, the producer's fields and the CRC come later, each once:
  *
  *     batch_builder_begin    memory
  *     batch_builder_append   ... until ERR_AGAIN, or linger is over
@@ -35,15 +35,17 @@ struct batch_builder {
     int64_t max_timestamp;
 };
 
-/* Starts a batch in memory[0, capacity). capacity is at least BATCH_HEADER_BYTES + RECORD_BYTES_MIN; what is above BATCH_BYTES_MAX or above the topic's
- * max_batch_bytes must not be offered. */
+/* Starts a batch in memory[0, capacity). capacity is at least BATCH_HEADER_BYTES + RECORD_BYTES_MIN; what is above
+ * BATCH_BYTES_MAX or above the topic's max_batch_bytes must not be offered. */
 void batch_builder_begin(struct batch_builder *builder, uint8_t *memory, uint32_t capacity);
 
-/* Appends a record. ERR_AGAIN: it does not fit behind the others: finish this batch and begin another. ERR_TOO_LARGE: it does not fit an
- * empty batch of this capacity either. ERR_INVALID: a header has a null key. In all three the batch is as before. */
+/* Appends a record. ERR_AGAIN: it does not fit behind the others: finish this batch and begin another. ERR_TOO_LARGE:
+ * it does not fit an empty batch of this capacity either. ERR_INVALID: a header has a null key. In all three the batch
+ * is as before. */
 enum err batch_builder_append(struct batch_builder *builder, const struct record *record);
 
-/* Writes the header of a batch of at least one record and returns its size: complete but for producer (none: -1) and CRC. */
+/* Writes the header of a batch of at least one record and returns its size: complete but for producer (none: -1) and
+ * CRC. */
 uint32_t batch_builder_finish(struct batch_builder *builder);
 
 #endif

@@ -1,8 +1,8 @@
-/* The one file that calls nanopb's pb_encode and pb_decode: tables from frame types, rows and stored kinds to generated descriptors,
- * and the translation of nanopb's yes/no to enum err.
+/* The one file that calls nanopb's pb_encode and pb_decode: tables from frame types, rows and stored kinds to generated
+ * descriptors, and the translation of nanopb's yes/no to enum err.
  *
- * Why decoding is safe on hostile bytes: every field is a fixed array bounded by its .options line, so nanopb neither allocates nor
- * calls back, and reads only within the stream it is given. */
+ * Why decoding is safe on hostile bytes: every field is a fixed array bounded by its .options line, so nanopb neither
+ * allocates nor calls back, and reads only within the stream it is given. */
 #include "wire/codec.h"
 
 #include <stddef.h>
@@ -25,22 +25,29 @@ static const struct message_type stored_messages[] = {CODEC_STORED_TABLE(TYPE_LI
 #undef TYPE_LINE
 
 /* Two bytes of length are enough for rows of up to 16383 bytes. */
-#define HEAD_FITS(type, message) \
-    _Static_assert(FRAME_HEADER_BYTES + message##_size <= CODEC_HEAD_BYTES_MAX, #message " needs a larger CODEC_HEAD_BYTES_MAX");
-#define ROW_FITS(row, message) _Static_assert(2 + message##_size <= CODEC_ROW_BYTES_MAX, #message " needs a larger CODEC_ROW_BYTES_MAX");
-#define STORED_FITS(kind, message) \
+#define HEAD_FITS(type, message)                                                                                       \
+    _Static_assert(FRAME_HEADER_BYTES + message##_size <= CODEC_HEAD_BYTES_MAX,                                        \
+                   #message " needs a larger CODEC_HEAD_BYTES_MAX");
+#define ROW_FITS(row, message)                                                                                         \
+    _Static_assert(2 + message##_size <= CODEC_ROW_BYTES_MAX, #message " needs a larger CODEC_ROW_BYTES_MAX");
+#define STORED_FITS(kind, message)                                                                                     \
     _Static_assert(message##_size <= CODEC_STORED_BYTES_MAX, #message " needs a larger CODEC_STORED_BYTES_MAX");
 CODEC_FRAME_TABLE(HEAD_FITS)
 CODEC_ROW_TABLE(ROW_FITS)
 CODEC_STORED_TABLE(STORED_FITS)
-_Static_assert(CODEC_HEAD_BYTES_MAX - FRAME_HEADER_BYTES <= FRAME_PROTO_BYTES_MAX, "every message must pass frame_parse");
+_Static_assert(CODEC_HEAD_BYTES_MAX - FRAME_HEADER_BYTES <= FRAME_PROTO_BYTES_MAX,
+               "every message must pass frame_parse");
 
 /* The arrays of client.options must hold what the limits allow. */
-_Static_assert(sizeof(((CreateTopicRequest *)0)->name) == TOPIC_NAME_BYTES_MAX + 1, "client.options and limits.h disagree");
-_Static_assert(sizeof(((HelloRequest *)0)->client_id) == CLIENT_ID_BYTES_MAX + 1, "client.options and limits.h disagree");
+_Static_assert(sizeof(((CreateTopicRequest *)0)->name) == TOPIC_NAME_BYTES_MAX + 1,
+               "client.options and limits.h disagree");
+_Static_assert(sizeof(((HelloRequest *)0)->client_id) == CLIENT_ID_BYTES_MAX + 1,
+               "client.options and limits.h disagree");
 _Static_assert(sizeof(((BrokerRow *)0)->host) == ADDRESS_BYTES_MAX + 1, "client.options and limits.h disagree");
-_Static_assert(sizeof(((InitProducerRequest *)0)->name) == PRODUCER_NAME_BYTES_MAX + 1, "client.options and limits.h disagree");
-_Static_assert(sizeof(((PartitionRow *)0)->replicas) == RAFT_VOTERS_MAX * sizeof(uint64_t), "client.options and limits.h disagree");
+_Static_assert(sizeof(((InitProducerRequest *)0)->name) == PRODUCER_NAME_BYTES_MAX + 1,
+               "client.options and limits.h disagree");
+_Static_assert(sizeof(((PartitionRow *)0)->replicas) == RAFT_VOTERS_MAX * sizeof(uint64_t),
+               "client.options and limits.h disagree");
 
 static bool message_read(const struct message_type *type, pb_istream_t *stream, unsigned flags, void *ret_message)
 {
@@ -51,8 +58,8 @@ static bool message_read(const struct message_type *type, pb_istream_t *stream, 
 }
 
 /* False: out is too small. Any other refusal of nanopb's is a malformed struct of ours. */
-static bool message_write(const struct message_type *type, const void *message, unsigned flags, uint8_t *out, uint32_t capacity,
-                          uint32_t *ret_size)
+static bool message_write(const struct message_type *type, const void *message, unsigned flags, uint8_t *out,
+                          uint32_t capacity, uint32_t *ret_size)
 {
     pb_ostream_t stream = pb_ostream_from_buffer(out, capacity);
     if (pb_encode_ex(&stream, type->fields, message, flags)) {
@@ -80,8 +87,8 @@ enum err codec_decode(enum frame_type type, const uint8_t *data, uint32_t size_b
     return message_read(message, &stream, 0, ret_message) ? OK : ERR_BAD_FRAME;
 }
 
-enum err codec_encode_frame(uint8_t *out, uint32_t capacity, enum frame_type type, uint64_t request_id, const void *message,
-                            uint32_t payload_size, uint32_t *ret_size)
+enum err codec_encode_frame(uint8_t *out, uint32_t capacity, enum frame_type type, uint64_t request_id,
+                            const void *message, uint32_t payload_size, uint32_t *ret_size)
 {
     const struct message_type *known = frame_message(type);
     ASSERT(known != NULL);
@@ -100,7 +107,8 @@ enum err codec_append_row(uint8_t *out, uint32_t capacity, enum codec_row row, c
 {
     ASSERT(*io_size <= capacity);
     uint32_t size_bytes;
-    if (!message_write(&row_messages[row], message, PB_ENCODE_DELIMITED, out + *io_size, capacity - *io_size, &size_bytes))
+    if (!message_write(&row_messages[row], message, PB_ENCODE_DELIMITED, out + *io_size, capacity - *io_size,
+                       &size_bytes))
         return ERR_TOO_LARGE;
     *io_size += size_bytes;
     return OK;
@@ -122,7 +130,8 @@ enum err codec_decode_stored(enum codec_stored kind, const uint8_t *data, uint32
     return message_read(&stored_messages[kind], &stream, 0, ret_message) ? OK : ERR_FORMAT;
 }
 
-enum err codec_encode_stored(enum codec_stored kind, const void *message, uint8_t *out, uint32_t capacity, uint32_t *ret_size)
+enum err codec_encode_stored(enum codec_stored kind, const void *message, uint8_t *out, uint32_t capacity,
+                             uint32_t *ret_size)
 {
     return message_write(&stored_messages[kind], message, 0, out, capacity, ret_size) ? OK : ERR_TOO_LARGE;
 }

@@ -1,7 +1,7 @@
 /* Codecs of a batch: one switch per direction, then one function per codec and direction.
  *
- * Opening is written for hostile input: the output buffer grows by doubling from what the compressed size makes likely, never beyond the
- * caller's cap, and a declared content size is not believed. */
+ * Opening is written for hostile input: the output buffer grows by doubling from what the compressed size makes likely,
+ * never beyond the caller's cap, and a declared content size is not believed. */
 #include "wire/compress.h"
 
 #include <stdbool.h>
@@ -13,12 +13,12 @@
 #include "base/assert.h"
 #include "base/limits.h"
 
-#define EXPANSION_GUESS 4u
+#define EXPANSION_GUESS  4u
 #define OUTPUT_BYTES_MIN (64u << 10)
-#define CODEC_BITS 7u
+#define CODEC_BITS       7u
 
-/* Kafka's Java client reads version 1 frames with independent blocks only. autoFlush: compress from the source, without LZ4's
- * staging copy. */
+/* Kafka's Java client reads version 1 frames with independent blocks only. autoFlush: compress from the source, without
+ * LZ4's staging copy. */
 static const LZ4F_preferences_t lz4_preferences = {
     .frameInfo = {.blockSizeID = LZ4F_max64KB, .blockMode = LZ4F_blockIndependent},
     .autoFlush = 1,
@@ -49,7 +49,7 @@ static enum err lz4_compress(struct compressor *compressor, const uint8_t *from,
         compressor->lz4 = made;
     }
     LZ4F_cctx *lz4 = compressor->lz4;
-    /* Room for the bound was asserted, so that the one thing left to fail is LZ4's own memory, taken when a frame begins. */
+    /* There is room for the bound, so that the one thing left to fail is LZ4's own memory. */
     size_t size_bytes = LZ4F_compressBegin(lz4, to, capacity, &lz4_preferences);
     if (LZ4F_isError(size_bytes))
         return ERR_NO_MEMORY;
@@ -64,8 +64,8 @@ static enum err lz4_compress(struct compressor *compressor, const uint8_t *from,
     return OK;
 }
 
-enum err batch_compress(struct compressor *compressor, enum batch_codec codec, const uint8_t *batch, uint32_t size_bytes, uint8_t *out,
-                        uint32_t capacity, uint32_t *ret_size)
+enum err batch_compress(struct compressor *compressor, enum batch_codec codec, const uint8_t *batch,
+                        uint32_t size_bytes, uint8_t *out, uint32_t capacity, uint32_t *ret_size)
 {
     struct batch_header header;
     enum err error = batch_parse(batch, size_bytes, &header);
@@ -75,8 +75,8 @@ enum err batch_compress(struct compressor *compressor, enum batch_codec codec, c
     if (capacity < batch_compress_bound(codec, size_bytes))
         return ERR_TOO_LARGE;
     uint32_t records_bytes;
-    error = lz4_compress(compressor, batch + BATCH_HEADER_BYTES, size_bytes - BATCH_HEADER_BYTES, out + BATCH_HEADER_BYTES,
-                         capacity - BATCH_HEADER_BYTES, &records_bytes);
+    error = lz4_compress(compressor, batch + BATCH_HEADER_BYTES, size_bytes - BATCH_HEADER_BYTES,
+                         out + BATCH_HEADER_BYTES, capacity - BATCH_HEADER_BYTES, &records_bytes);
     if (error != OK)
         return error;
     if (records_bytes >= size_bytes - BATCH_HEADER_BYTES)
@@ -120,7 +120,8 @@ static enum err lz4_run(struct decompressor *decompressor, const uint8_t *from, 
         uint32_t room = decompressor->capacity < bytes_max ? decompressor->capacity : bytes_max;
         size_t out_bytes = room - produced;
         size_t in_bytes = from_bytes - consumed;
-        size_t hint = LZ4F_decompress(decompressor->lz4, decompressor->data + produced, &out_bytes, from + consumed, &in_bytes, NULL);
+        size_t hint = LZ4F_decompress(decompressor->lz4, decompressor->data + produced, &out_bytes, from + consumed,
+                                      &in_bytes, NULL);
         if (LZ4F_isError(hint))
             return ERR_CORRUPT_BATCH;
         produced += (uint32_t)out_bytes;
@@ -142,8 +143,8 @@ static enum err lz4_run(struct decompressor *decompressor, const uint8_t *from, 
     return OK;
 }
 
-static enum err lz4_decompress(struct decompressor *decompressor, const uint8_t *from, uint32_t from_bytes, uint32_t bytes_max,
-                               uint32_t *ret_size)
+static enum err lz4_decompress(struct decompressor *decompressor, const uint8_t *from, uint32_t from_bytes,
+                               uint32_t bytes_max, uint32_t *ret_size)
 {
     if (decompressor->lz4 == NULL) {
         LZ4F_dctx *made;

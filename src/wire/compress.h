@@ -1,6 +1,6 @@
-/* Compressed records. Compression is the client's on both ends: producers compress, consumers open, brokers carry the batch unopened.
- * In a batch with a codec everything behind the 61-byte header is one compressed blob. Known so far: none and lz4 (the LZ4 *frame*
- * format, as Kafka wants it, with independent blocks). */
+/* Compressed records. Compression is the client's on both ends: producers compress, consumers open, brokers carry the
+ * batch unopened. In a batch with a codec everything behind the 61-byte header is one compressed blob. Known so far:
+ * none and lz4 (the LZ4 *frame* format, as Kafka wants it, with independent blocks). */
 #ifndef FLOTILLA_WIRE_COMPRESS_H
 #define FLOTILLA_WIRE_COMPRESS_H
 
@@ -19,13 +19,14 @@ void compressor_deinit(struct compressor *compressor); /* zeroed again; may be c
 /* Room at `out` that batch_compress needs for a batch of this size. */
 uint32_t batch_compress_bound(enum batch_codec codec, uint32_t size_bytes);
 
-/* Compresses the records of a finished, not yet sealed, uncompressed batch into out; the result is to be sealed like the original.
- * out does not overlap batch. ERR_TOO_LARGE: it would not become smaller, or `capacity` is below batch_compress_bound: send the original.
- * ERR_UNSUPPORTED: codec is not lz4. ERR_NO_MEMORY. */
-enum err batch_compress(struct compressor *compressor, enum batch_codec codec, const uint8_t *batch, uint32_t size_bytes, uint8_t *out,
-                        uint32_t capacity, uint32_t *ret_size);
+/* Compresses the records of a finished, not yet sealed, uncompressed batch into out; the result is to be sealed like
+ * the original. out does not overlap batch. ERR_TOO_LARGE: it would not become smaller, or `capacity` is below
+ * batch_compress_bound: send the original. ERR_UNSUPPORTED: codec is not lz4. ERR_NO_MEMORY. */
+enum err batch_compress(struct compressor *compressor, enum batch_codec codec, const uint8_t *batch,
+                        uint32_t size_bytes, uint8_t *out, uint32_t capacity, uint32_t *ret_size);
 
-/* What opening needs from one call to the next; all zero to begin with. The buffer grows to what the batches need and is kept. */
+/* What opening needs from one call to the next; all zero to begin with. The buffer grows to what the batches need and
+ * is kept. */
 struct decompressor {
     void *lz4;         /* owned, made at first use */
     uint8_t *data;     /* owned: the records last opened */
@@ -34,12 +35,13 @@ struct decompressor {
 
 void decompressor_deinit(struct decompressor *decompressor); /* zeroed again; may be called twice */
 
-/* The records of the whole batch at `batch` (header: what batch_parse says of it; the CRC is the caller's to check), uncompressed.
- * *ret_records goes into the batch itself (codec none) or into the decompressor, until its next use.
- *   ERR_TOO_LARGE      more than bytes_max: never more than that is taken, whatever the batch claims (apart from LZ4's own
- *                      block buffers, below 9 MiB).
- *   ERR_CORRUPT_BATCH  not a valid blob of its codec, cut off, or followed by other bytes.
- *   ERR_UNSUPPORTED    another codec.   ERR_NO_MEMORY. */
+/* The records of the whole batch at `batch` (header: what batch_parse says of it; the CRC is the caller's to check),
+ * uncompressed. *ret_records goes into the batch itself (codec none) or into the decompressor, until its next use.
+ * - ERR_TOO_LARGE: more than bytes_max. Never more than that is taken, whatever the batch claims, apart from LZ4's own
+ *   block buffers (below 9 MiB).
+ * - ERR_CORRUPT_BATCH: not a valid blob of its codec, cut off, or followed by other bytes.
+ * - ERR_UNSUPPORTED: another codec.
+ * - ERR_NO_MEMORY. */
 enum err records_decompress(struct decompressor *decompressor, const uint8_t *batch, const struct batch_header *header,
                             uint32_t bytes_max, const uint8_t **ret_records, uint32_t *ret_size);
 

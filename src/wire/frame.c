@@ -1,5 +1,5 @@
-/* Frames: layout, sizes and header CRC. Checks go by position in the stream, so that the verdict on a bad frame does not depend on
- * how TCP split it, and no size is believed before it is within the limits. */
+/* Frames: layout, sizes and header CRC. Checks go by position in the stream, so that the verdict on a bad frame does
+ * not depend on how TCP split it, and no size is believed before it is within the limits. */
 #include "wire/frame.h"
 
 #include <stdbool.h>
@@ -8,13 +8,13 @@
 #include "base/crc32c.h"
 #include "base/endian.h"
 
-#define AT_LENGTH 0
-#define AT_MAGIC 4
-#define AT_VERSION 6
-#define AT_TYPE 7
+#define AT_LENGTH     0
+#define AT_MAGIC      4
+#define AT_VERSION    6
+#define AT_TYPE       7
 #define AT_REQUEST_ID 8
 #define AT_PROTO_SIZE 16
-#define AT_CRC 20
+#define AT_CRC        20
 
 #define LENGTH_BYTES 4u /* of the length field itself, which it does not count */
 
@@ -23,7 +23,7 @@ static uint32_t frame_crc(const uint8_t *header, const uint8_t *proto, uint32_t 
     return crc32c(crc32c(0, header, AT_CRC), proto, proto_size);
 }
 
-/* Judges what is there of the header, in the order of the comment in frame.h; sizes are 64-bit so that nothing wraps. */
+/* Judges what is there of the header, in the order that frame.h promises; sizes are 64-bit, so that nothing wraps. */
 static enum err frame_check_header(const uint8_t *data, uint64_t available, const struct frame_limits *limits)
 {
     if (available >= AT_MAGIC + 2 && load_le16(data + AT_MAGIC) != FRAME_MAGIC)
@@ -32,7 +32,7 @@ static enum err frame_check_header(const uint8_t *data, uint64_t available, cons
         return ERR_UNSUPPORTED;
     if (available < AT_TYPE)
         return ERR_AGAIN;
-    /* Length comes before the magic in the stream but after it in judgement: "GET / HT" is a bad frame, not a large one. */
+    /* The length stands before the magic but is judged after it: "GET / HTTP" is a bad frame, not a large one. */
     uint64_t size_bytes = (uint64_t)load_le32(data + AT_LENGTH) + LENGTH_BYTES;
     if (size_bytes < FRAME_HEADER_BYTES)
         return ERR_BAD_FRAME;
@@ -49,8 +49,8 @@ static enum err frame_check_header(const uint8_t *data, uint64_t available, cons
     return available < FRAME_HEADER_BYTES ? ERR_AGAIN : OK;
 }
 
-enum err frame_parse(const uint8_t *data, uint64_t available, const struct frame_limits *limits, struct frame *ret_frame,
-                     uint64_t *ret_needed)
+enum err frame_parse(const uint8_t *data, uint64_t available, const struct frame_limits *limits,
+                     struct frame *ret_frame, uint64_t *ret_needed)
 {
     ASSERT(limits->proto_bytes_max <= FRAME_PROTO_BYTES_MAX);
     ASSERT(limits->payload_bytes_max <= FRAME_PAYLOAD_BYTES_MAX);
@@ -89,8 +89,8 @@ uint64_t frame_refused_request_id(const uint8_t *data, uint64_t available)
     return load_le64(data + AT_REQUEST_ID);
 }
 
-void frame_write_header(uint8_t header[FRAME_HEADER_BYTES], enum frame_type type, uint64_t request_id, const uint8_t *proto,
-                        uint32_t proto_size, uint32_t payload_size)
+void frame_write_header(uint8_t header[FRAME_HEADER_BYTES], enum frame_type type, uint64_t request_id,
+                        const uint8_t *proto, uint32_t proto_size, uint32_t payload_size)
 {
     ASSERT((unsigned)type <= UINT8_MAX);
     ASSERT(proto_size <= FRAME_PROTO_BYTES_MAX);

@@ -10,8 +10,9 @@
  *     20    4 crc               CRC-32C of bytes 0-19 and of the protobuf bytes
  *     24      protobuf message, then payload
  *
- * The payload is not in the CRC: batches carry their own, from producer to consumer. The protobuf's strings and ids have
- * none, hence this one: a flipped bit must not make a produce land in another partition.
+ * The payload is not in the CRC: batches carry their own, from producer to consumer. The protobuf's strings and ids
+ * have none, hence this one: a flipped bit must not make a produce land in another partition.
+ *
  * Pure: no memory is taken, nothing is copied. Any thread. */
 #ifndef FLOTILLA_WIRE_FRAME_H
 #define FLOTILLA_WIRE_FRAME_H
@@ -21,7 +22,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 
-#define FRAME_MAGIC 0x4c46u
+#define FRAME_MAGIC   0x4c46u
 #define FRAME_VERSION 1u
 
 /* The messages themselves: proto/client.proto. Numbers travel; they are never reused. */
@@ -60,26 +61,27 @@ struct frame_limits {
     uint32_t payload_bytes_max; /* at most FRAME_PAYLOAD_BYTES_MAX */
 };
 
-/* Reads the frame at data. OK: *ret_frame points into data. Otherwise *ret_frame is untouched and
- *   ERR_AGAIN        `available` bytes are the start of a good frame. *ret_needed says how many the receiver should hold before it asks
- *                    again: FRAME_HEADER_BYTES until the header is there, then the size of the whole frame, which is within the limits: so
- *                    memory may be sized by it.
- *   ERR_BAD_FRAME    wrong magic, sizes that contradict each other, wrong CRC.
- *   ERR_UNSUPPORTED  another protocol version.
- *   ERR_TOO_LARGE    the protobuf or the payload is above the limits.
- * The verdict depends on the stream only, never on how it was split: checks go by position (magic, version, length, proto size, CRC)
- * and each is made as soon as its bytes are there; the CRC before the payload has arrived. After an error the stream cannot be
- * followed any further. An unknown type is not judged here (codec_decode does). ret_needed is written only with ERR_AGAIN. */
-enum err frame_parse(const uint8_t *data, uint64_t available, const struct frame_limits *limits, struct frame *ret_frame,
-                     uint64_t *ret_needed);
+/* Reads the frame at data. OK: *ret_frame points into data. Otherwise *ret_frame is untouched and the answer is
+ * - ERR_AGAIN: the `available` bytes are the start of a good frame. *ret_needed says how many the receiver should hold
+ *   before it asks again: FRAME_HEADER_BYTES until the header is there, then the size of the whole frame, which is
+ *   within the limits, so that memory may be sized by it. Written in this case only.
+ * - ERR_BAD_FRAME: wrong magic, sizes that contradict each other, wrong CRC.
+ * - ERR_UNSUPPORTED: another protocol version.
+ * - ERR_TOO_LARGE: the protobuf or the payload is above the limits.
+ *
+ * The verdict depends on the stream only, never on how it was split: checks go by position (magic, version, length,
+ * proto size, CRC) and each is made as soon as its bytes are there; the CRC before the payload has arrived. After an
+ * error the stream cannot be followed any further. An unknown type is not judged here (codec_decode does). */
+enum err frame_parse(const uint8_t *data, uint64_t available, const struct frame_limits *limits,
+                     struct frame *ret_frame, uint64_t *ret_needed);
 
-/* The request id in bytes that frame_parse refused, to address the error frame; 0 when those bytes are not there or not a frame of
- * ours. Unchecked: the CRC does not vouch for it. */
+/* The request id in bytes that frame_parse refused, to address the error frame; 0 when those bytes are not there or not
+ * a frame of ours. Unchecked: the CRC does not vouch for it. */
 uint64_t frame_refused_request_id(const uint8_t *data, uint64_t available);
 
-/* Writes the 24 bytes at header for a message of proto_size bytes at proto and payload_size bytes that will follow. Sizes are within
- * FRAME_PROTO_BYTES_MAX and FRAME_PAYLOAD_BYTES_MAX. codec_encode_frame is the usual way to get here. */
-void frame_write_header(uint8_t header[FRAME_HEADER_BYTES], enum frame_type type, uint64_t request_id, const uint8_t *proto,
-                        uint32_t proto_size, uint32_t payload_size);
+/* Writes the 24 bytes at header for a message of proto_size bytes at proto and payload_size bytes that will follow.
+ * Sizes are within FRAME_PROTO_BYTES_MAX and FRAME_PAYLOAD_BYTES_MAX. codec_encode_frame is the usual way here. */
+void frame_write_header(uint8_t header[FRAME_HEADER_BYTES], enum frame_type type, uint64_t request_id,
+                        const uint8_t *proto, uint32_t proto_size, uint32_t payload_size);
 
 #endif

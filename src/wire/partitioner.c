@@ -6,7 +6,7 @@
 
 #define KAFKA_SEED 0x9747b28cu
 #define MULTIPLIER 0x5bd1e995u
-#define ROTATION 24
+#define ROTATION   24
 
 uint32_t partitioner_hash(const void *key, uint32_t size_bytes)
 {

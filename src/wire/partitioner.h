@@ -1,5 +1,5 @@
-/* Which partition a key belongs to: Kafka's default partitioner, so that the same key goes to the same partition whichever client
- * wrote it. Records without key are spread by the producer's own policy, not here. */
+/* Which partition a key belongs to: Kafka's default partitioner, so that the same key goes to the same partition
+ * whichever client wrote it. Records without key are spread by the producer's own policy, not here. */
 #ifndef FLOTILLA_WIRE_PARTITIONER_H
 #define FLOTILLA_WIRE_PARTITIONER_H
 

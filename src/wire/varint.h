@@ -1,5 +1,5 @@
-/* Kafka's varints inside records: seven bits a byte, low ones first, zig-zag (0, -1, 1, -2 ... are 0, 1, 2, 3 ...), at most 5 bytes
- * for 32 bits and 10 for 64. (The unsigned ones of Kafka's request headers and of protobuf are not these.)
+/* Kafka's varints inside records: seven bits a byte, low ones first, zig-zag (0, -1, 1, -2 ... are 0, 1, 2, 3 ...), at
+ * most 5 bytes for 32 bits and 10 for 64. (The unsigned ones of Kafka's request headers and of protobuf are not these.)
  * Inline: seven of them are read or written per record. */
 #ifndef FLOTILLA_WIRE_VARINT_H
 #define FLOTILLA_WIRE_VARINT_H
@@ -41,8 +41,8 @@ static inline uint8_t *varint_write(uint8_t *to, int64_t value)
 }
 
 /* Any length, byte by byte. False: cut off at `end`, or more than bits_max bits. Out of line: it is rare. */
-__attribute__((noinline, unused)) static bool varint__read_slowly(const uint8_t **cursor, const uint8_t *end, uint32_t bits_max,
-                                                                  uint64_t *ret_bits)
+__attribute__((noinline, unused)) static bool varint__read_slowly(const uint8_t **cursor, const uint8_t *end,
+                                                                  uint32_t bits_max, uint64_t *ret_bits)
 {
     const uint8_t *at = *cursor;
     uint64_t bits = 0;
@@ -61,8 +61,8 @@ __attribute__((noinline, unused)) static bool varint__read_slowly(const uint8_t 
     return false;
 }
 
-/* Sizes repeat from record to record, so that a branch per size is guessed right and the next record's start is known early; reading
- * all sizes alike from one 8-byte load measured slower. */
+/* Sizes repeat from record to record, so that a branch per size is guessed right and the next record's start is known
+ * early; reading all sizes alike from one 8-byte load measured slower. */
 static inline bool varint__read(const uint8_t **cursor, const uint8_t *end, uint32_t bits_max, uint64_t *ret_bits)
 {
     const uint8_t *at = *cursor;

@@ -12,7 +12,8 @@
 #include "base/endian.h"
 #include "base/limits.h"
 
-/* A batch of one record, every field with a value of its own: offset 7, epoch 3, codec lz4 with the LogAppendTime bit. */
+/* A batch of one record, every field with a value of its own: offset 7, epoch 3, codec lz4 with the LogAppendTime bit.
+ */
 static const uint8_t golden[] = {
     0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x07, /* baseOffset */
     0x00, 0x00, 0x00, 0x35,                         /* batchLength: 65 - 12 */
@@ -152,7 +153,8 @@ static void normalise_and_prefix_leave_the_rest_alone(void **state)
     assert_memory_equal(batch + 16, sealed + 16, sizeof batch - 16);
     assert_true(batch_crc_ok(batch, sizeof batch));
 
-    static const int64_t offsets[] = {0, 127, 128, 32767, 32768, INT32_MAX, (int64_t)1 << 31, (int64_t)1 << 32, INT64_MAX};
+    static const int64_t offsets[] = {0,        127, 128, 32767, 32768, INT32_MAX, (int64_t)1 << 31, (int64_t)1 << 32,
+                                      INT64_MAX};
     for (size_t i = 0; i < sizeof offsets / sizeof offsets[0]; i++) {
         uint8_t prefix[BATCH_PREFIX_BYTES];
         batch_prefix(prefix, offsets[i], sizeof batch, INT32_MAX);

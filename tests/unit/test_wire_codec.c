@@ -1,5 +1,5 @@
-/* The codec: known bytes for known messages, every message back and forth at its fullest and emptiest, every prefix and every
- * flipped bit without harm, bounds of strings and lists, rows and stored messages. */
+/* The codec: known bytes for known messages, every message back and forth at its fullest and emptiest, every prefix and
+ * every flipped bit without harm, bounds of strings and lists, rows and stored messages. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,9 +34,9 @@ static void a_produce_request_has_these_bytes(void **state)
 static void unknown_fields_are_skipped(void **state)
 {
     /* group = 7, field 100 varint, field 101 bytes, field 102 fixed32, field 103 fixed64, offset = -1 */
-    static const uint8_t proto[] = {0x08, 0x07, 0xa0, 0x06, 0x01, 0xaa, 0x06, 0x03, 1,    2,    3,    0xb5, 0x06, 1, 2, 3, 4,
-                                    0xb9, 0x06, 1,    2,    3,    4,    5,    6,    7,    8,    0x10, 0xff, 0xff, 0xff,
-                                    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01};
+    static const uint8_t proto[] = {0x08, 0x07, 0xa0, 0x06, 0x01, 0xaa, 0x06, 0x03, 1,    2,    3,    0xb5, 0x06,
+                                    1,    2,    3,    4,    0xb9, 0x06, 1,    2,    3,    4,    5,    6,    7,
+                                    8,    0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01};
     FetchRequest request;
     assert_int_equal(codec_decode(FRAME_FETCH, proto, sizeof proto, &request), OK);
     assert_int_equal(request.group, 7);
@@ -49,19 +49,20 @@ static void malformed_bytes_are_refused(void **state)
         const char *bytes;
         uint32_t size;
     } cases[] = {
-        {"\x08", 1},                                                /* tag without value */
-        {"\x08\x80", 2},                                            /* unfinished varint */
-        {"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12},   /* varint of 11 bytes */
-        {"\x0a\x01x", 3},                                           /* wrong wire type for group */
-        {"\x00\x01", 2},                                            /* field number 0 */
-        {"\xa2\x06\xff\xff\xff\xff\x0f", 7},                        /* unknown field of 4 GiB */
-        {"\xa3\x06", 2},                                            /* group wire type, gone from protobuf 3 */
-        {"\x0f", 1},                                                /* wire type 7 */
+        {"\x08", 1},                                              /* tag without value */
+        {"\x08\x80", 2},                                          /* unfinished varint */
+        {"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12}, /* varint of 11 bytes */
+        {"\x0a\x01x", 3},                                         /* wrong wire type for group */
+        {"\x00\x01", 2},                                          /* field number 0 */
+        {"\xa2\x06\xff\xff\xff\xff\x0f", 7},                      /* unknown field of 4 GiB */
+        {"\xa3\x06", 2},                                          /* group wire type, gone from protobuf 3 */
+        {"\x0f", 1},                                              /* wire type 7 */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         ProduceRequest request;
         memset(&request, 0x5a, sizeof request);
-        assert_int_equal(codec_decode(FRAME_PRODUCE, (const uint8_t *)cases[i].bytes, cases[i].size, &request), ERR_BAD_FRAME);
+        assert_int_equal(codec_decode(FRAME_PRODUCE, (const uint8_t *)cases[i].bytes, cases[i].size, &request),
+                         ERR_BAD_FRAME);
         static const ProduceRequest zero;
         assert_memory_equal(&request, &zero, sizeof zero);
     }
@@ -81,7 +82,8 @@ static void unknown_types_are_unsupported(void **state)
 /* Full messages: strings at their bound, numbers at their longest encoding. */
 static void fill_config(TopicConfig *config)
 {
-    *config = (TopicConfig){true, UINT64_MAX, true, INT64_MIN, true, INT64_MIN, true, -1, true, UINT32_MAX, true, UINT32_MAX};
+    *config =
+        (TopicConfig){true, UINT64_MAX, true, INT64_MIN, true, INT64_MIN, true, -1, true, UINT32_MAX, true, UINT32_MAX};
 }
 
 #define FILL_STRING(array) (memset(array, 'x', sizeof array - 1), (array)[sizeof array - 1] = '\0')
@@ -98,8 +100,8 @@ static void fill_requests(enum frame_type type, union codec_message *m)
         FILL_STRING(m->as_MetadataRequest.topic);
         break;
     case FRAME_CREATE_TOPIC:
-        m->as_CreateTopicRequest = (CreateTopicRequest){.partitions = UINT32_MAX, .replicas = UINT32_MAX, .has_config = true,
-                                                        .timeout_ms = UINT32_MAX};
+        m->as_CreateTopicRequest = (CreateTopicRequest){
+            .partitions = UINT32_MAX, .replicas = UINT32_MAX, .has_config = true, .timeout_ms = UINT32_MAX};
         fill_config(&m->as_CreateTopicRequest.config);
         FILL_STRING(m->as_CreateTopicRequest.name);
         break;
@@ -182,80 +184,90 @@ static const enum frame_type all_types[] = {
 
 static void full_messages_come_back(void **state)
 {
-    for EACH_TYPE (i) {
-        union codec_message in, back;
-        fill(all_types[i], &in);
-        uint8_t out[CODEC_HEAD_BYTES_MAX];
-        uint32_t size;
-        assert_int_equal(codec_encode_frame(out, sizeof out, all_types[i], 9, &in, 0, &size), OK);
-        struct frame frame;
-        uint64_t needed;
-        assert_int_equal(frame_parse(out, size, &limits, &frame, &needed), OK);
-        assert_int_equal(frame.type, all_types[i]);
-        memset(&back, 0, sizeof back);
-        assert_int_equal(codec_decode(frame.type, frame.proto, frame.proto_size, &back), OK);
-        assert_memory_equal(&in, &back, sizeof in);
-    }
+    for
+        EACH_TYPE(i)
+        {
+            union codec_message in, back;
+            fill(all_types[i], &in);
+            uint8_t out[CODEC_HEAD_BYTES_MAX];
+            uint32_t size;
+            assert_int_equal(codec_encode_frame(out, sizeof out, all_types[i], 9, &in, 0, &size), OK);
+            struct frame frame;
+            uint64_t needed;
+            assert_int_equal(frame_parse(out, size, &limits, &frame, &needed), OK);
+            assert_int_equal(frame.type, all_types[i]);
+            memset(&back, 0, sizeof back);
+            assert_int_equal(codec_decode(frame.type, frame.proto, frame.proto_size, &back), OK);
+            assert_memory_equal(&in, &back, sizeof in);
+        }
 }
 
 static void empty_messages_come_back(void **state)
 {
-    for EACH_TYPE (i) {
-        union codec_message in, back;
-        memset(&in, 0, sizeof in);
-        memset(&back, 0, sizeof back);
-        uint8_t out[CODEC_HEAD_BYTES_MAX];
-        uint32_t size;
-        assert_int_equal(codec_encode_frame(out, sizeof out, all_types[i], 9, &in, 0, &size), OK);
-        assert_int_equal(codec_decode(all_types[i], out + FRAME_HEADER_BYTES, size - FRAME_HEADER_BYTES, &back), OK);
-        assert_memory_equal(&in, &back, sizeof in);
-        memset(&back, 0x5a, sizeof back); /* absent fields are defaults, not what stood there before */
-        assert_int_equal(codec_decode(all_types[i], NULL, 0, &back), OK);
-        assert_true(((uint8_t *)&back)[0] == 0);
-    }
+    for
+        EACH_TYPE(i)
+        {
+            union codec_message in, back;
+            memset(&in, 0, sizeof in);
+            memset(&back, 0, sizeof back);
+            uint8_t out[CODEC_HEAD_BYTES_MAX];
+            uint32_t size;
+            assert_int_equal(codec_encode_frame(out, sizeof out, all_types[i], 9, &in, 0, &size), OK);
+            assert_int_equal(codec_decode(all_types[i], out + FRAME_HEADER_BYTES, size - FRAME_HEADER_BYTES, &back),
+                             OK);
+            assert_memory_equal(&in, &back, sizeof in);
+            memset(&back, 0x5a, sizeof back); /* absent fields are defaults, not what stood there before */
+            assert_int_equal(codec_decode(all_types[i], NULL, 0, &back), OK);
+            assert_true(((uint8_t *)&back)[0] == 0);
+        }
 }
 
 static void too_little_room_is_said_at_every_capacity(void **state)
 {
-    for EACH_TYPE (i) {
-        union codec_message in;
-        fill(all_types[i], &in);
-        uint8_t out[CODEC_HEAD_BYTES_MAX];
-        uint32_t size = 0;
-        assert_int_equal(codec_encode_frame(out, sizeof out, all_types[i], 9, &in, 0, &size), OK);
-        for (uint32_t capacity = 0; capacity < size; capacity++) {
-            uint8_t *exact = malloc(capacity + 1); /* so that a sanitizer sees one byte too many */
-            uint32_t untouched = 77;
-            assert_int_equal(codec_encode_frame(exact + 1, capacity, all_types[i], 9, &in, 0, &untouched), ERR_TOO_LARGE);
-            assert_int_equal(untouched, 77);
-            free(exact);
+    for
+        EACH_TYPE(i)
+        {
+            union codec_message in;
+            fill(all_types[i], &in);
+            uint8_t out[CODEC_HEAD_BYTES_MAX];
+            uint32_t size = 0;
+            assert_int_equal(codec_encode_frame(out, sizeof out, all_types[i], 9, &in, 0, &size), OK);
+            for (uint32_t capacity = 0; capacity < size; capacity++) {
+                uint8_t *exact = malloc(capacity + 1); /* so that a sanitizer sees one byte too many */
+                uint32_t untouched = 77;
+                assert_int_equal(codec_encode_frame(exact + 1, capacity, all_types[i], 9, &in, 0, &untouched),
+                                 ERR_TOO_LARGE);
+                assert_int_equal(untouched, 77);
+                free(exact);
+            }
         }
-    }
 }
 
 static void prefixes_and_flipped_bits_do_no_harm(void **state)
 {
-    for EACH_TYPE (i) {
-        union codec_message in, back;
-        fill(all_types[i], &in);
-        uint8_t out[CODEC_HEAD_BYTES_MAX];
-        uint32_t size;
-        assert_int_equal(codec_encode_frame(out, sizeof out, all_types[i], 9, &in, 0, &size), OK);
-        uint32_t proto_size = size - FRAME_HEADER_BYTES;
-        for (uint32_t cut = 0; cut <= proto_size; cut++) {
-            uint8_t *exact = malloc(cut + 1);
-            memcpy(exact + 1, out + FRAME_HEADER_BYTES, cut);
-            enum err error = codec_decode(all_types[i], exact + 1, cut, &back);
-            assert_true(error == OK || error == ERR_BAD_FRAME);
-            for (uint32_t bit = 0; bit < 8 * cut; bit += cut < proto_size ? 61 : 1) {
-                exact[1 + bit / 8] ^= (uint8_t)(1u << (bit % 8));
-                error = codec_decode(all_types[i], exact + 1, cut, &back);
+    for
+        EACH_TYPE(i)
+        {
+            union codec_message in, back;
+            fill(all_types[i], &in);
+            uint8_t out[CODEC_HEAD_BYTES_MAX];
+            uint32_t size;
+            assert_int_equal(codec_encode_frame(out, sizeof out, all_types[i], 9, &in, 0, &size), OK);
+            uint32_t proto_size = size - FRAME_HEADER_BYTES;
+            for (uint32_t cut = 0; cut <= proto_size; cut++) {
+                uint8_t *exact = malloc(cut + 1);
+                memcpy(exact + 1, out + FRAME_HEADER_BYTES, cut);
+                enum err error = codec_decode(all_types[i], exact + 1, cut, &back);
                 assert_true(error == OK || error == ERR_BAD_FRAME);
-                exact[1 + bit / 8] ^= (uint8_t)(1u << (bit % 8));
+                for (uint32_t bit = 0; bit < 8 * cut; bit += cut < proto_size ? 61 : 1) {
+                    exact[1 + bit / 8] ^= (uint8_t)(1u << (bit % 8));
+                    error = codec_decode(all_types[i], exact + 1, cut, &back);
+                    assert_true(error == OK || error == ERR_BAD_FRAME);
+                    exact[1 + bit / 8] ^= (uint8_t)(1u << (bit % 8));
+                }
+                free(exact);
             }
-            free(exact);
         }
-    }
 }
 
 static void strings_end_at_their_bound(void **state)
@@ -287,8 +299,13 @@ static void rows_follow_one_another(void **state)
     assert_int_equal(codec_append_row(out, sizeof out, ROW_BROKER, &broker, &size), OK);
     assert_int_equal(codec_append_row(out, sizeof out, ROW_TOPIC, &topic, &size), OK);
     for (uint32_t i = 0; i < 200; i++) {
-        PartitionRow row = {.partition = i, .group = (uint64_t)1 << 32 | i, .replicas_count = 3, .replicas = {1, 2, 3},
-                            .in_sync_count = i % 8, .in_sync = {9, 8, 7, 6, 5, 4, UINT64_MAX}, .high_watermark = INT64_MAX};
+        PartitionRow row = {.partition = i,
+                            .group = (uint64_t)1 << 32 | i,
+                            .replicas_count = 3,
+                            .replicas = {1, 2, 3},
+                            .in_sync_count = i % 8,
+                            .in_sync = {9, 8, 7, 6, 5, 4, UINT64_MAX},
+                            .high_watermark = INT64_MAX};
         memset(row.in_sync + row.in_sync_count, 0, (7 - row.in_sync_count) * sizeof row.in_sync[0]);
         assert_int_equal(codec_append_row(out, sizeof out, ROW_PARTITION, &row, &size), OK);
     }
@@ -362,8 +379,14 @@ static void stored_messages_come_back(void **state)
 {
     uint8_t out[CODEC_STORED_BYTES_MAX];
     uint32_t size;
-    TopicRecord topic = {.id = {7, [15] = 9}, .name = "orders", .state = 1, .partitions = 12, .first_group = (uint64_t)1 << 40,
-                         .segment_ms = -1, .retention_bytes = INT64_MIN, .replicas = 3};
+    TopicRecord topic = {.id = {7, [15] = 9},
+                         .name = "orders",
+                         .state = 1,
+                         .partitions = 12,
+                         .first_group = (uint64_t)1 << 40,
+                         .segment_ms = -1,
+                         .retention_bytes = INT64_MIN,
+                         .replicas = 3};
     TopicRecord topic_back;
     memset(&topic_back, 0, sizeof topic_back);
     assert_int_equal(codec_encode_stored(STORED_TOPIC, &topic, out, sizeof out, &size), OK);

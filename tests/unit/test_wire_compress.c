@@ -1,5 +1,5 @@
-/* lz4 batches: back and forth at many sizes, frames of other writers (linked blocks, checksums, sizes that lie), every cut and
- * every flipped bit without harm, and bombs that get the cap and no byte more. */
+/* lz4 batches: back and forth at many sizes, frames of other writers (linked blocks, checksums, sizes that lie), every
+ * cut and every flipped bit without harm, and bombs that get the cap and no byte more. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,11 +36,13 @@ static uint8_t *make_batch(int32_t count, uint32_t value_size, uint32_t noise, u
 }
 
 /* A batch around a ready-made blob, caller frees. */
-static uint8_t *wrap_blob(enum batch_codec codec, const uint8_t *blob, uint32_t blob_size, struct batch_header *ret_header)
+static uint8_t *wrap_blob(enum batch_codec codec, const uint8_t *blob, uint32_t blob_size,
+                          struct batch_header *ret_header)
 {
     uint8_t *batch = malloc(BATCH_HEADER_BYTES + blob_size);
     memcpy(batch + BATCH_HEADER_BYTES, blob, blob_size);
-    struct batch_header header = {.size_bytes = BATCH_HEADER_BYTES + blob_size, .attributes = (uint16_t)codec, .records_count = 1};
+    struct batch_header header = {
+        .size_bytes = BATCH_HEADER_BYTES + blob_size, .attributes = (uint16_t)codec, .records_count = 1};
     batch_write_header(batch, &header);
     assert_int_equal(batch_parse(batch, header.size_bytes, ret_header), OK);
     return batch;
@@ -71,7 +73,8 @@ static void batches_come_back(void **state)
         assert_int_equal(header.max_timestamp, cases[c].count - 1);
         assert_true(header.producer_id == 77 && header.producer_epoch == 1 && header.base_sequence == 5);
         const uint8_t *records;
-        assert_int_equal(records_decompress(&decompressor, small, &header, RECORDS_BYTES_MAX, &records, &records_size), OK);
+        assert_int_equal(records_decompress(&decompressor, small, &header, RECORDS_BYTES_MAX, &records, &records_size),
+                         OK);
         assert_int_equal(records_size, size - BATCH_HEADER_BYTES);
         assert_memory_equal(records, batch + BATCH_HEADER_BYTES, records_size);
         struct record_reader reader;
@@ -117,12 +120,15 @@ static void uncompressed_batches_are_read_in_place(void **state)
     assert_int_equal(records_decompress(&decompressor, batch, &header, size, &records, &records_size), OK);
     assert_ptr_equal(records, batch + BATCH_HEADER_BYTES);
     assert_int_equal(records_size, size - BATCH_HEADER_BYTES);
-    assert_int_equal(records_decompress(&decompressor, batch, &header, records_size - 1, &records, &records_size), ERR_TOO_LARGE);
+    assert_int_equal(records_decompress(&decompressor, batch, &header, records_size - 1, &records, &records_size),
+                     ERR_TOO_LARGE);
     assert_null(decompressor.data);
-    static const enum batch_codec others[] = {CODEC_GZIP, CODEC_SNAPPY, CODEC_ZSTD, (enum batch_codec)5, (enum batch_codec)7};
+    static const enum batch_codec others[] = {CODEC_GZIP, CODEC_SNAPPY, CODEC_ZSTD, (enum batch_codec)5,
+                                              (enum batch_codec)7};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         header.attributes = (uint16_t)others[i];
-        assert_int_equal(records_decompress(&decompressor, batch, &header, size, &records, &records_size), ERR_UNSUPPORTED);
+        assert_int_equal(records_decompress(&decompressor, batch, &header, size, &records, &records_size),
+                         ERR_UNSUPPORTED);
     }
     free(batch);
 }
@@ -137,12 +143,13 @@ static void frames_of_other_writers_open(void **state)
     struct decompressor decompressor = {0};
     for (int variant = 0; variant < 16; variant++) {
         LZ4F_preferences_t preferences = {
-            .frameInfo = {
-                .blockSizeID = (variant & 1) != 0 ? LZ4F_max4MB : LZ4F_max64KB,
-                .blockMode = (variant & 2) != 0 ? LZ4F_blockLinked : LZ4F_blockIndependent,
-                .contentChecksumFlag = (variant & 4) != 0 ? LZ4F_contentChecksumEnabled : LZ4F_noContentChecksum,
-                .contentSize = (variant & 8) != 0 ? sizeof text : 0,
-            },
+            .frameInfo =
+                {
+                    .blockSizeID = (variant & 1) != 0 ? LZ4F_max4MB : LZ4F_max64KB,
+                    .blockMode = (variant & 2) != 0 ? LZ4F_blockLinked : LZ4F_blockIndependent,
+                    .contentChecksumFlag = (variant & 4) != 0 ? LZ4F_contentChecksumEnabled : LZ4F_noContentChecksum,
+                    .contentSize = (variant & 8) != 0 ? sizeof text : 0,
+                },
         };
         size_t frame_size = LZ4F_compressFrame(frame, sizeof frame, text, sizeof text, &preferences);
         assert_false(LZ4F_isError(frame_size));
@@ -173,7 +180,8 @@ static void cut_flipped_and_followed_frames(void **state)
     struct batch_header header;
     for (uint32_t cut = 0; cut < blob_size; cut++) {
         uint8_t *bad = wrap_blob(CODEC_LZ4, blob, cut, &header);
-        assert_int_equal(records_decompress(&decompressor, bad, &header, 1 << 20, &records, &records_size), ERR_CORRUPT_BATCH);
+        assert_int_equal(records_decompress(&decompressor, bad, &header, 1 << 20, &records, &records_size),
+                         ERR_CORRUPT_BATCH);
         free(bad);
     }
     for (uint32_t bit = 0; bit < 8 * blob_size; bit++) {
@@ -185,7 +193,8 @@ static void cut_flipped_and_followed_frames(void **state)
     }
     small[small_size] = 0; /* one byte behind the frame */
     uint8_t *bad = wrap_blob(CODEC_LZ4, blob, blob_size + 1, &header);
-    assert_int_equal(records_decompress(&decompressor, bad, &header, 1 << 20, &records, &records_size), ERR_CORRUPT_BATCH);
+    assert_int_equal(records_decompress(&decompressor, bad, &header, 1 << 20, &records, &records_size),
+                     ERR_CORRUPT_BATCH);
     free(bad);
     /* and after all that a good one still opens */
     bad = wrap_blob(CODEC_LZ4, blob, blob_size, &header);
@@ -212,17 +221,21 @@ static void bombs_get_the_cap_and_no_more(void **state)
         const uint8_t *records = NULL;
         uint32_t records_size = 77;
         struct decompressor decompressor = {0};
-        assert_int_equal(records_decompress(&decompressor, batch, &header, CAP, &records, &records_size), ERR_TOO_LARGE);
-        assert_int_equal(records_decompress(&decompressor, batch, &header, CAP - 1, &records, &records_size), ERR_TOO_LARGE);
+        assert_int_equal(records_decompress(&decompressor, batch, &header, CAP, &records, &records_size),
+                         ERR_TOO_LARGE);
+        assert_int_equal(records_decompress(&decompressor, batch, &header, CAP - 1, &records, &records_size),
+                         ERR_TOO_LARGE);
         assert_int_equal(records_decompress(&decompressor, batch, &header, 1, &records, &records_size), ERR_TOO_LARGE);
         assert_true(decompressor.capacity <= CAP);
         assert_null(records);
         assert_int_equal(records_size, 77);
-        assert_int_equal(records_decompress(&decompressor, batch, &header, BOMB - 1, &records, &records_size), ERR_TOO_LARGE);
+        assert_int_equal(records_decompress(&decompressor, batch, &header, BOMB - 1, &records, &records_size),
+                         ERR_TOO_LARGE);
         assert_int_equal(records_decompress(&decompressor, batch, &header, BOMB, &records, &records_size), OK);
         assert_int_equal(records_size, BOMB);
         /* a buffer grown by an earlier call does not raise a later call's cap */
-        assert_int_equal(records_decompress(&decompressor, batch, &header, CAP, &records, &records_size), ERR_TOO_LARGE);
+        assert_int_equal(records_decompress(&decompressor, batch, &header, CAP, &records, &records_size),
+                         ERR_TOO_LARGE);
         decompressor_deinit(&decompressor);
         free(batch);
         free(out);

@@ -1,5 +1,5 @@
-/* Frames: what is written is read back from every prefix and every split alike; lies about sizes are refused as soon as the bytes
- * that lie are there; every bit of header and protobuf counts. */
+/* Frames: what is written is read back from every prefix and every split alike; lies about sizes are refused as soon as
+ * the bytes that lie are there; every bit of header and protobuf counts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,11 +13,11 @@
 
 static const struct frame_limits limits = {.proto_bytes_max = 512, .payload_bytes_max = 4096};
 
-#define PROTO "proto bytes"
-#define PAYLOAD "payload"
-#define PROTO_SIZE (sizeof PROTO - 1)
+#define PROTO        "proto bytes"
+#define PAYLOAD      "payload"
+#define PROTO_SIZE   (sizeof PROTO - 1)
 #define PAYLOAD_SIZE (sizeof PAYLOAD - 1)
-#define FRAME_SIZE (FRAME_HEADER_BYTES + PROTO_SIZE + PAYLOAD_SIZE)
+#define FRAME_SIZE   (FRAME_HEADER_BYTES + PROTO_SIZE + PAYLOAD_SIZE)
 
 static void make_frame(uint8_t frame[FRAME_SIZE], uint64_t request_id)
 {
@@ -48,10 +48,26 @@ static void writes_the_bytes_of_the_format(void **state)
     uint8_t frame[FRAME_SIZE];
     make_frame(frame, 0x1122334455667788);
     static const uint8_t want[20] = {
-        20 + PROTO_SIZE + PAYLOAD_SIZE, 0, 0, 0,            /* length */
-        0x46, 0x4c, 1, 9,                                   /* magic, version, type */
-        0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,     /* request id */
-        PROTO_SIZE, 0, 0, 0,                                /* proto size */
+        20 + PROTO_SIZE + PAYLOAD_SIZE,
+        0,
+        0,
+        0, /* length */
+        0x46,
+        0x4c,
+        1,
+        9, /* magic, version, type */
+        0x88,
+        0x77,
+        0x66,
+        0x55,
+        0x44,
+        0x33,
+        0x22,
+        0x11, /* request id */
+        PROTO_SIZE,
+        0,
+        0,
+        0, /* proto size */
     };
     assert_memory_equal(frame, want, sizeof want);
     uint8_t covered[20 + PROTO_SIZE];

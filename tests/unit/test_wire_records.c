@@ -1,5 +1,6 @@
-/* Records: a batch made by another implementation reads and validates; what the builder makes comes back in every form (null, empty,
- * headers, deltas of every width, one record, many, full memory); and every rule of batch_validate refuses what breaks it. */
+/* Records: a batch made by another implementation reads and validates; what the builder makes comes back in every form
+ * (null, empty, headers, deltas of every width, one record, many, full memory); and every rule of batch_validate
+ * refuses what breaks it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +14,10 @@
 #include "wire/records.h"
 #include "wire/varint.h"
 
-#define TEXT(string) {(const uint8_t *)(string), sizeof(string) - 1}
+#define TEXT(string)                                                                                                   \
+    {                                                                                                                  \
+        (const uint8_t *)(string), sizeof(string) - 1                                                                  \
+    }
 
 static void assert_blob(struct blob got, const char *want)
 {
@@ -28,20 +32,23 @@ static void assert_blob(struct blob got, const char *want)
 }
 
 /* Made by kafka-python 2.0.2: producer 2^32 + 2, epoch 7, sequence 2^31 - 1; records
- * (1700000000000, "k1", "value", h1 = "x", h2 = null, "" = ""), (+300, null, ""), (-1, "", null), (+2^33, 64 x k, 70 x v). */
+ * (1700000000000, "k1", "value", h1 = "x", h2 = null, "" = ""), (+300, null, ""), (-1, "", null), (+2^33, 64 x k, 70 x
+ * v). */
 static const uint8_t foreign[249] = {
-    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xed, 0x00, 0x00, 0x00, 0x00, 0x02, 0x4e, 0x18, 0x05, 0xea,
-    0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x01, 0x8b, 0xcf, 0xe5, 0x68, 0x00, 0x00, 0x00, 0x01, 0x8d, 0xcf, 0xe5, 0x68,
-    0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x02, 0x00, 0x07, 0x7f, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x04, 0x30, 0x00,
-    0x00, 0x00, 0x04, 0x6b, 0x31, 0x0a, 0x76, 0x61, 0x6c, 0x75, 0x65, 0x06, 0x04, 0x68, 0x31, 0x02, 0x78, 0x04, 0x68, 0x32, 0x01,
-    0x00, 0x00, 0x0e, 0x00, 0xd8, 0x04, 0x02, 0x01, 0x00, 0x00, 0x0c, 0x00, 0x01, 0x04, 0x00, 0x01, 0x00, 0xa4, 0x02, 0x00, 0x80,
-    0x80, 0x80, 0x80, 0x40, 0x06, 0x80, 0x01, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b,
-    0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b,
-    0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b,
-    0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x8c, 0x01, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76,
-    0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76,
-    0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76,
-    0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x00};
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xed, 0x00, 0x00, 0x00, 0x00, 0x02, 0x4e,
+    0x18, 0x05, 0xea, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x01, 0x8b, 0xcf, 0xe5, 0x68, 0x00, 0x00,
+    0x00, 0x01, 0x8d, 0xcf, 0xe5, 0x68, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x02, 0x00, 0x07, 0x7f,
+    0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x04, 0x30, 0x00, 0x00, 0x00, 0x04, 0x6b, 0x31, 0x0a, 0x76, 0x61, 0x6c,
+    0x75, 0x65, 0x06, 0x04, 0x68, 0x31, 0x02, 0x78, 0x04, 0x68, 0x32, 0x01, 0x00, 0x00, 0x0e, 0x00, 0xd8, 0x04,
+    0x02, 0x01, 0x00, 0x00, 0x0c, 0x00, 0x01, 0x04, 0x00, 0x01, 0x00, 0xa4, 0x02, 0x00, 0x80, 0x80, 0x80, 0x80,
+    0x40, 0x06, 0x80, 0x01, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b,
+    0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b,
+    0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b,
+    0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x6b, 0x8c, 0x01, 0x76, 0x76,
+    0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76,
+    0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76,
+    0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76,
+    0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x76, 0x00};
 
 static void read_begin(struct record_reader *reader, const uint8_t *batch, uint32_t size)
 {
@@ -95,7 +102,8 @@ static void reads_a_foreign_batch(void **state)
 
 static void builds_the_foreign_batch(void **state)
 {
-    static const struct record_header headers[] = {{TEXT("h1"), TEXT("x")}, {TEXT("h2"), {NULL, 0}}, {TEXT(""), TEXT("")}};
+    static const struct record_header headers[] = {
+        {TEXT("h1"), TEXT("x")}, {TEXT("h2"), {NULL, 0}}, {TEXT(""), TEXT("")}};
     uint8_t ks[64], vs[70];
     memset(ks, 'k', sizeof ks);
     memset(vs, 'v', sizeof vs);
@@ -121,8 +129,21 @@ static void builds_the_foreign_batch(void **state)
 
 static void varints_of_every_width(void **state)
 {
-    static const int64_t edges[] = {0, 1, 63, 64, 127, 128, 8191, 8192, 32767, 32768, INT32_MAX, (int64_t)1 << 31, (int64_t)1 << 32,
-                                    (int64_t)1 << 62, INT64_MAX};
+    static const int64_t edges[] = {0,
+                                    1,
+                                    63,
+                                    64,
+                                    127,
+                                    128,
+                                    8191,
+                                    8192,
+                                    32767,
+                                    32768,
+                                    INT32_MAX,
+                                    (int64_t)1 << 31,
+                                    (int64_t)1 << 32,
+                                    (int64_t)1 << 62,
+                                    INT64_MAX};
     for (size_t i = 0; i < sizeof edges / sizeof edges[0]; i++) {
         for (int negative = 0; negative < 2; negative++) {
             int64_t value = negative ? -edges[i] - 1 : edges[i];
@@ -200,9 +221,20 @@ static void batches_of_many_sizes_come_back(void **state)
         uint32_t value_size;
         int64_t timestamp_step;
     } cases[] = {
-        {1, 0, 0},          {1, 63, 1},        {1, 64, 1},       {64, 127, 1},         {65, 128, -1},
-        {127, 8191, 1},     {128, 8192, 1},    {300, 32767, 7},  {2, 65536, INT32_MAX}, {3, 10, (int64_t)1 << 31},
-        {3, 10, (int64_t)1 << 32}, {32769, 5, 1}, {1000000, 0, 1}, {1, 70000, INT64_MIN / 2},
+        {1, 0, 0},
+        {1, 63, 1},
+        {1, 64, 1},
+        {64, 127, 1},
+        {65, 128, -1},
+        {127, 8191, 1},
+        {128, 8192, 1},
+        {300, 32767, 7},
+        {2, 65536, INT32_MAX},
+        {3, 10, (int64_t)1 << 31},
+        {3, 10, (int64_t)1 << 32},
+        {32769, 5, 1},
+        {1000000, 0, 1},
+        {1, 70000, INT64_MIN / 2},
     };
     uint8_t *memory = malloc(BATCH_BYTES_MAX);
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
@@ -326,29 +358,29 @@ static void header_rules(void **state)
         enum err want;
     } cases[] = {
         {23, 4, 3, OK},
-        {0, 8, UINT64_MAX, OK},          /* base offset: normalised later */
-        {12, 4, UINT32_MAX, OK},         /* leader epoch: normalised later */
+        {0, 8, UINT64_MAX, OK},  /* base offset: normalised later */
+        {12, 4, UINT32_MAX, OK}, /* leader epoch: normalised later */
         {8, 4, 237 - 1, ERR_CORRUPT_BATCH},
         {8, 4, 237 + 1, ERR_CORRUPT_BATCH},
-        {16, 1, 1, ERR_CORRUPT_BATCH},   /* magic */
-        {23, 4, 2, ERR_CORRUPT_BATCH},   /* lastOffsetDelta */
+        {16, 1, 1, ERR_CORRUPT_BATCH}, /* magic */
+        {23, 4, 2, ERR_CORRUPT_BATCH}, /* lastOffsetDelta */
         {23, 4, 4, ERR_CORRUPT_BATCH},
-        {57, 4, 3, ERR_CORRUPT_BATCH},   /* recordsCount */
+        {57, 4, 3, ERR_CORRUPT_BATCH}, /* recordsCount */
         {57, 4, 0, ERR_CORRUPT_BATCH},
         {57, 4, UINT32_MAX, ERR_CORRUPT_BATCH},
-        {21, 2, 0x0001, OK},             /* gzip, snappy, lz4, zstd: not opened */
+        {21, 2, 0x0001, OK}, /* gzip, snappy, lz4, zstd: not opened */
         {21, 2, 0x0002, OK},
         {21, 2, 0x0003, OK},
         {21, 2, 0x0004, OK},
         {21, 2, 0x0005, ERR_UNSUPPORTED},
         {21, 2, 0x0007, ERR_UNSUPPORTED},
-        {21, 2, 0x0008, ERR_INVALID},    /* LogAppendTime */
+        {21, 2, 0x0008, ERR_INVALID},     /* LogAppendTime */
         {21, 2, 0x0010, ERR_UNSUPPORTED}, /* transactional */
-        {21, 2, 0x0020, ERR_INVALID},    /* control */
+        {21, 2, 0x0020, ERR_INVALID},     /* control */
         {21, 2, 0x0030, ERR_INVALID},
-        {21, 2, 0x0040, ERR_INVALID},    /* delete horizon */
+        {21, 2, 0x0040, ERR_INVALID}, /* delete horizon */
         {21, 2, 0x8000, ERR_INVALID},
-        {43, 8, UINT64_MAX, OK},         /* no producer: epoch and sequence do not count */
+        {43, 8, UINT64_MAX, OK}, /* no producer: epoch and sequence do not count */
         {43, 8, UINT64_MAX - 1, ERR_INVALID},
         {43, 8, 0, OK},
         {51, 2, UINT16_MAX, ERR_INVALID},
@@ -367,8 +399,12 @@ static void compressed_batches_cannot_claim_endless_offsets(void **state)
     static const struct {
         uint32_t count;
         enum err want;
-    } cases[] = {{1, OK}, {BATCH_RECORDS_MAX, OK}, {BATCH_RECORDS_MAX + 1, ERR_CORRUPT_BATCH}, {INT32_MAX, ERR_CORRUPT_BATCH},
-                 {0x80000000, ERR_CORRUPT_BATCH}, {0, ERR_CORRUPT_BATCH}};
+    } cases[] = {{1, OK},
+                 {BATCH_RECORDS_MAX, OK},
+                 {BATCH_RECORDS_MAX + 1, ERR_CORRUPT_BATCH},
+                 {INT32_MAX, ERR_CORRUPT_BATCH},
+                 {0x80000000, ERR_CORRUPT_BATCH},
+                 {0, ERR_CORRUPT_BATCH}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         store_be32(batch + 57, cases[i].count);
         store_be32(batch + 23, cases[i].count - 1);
@@ -408,8 +444,12 @@ static enum err with_records(int32_t count, const char *records, uint32_t record
     uint8_t batch[256];
     memcpy(batch + BATCH_HEADER_BYTES, records, records_size);
     uint32_t size = BATCH_HEADER_BYTES + records_size;
-    batch_write_header(batch, &(struct batch_header){.size_bytes = size, .last_offset_delta = count - 1, .records_count = count,
-                                                     .producer_id = -1, .base_sequence = -1, .producer_epoch = -1});
+    batch_write_header(batch, &(struct batch_header){.size_bytes = size,
+                                                     .last_offset_delta = count - 1,
+                                                     .records_count = count,
+                                                     .producer_id = -1,
+                                                     .base_sequence = -1,
+                                                     .producer_epoch = -1});
     batch_seal(batch, size);
     enum err error = validate(batch, size);
 
@@ -437,29 +477,30 @@ static void record_rules(void **state)
 {
     /* length, attributes, timestamp delta, offset delta, key length, value length, header count; all zig-zag */
     assert_int_equal(RECORDS(1, "\x0c\0\0\0\x01\x01\0"), OK);
-    assert_int_equal(RECORDS(1, "\x0c\x7f\0\0\x01\x01\0"), OK);                  /* attributes are ignored */
+    assert_int_equal(RECORDS(1, "\x0c\x7f\0\0\x01\x01\0"), OK); /* attributes are ignored */
     assert_int_equal(RECORDS(2, "\x0c\0\0\0\x01\x01\0\x0c\0\0\x02\x01\x01\0"), OK);
     assert_int_equal(RECORDS(1, "\x14\0\0\0\x02k\x02v\x02\x02h\x01"), ERR_CORRUPT_BATCH); /* length 10 for 11 bytes */
     assert_int_equal(RECORDS(1, "\x16\0\0\0\x02k\x02v\x02\x02h\x01"), OK);
-    assert_int_equal(RECORDS(1, "\x16\0\0\0\x02k\x02v\x02\x01h\x01"), ERR_CORRUPT_BATCH);   /* null header key */
-    assert_int_equal(RECORDS(1, "\x16\0\0\0\x02k\x02v\x01\x02h\x01"), ERR_CORRUPT_BATCH);   /* -1 headers */
-    assert_int_equal(RECORDS(1, "\x16\0\0\0\x02k\x02v\x04\x02h\x01"), ERR_CORRUPT_BATCH);   /* a header too many */
-    assert_int_equal(RECORDS(1, "\x1e\0\0\0\x02k\x02v\xfe\xff\xff\xff\x0f\x02h\x01"), ERR_CORRUPT_BATCH); /* 2^31-1 headers */
-    assert_int_equal(RECORDS(1, "\x0c\0\0\x02\x01\x01\0"), ERR_CORRUPT_BATCH);   /* starts at 1 */
-    assert_int_equal(RECORDS(1, "\x0c\0\0\x01\x01\x01\0"), ERR_CORRUPT_BATCH);   /* offset delta -1 */
-    assert_int_equal(RECORDS(2, "\x0c\0\0\0\x01\x01\0\x0c\0\0\0\x01\x01\0"), ERR_CORRUPT_BATCH);    /* 0, 0 */
-    assert_int_equal(RECORDS(2, "\x0c\0\0\0\x01\x01\0\x0c\0\0\x04\x01\x01\0"), ERR_CORRUPT_BATCH);  /* 0, 2 */
-    assert_int_equal(RECORDS(2, "\x0c\0\0\0\x01\x01\0"), ERR_CORRUPT_BATCH);     /* one record missing */
-    assert_int_equal(RECORDS(1, "\x0c\0\0\0\x01\x01\0\0"), ERR_CORRUPT_BATCH);   /* a byte too many */
-    assert_int_equal(RECORDS(1, "\x0e\0\0\0\x01\x01\0\0"), ERR_CORRUPT_BATCH);   /* a byte too many inside */
-    assert_int_equal(RECORDS(1, "\x0e\0\0\0\x01\x01\0"), ERR_CORRUPT_BATCH);     /* length beyond the end */
-    assert_int_equal(RECORDS(1, "\x0c\0\0\0\x03\x01\0"), ERR_CORRUPT_BATCH);     /* key length -2 */
-    assert_int_equal(RECORDS(1, "\x0c\0\0\0\x01\x03\0"), ERR_CORRUPT_BATCH);     /* value length -2 */
-    assert_int_equal(RECORDS(1, "\x0c\0\0\0\x06\x01\0"), ERR_CORRUPT_BATCH);     /* key longer than the record */
+    assert_int_equal(RECORDS(1, "\x16\0\0\0\x02k\x02v\x02\x01h\x01"), ERR_CORRUPT_BATCH); /* null header key */
+    assert_int_equal(RECORDS(1, "\x16\0\0\0\x02k\x02v\x01\x02h\x01"), ERR_CORRUPT_BATCH); /* -1 headers */
+    assert_int_equal(RECORDS(1, "\x16\0\0\0\x02k\x02v\x04\x02h\x01"), ERR_CORRUPT_BATCH); /* a header too many */
+    assert_int_equal(RECORDS(1, "\x1e\0\0\0\x02k\x02v\xfe\xff\xff\xff\x0f\x02h\x01"),
+                     ERR_CORRUPT_BATCH);                                                           /* 2^31-1 headers */
+    assert_int_equal(RECORDS(1, "\x0c\0\0\x02\x01\x01\0"), ERR_CORRUPT_BATCH);                     /* starts at 1 */
+    assert_int_equal(RECORDS(1, "\x0c\0\0\x01\x01\x01\0"), ERR_CORRUPT_BATCH);                     /* offset delta -1 */
+    assert_int_equal(RECORDS(2, "\x0c\0\0\0\x01\x01\0\x0c\0\0\0\x01\x01\0"), ERR_CORRUPT_BATCH);   /* 0, 0 */
+    assert_int_equal(RECORDS(2, "\x0c\0\0\0\x01\x01\0\x0c\0\0\x04\x01\x01\0"), ERR_CORRUPT_BATCH); /* 0, 2 */
+    assert_int_equal(RECORDS(2, "\x0c\0\0\0\x01\x01\0"), ERR_CORRUPT_BATCH);   /* one record missing */
+    assert_int_equal(RECORDS(1, "\x0c\0\0\0\x01\x01\0\0"), ERR_CORRUPT_BATCH); /* a byte too many */
+    assert_int_equal(RECORDS(1, "\x0e\0\0\0\x01\x01\0\0"), ERR_CORRUPT_BATCH); /* a byte too many inside */
+    assert_int_equal(RECORDS(1, "\x0e\0\0\0\x01\x01\0"), ERR_CORRUPT_BATCH);   /* length beyond the end */
+    assert_int_equal(RECORDS(1, "\x0c\0\0\0\x03\x01\0"), ERR_CORRUPT_BATCH);   /* key length -2 */
+    assert_int_equal(RECORDS(1, "\x0c\0\0\0\x01\x03\0"), ERR_CORRUPT_BATCH);   /* value length -2 */
+    assert_int_equal(RECORDS(1, "\x0c\0\0\0\x06\x01\0"), ERR_CORRUPT_BATCH);   /* key longer than the record */
     assert_int_equal(RECORDS(1, "\x14\0\0\0\xfe\xff\xff\xff\x0f\x01\0"), ERR_CORRUPT_BATCH); /* key of 2^31-1 */
-    assert_int_equal(RECORDS(1, "\0"), ERR_CORRUPT_BATCH);                       /* length 0 */
-    assert_int_equal(RECORDS(1, "\x01"), ERR_CORRUPT_BATCH);                     /* length -1 */
-    assert_int_equal(RECORDS(1, "\xff\xff\xff\xff\x0f"), ERR_CORRUPT_BATCH);     /* length -2^31 */
+    assert_int_equal(RECORDS(1, "\0"), ERR_CORRUPT_BATCH);                                   /* length 0 */
+    assert_int_equal(RECORDS(1, "\x01"), ERR_CORRUPT_BATCH);                                 /* length -1 */
+    assert_int_equal(RECORDS(1, "\xff\xff\xff\xff\x0f"), ERR_CORRUPT_BATCH);                 /* length -2^31 */
     assert_int_equal(RECORDS(1, ""), ERR_CORRUPT_BATCH);
     /* a timestamp delta of 2^63 - 1 on top of a base: wraps, is not refused */
     assert_int_equal(RECORDS(1, "\x1e\0\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\0\x01\x01\0"), OK);
