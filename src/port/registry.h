@@ -40,14 +40,18 @@ struct registry_topic {
 
 typedef void (*registry_done)(void *context, enum err error);
 
+struct registry_visitor {
+    void (*topic)(void *context, const struct registry_topic *topic);
+    void (*deleted)(void *context, uint64_t group); /* a group that was deleted, whatever a disk still holds of it */
+};
+
 struct registry {
     const struct registry_ops *ops;
 };
 
 struct registry_ops {
-    /* Once, at start: calls visit for every topic, then done. */
-    void (*load)(struct registry *registry, void (*visit)(void *context, const struct registry_topic *topic),
-                 registry_done done, void *context);
+    /* Once, at start: visits every topic, then every deleted mark, then done. */
+    void (*load)(struct registry *registry, const struct registry_visitor *visitor, registry_done done, void *context);
     /* Reserves `count` ids (for groups and replicas alike) that no one ever had; *ret_first is valid at done(OK). */
     void (*reserve_ids)(struct registry *registry, uint64_t count, uint64_t *ret_first, registry_done done, void *context);
     void (*put_topic)(struct registry *registry, const struct registry_topic *topic, registry_done done, void *context);

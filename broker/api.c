@@ -1,0 +1,279 @@
+/* The request table: frame type -> handler. Small requests are answered here; produce and fetch have files of their own. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/text.h"
+#include "broker/fetch.h"
+#include "broker/impl.h"
+#include "broker/produce.h"
+#include "broker/producers.h"
+
+#define PROTOCOL_VERSION 1u
+
+static void api_hello(struct session *s, const struct frame *frame)
+{
+    HelloRequest request;
+    HelloReply reply = {.version = PROTOCOL_VERSION, .broker = s->broker->identity.broker};
+    memcpy(reply.cluster_id, s->broker->identity.cluster_id, sizeof reply.cluster_id);
+    reply.status = codec_decode(FRAME_HELLO, frame->proto, frame->proto_size, &request);
+    if (reply.status == OK && request.version != PROTOCOL_VERSION) {
+        reply.status = ERR_UNSUPPORTED;
+    }
+    session_reply(s, FRAME_HELLO_REPLY, frame->request_id, &reply, NULL, 0);
+}
+
+/* --- Metadata --- */
+
+static struct buf *api__rows_grow(struct buf *rows, uint32_t used, uint32_t needed)
+{
+    if (rows != NULL && rows->size - used >= needed) {
+        return rows;
+    }
+    uint32_t size = (used + needed) * 2;
+    struct buf *bigger = buf_new(size < 4096 ? 4096 : size);
+    if (bigger != NULL && rows != NULL) {
+        memcpy(bigger->data, rows->data, used);
+    }
+    buf_unref(rows);
+    return bigger;
+}
+
+static uint32_t api__listener_index(const struct session *s)
+{
+    const struct config *config = s->broker->config;
+    for (uint32_t i = 0; i < config->client_count; i++) {
+        if (strcmp(config->client[i].name, s->link->listener) == 0) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+static void api__fill_broker(const struct session *s, BrokerRow *row)
+{
+    const struct broker *b = s->broker;
+    uint32_t listener = api__listener_index(s);
+    *row = (BrokerRow){.id = b->identity.broker};
+    if (b->advertised[listener].set) {
+        text_copy(row->host, sizeof row->host, b->advertised[listener].host);
+        row->port = b->advertised[listener].port;
+    }
+    text_copy(row->rack, sizeof row->rack, b->config->rack);
+}
+
+static void api__fill_topic(const struct topic *topic, TopicRow *row)
+{
+    const struct registry_topic *t = &topic->row;
+    *row = (TopicRow){.partition_count = t->partitions_count, .kind = t->kind, .state = t->state, .has_config = true};
+    text_copy(row->name, sizeof row->name, t->name);
+    memcpy(row->id, t->id, sizeof row->id);
+    row->config = (TopicConfig){
+        .has_segment_bytes = true,
+        .segment_bytes = t->config.segment_bytes,
+        .has_segment_ms = true,
+        .segment_ms = t->config.segment_ms,
+        .has_retention_bytes = true,
+        .retention_bytes = t->config.retention_bytes,
+        .has_retention_ms = true,
+        .retention_ms = t->config.retention_ms,
+        .has_max_batch_bytes = true,
+        .max_batch_bytes = t->config.max_batch_bytes,
+        .has_replicas = true,
+        .replicas = t->config.replicas,
+    };
+}
+
+static void api__fill_partition(const struct topic *topic, uint32_t number, PartitionRow *row)
+{
+    const struct partition *p = topic->partitions[number];
+    *row = (PartitionRow){.partition = number, .group = topic->row.first_group + number, .status = ERR_CORRUPT};
+    if (p == NULL) {
+        return;
+    }
+    row->state = p->state;
+    row->status = partition_status(p);
+    row->replicas_count = (pb_size_t)p->voters_count;
+    row->in_sync_count = (pb_size_t)p->voters_count;
+    for (uint32_t i = 0; i < p->voters_count; i++) {
+        row->replicas[i] = p->voter_brokers[i];
+        row->in_sync[i] = p->voter_brokers[i];
+    }
+    row->log_start = partition_log_start(p);
+    row->high_watermark = partition_high_watermark(p);
+    if (p->raft != NULL) {
+        row->term = raft_term(p->raft);
+        for (uint32_t i = 0; i < p->voters_count; i++) {
+            if (p->voters[i] == raft_leader(p->raft)) {
+                row->leader = p->voter_brokers[i];
+            }
+        }
+    }
+}
+
+static struct buf *api__append_topic(struct buf *rows, uint32_t *io_used, const struct topic *topic)
+{
+    TopicRow topic_row;
+    api__fill_topic(topic, &topic_row);
+    rows = api__rows_grow(rows, *io_used, (topic->row.partitions_count + 1) * CODEC_ROW_BYTES_MAX);
+    if (rows == NULL) {
+        return NULL;
+    }
+    enum err error = codec_append_row(rows->data, rows->size, ROW_TOPIC, &topic_row, io_used);
+    for (uint32_t i = 0; i < topic->row.partitions_count && error == OK; i++) {
+        PartitionRow row;
+        api__fill_partition(topic, i, &row);
+        error = codec_append_row(rows->data, rows->size, ROW_PARTITION, &row, io_used);
+    }
+    ASSERT(error == OK);
+    return rows;
+}
+
+static void api_metadata(struct session *s, const struct frame *frame)
+{
+    struct broker *b = s->broker;
+    MetadataRequest request;
+    MetadataReply reply = {0};
+    BrokerRow broker_row;
+    uint32_t used = 0;
+    struct buf *rows = NULL;
+    memcpy(reply.cluster_id, b->identity.cluster_id, sizeof reply.cluster_id);
+    reply.status = codec_decode(FRAME_METADATA, frame->proto, frame->proto_size, &request);
+    if (reply.status == OK) {
+        rows = api__rows_grow(NULL, 0, CODEC_ROW_BYTES_MAX);
+        api__fill_broker(s, &broker_row);
+        enum err error = codec_append_row(rows->data, rows->size, ROW_BROKER, &broker_row, &used);
+        ASSERT(error == OK);
+        reply.broker_count = 1;
+    }
+    struct topic *topic = reply.status != OK       ? NULL
+                          : request.topic[0] != '\0' ? catalog_find(b->catalog, request.topic)
+                                                     : catalog_first(b->catalog);
+    if (reply.status == OK && request.topic[0] != '\0' && topic == NULL) {
+        reply.status = ERR_UNKNOWN_TOPIC;
+    }
+    for (; topic != NULL; topic = request.topic[0] != '\0' ? NULL : topic->hh.next) {
+        if (topic->row.state == TOPIC_DELETING || used > FRAME_PAYLOAD_BYTES_MAX / 2) {
+            continue;
+        }
+        rows = api__append_topic(rows, &used, topic);
+        if (rows == NULL) {
+            reply = (MetadataReply){.status = ERR_BUSY};
+            used = 0;
+            break;
+        }
+        reply.topic_count++;
+    }
+    struct slice part = {.buf = rows, .data = rows != NULL ? rows->data : NULL, .size = used};
+    session_reply(s, FRAME_METADATA_REPLY, frame->request_id, &reply, &part, used > 0 ? 1 : 0);
+    buf_unref(rows);
+}
+
+/* --- topics --- */
+
+struct topic_request {
+    struct session *session;
+    uint64_t request_id;
+    bool is_delete;
+};
+
+static void api__topic_done(void *context, enum err error, const char *message)
+{
+    struct topic_request *r = context;
+    if (r->is_delete) {
+        DeleteTopicReply reply = {.status = error};
+        text_copy(reply.message, sizeof reply.message, message);
+        session_reply(r->session, FRAME_DELETE_TOPIC_REPLY, r->request_id, &reply, NULL, 0);
+    } else {
+        CreateTopicReply reply = {.status = error};
+        text_copy(reply.message, sizeof reply.message, message);
+        session_reply(r->session, FRAME_CREATE_TOPIC_REPLY, r->request_id, &reply, NULL, 0);
+    }
+    session_release(r->session, 0);
+    free(r);
+}
+
+static struct topic_request *api__topic_request(struct session *s, const struct frame *frame, bool is_delete)
+{
+    struct topic_request *r = malloc(sizeof *r);
+    ASSERT(r != NULL);
+    *r = (struct topic_request){.session = s, .request_id = frame->request_id, .is_delete = is_delete};
+    session_hold(s, 0);
+    return r;
+}
+
+static void api_create_topic(struct session *s, const struct frame *frame)
+{
+    const struct config *config = s->broker->config;
+    struct topic_request *r = api__topic_request(s, frame, false);
+    CreateTopicRequest request;
+    enum err error = codec_decode(FRAME_CREATE_TOPIC, frame->proto, frame->proto_size, &request);
+    if (error != OK || s->broker->stopping) {
+        error = error != OK ? error : ERR_SHUTTING_DOWN;
+        api__topic_done(r, error, err_text(error));
+        return;
+    }
+    const TopicConfig *wish = &request.config;
+    struct registry_topic topic = {
+        .kind = TOPIC_DATA,
+        .partitions_count = request.partitions != 0 ? request.partitions : config->partitions,
+        .config = {
+            .segment_bytes = wish->has_segment_bytes ? wish->segment_bytes : config->segment_bytes,
+            .segment_ms = wish->has_segment_ms ? wish->segment_ms : config->segment_ms,
+            .retention_bytes = wish->has_retention_bytes ? wish->retention_bytes : config->retention_bytes,
+            .retention_ms = wish->has_retention_ms ? wish->retention_ms : config->retention_ms,
+            .max_batch_bytes = wish->has_max_batch_bytes ? wish->max_batch_bytes : config->max_batch_bytes,
+            .replicas = request.replicas != 0 ? request.replicas
+                        : wish->has_replicas  ? wish->replicas
+                                              : config->replicas,
+        }};
+    memcpy(topic.name, request.name, sizeof topic.name);
+    if (catalog_name_internal(topic.name)) {
+        api__topic_done(r, ERR_INVALID_TOPIC, "names that begin with '__' belong to the broker");
+        return;
+    }
+    catalog_create(s->broker->catalog, &topic, api__topic_done, r);
+}
+
+static void api_delete_topic(struct session *s, const struct frame *frame)
+{
+    struct topic_request *r = api__topic_request(s, frame, true);
+    DeleteTopicRequest request;
+    enum err error = codec_decode(FRAME_DELETE_TOPIC, frame->proto, frame->proto_size, &request);
+    if (error == OK && s->broker->stopping) {
+        error = ERR_SHUTTING_DOWN;
+    } else if (error == OK && catalog_name_internal(request.name)) {
+        error = ERR_INVALID_TOPIC;
+    }
+    if (error != OK) {
+        api__topic_done(r, error, err_text(error));
+        return;
+    }
+    catalog_delete(s->broker->catalog, request.name, api__topic_done, r);
+}
+
+/* --- table --- */
+
+static void (*const api_handlers[])(struct session *s, const struct frame *frame) = {
+    [FRAME_HELLO] = api_hello,
+    [FRAME_METADATA] = api_metadata,
+    [FRAME_CREATE_TOPIC] = api_create_topic,
+    [FRAME_DELETE_TOPIC] = api_delete_topic,
+    [FRAME_PRODUCE] = produce_request,
+    [FRAME_FETCH] = fetch_request,
+    [FRAME_LIST_OFFSETS] = list_offsets_request,
+    [FRAME_INIT_PRODUCER] = producers_init_request,
+};
+
+void api_handle(struct session *s, const struct frame *frame)
+{
+    size_t type = frame->type;
+    if (type < sizeof api_handlers / sizeof api_handlers[0] && api_handlers[type] != NULL) {
+        api_handlers[type](s, frame);
+        return;
+    }
+    ErrorReply reply = {.status = ERR_UNSUPPORTED};
+    text_copy(reply.message, sizeof reply.message, "unknown request type");
+    session_reply(s, FRAME_ERROR, frame->request_id, &reply, NULL, 0);
+    session_close(s);
+}

@@ -1,0 +1,300 @@
+/* The broker: start, turn, timer, stop. What a turn does, in this order: judge and propose what arrived, drain every dirty group (their records
+ * go into ONE WAL batch), start a checkpoint if one is due, hand the WAL batch and the segment writes to their lanes, let paused
+ * connections read on, arm the one timer. */
+#include "broker/broker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "broker/fetch.h"
+#include "broker/impl.h"
+#include "broker/produce.h"
+#include "broker/registry_embedded.h"
+
+#define SWEEP_INTERVAL_US 250000u
+#define STOP_DEADLINE_US 9000000u
+#define CHUNKS_KEPT_MAX 256u
+#define SPARE_SEGMENTS_MAX 64u
+
+static void broker__loaded(void *context, enum err error)
+{
+    struct broker *b = context;
+    if (error != OK) {
+        broker__fail(b, error == ERR_FORMAT ? BROKER_EXIT_UNREADABLE : BROKER_EXIT_STORAGE, "registry cannot be read");
+        return;
+    }
+    b->ready = true;
+    b->options.on_ready(b->options.context);
+}
+
+static void broker__on_written(void *context)
+{
+    (void)context; /* the turn that follows looks whether paused connections may read on */
+}
+
+static void broker__on_store_error(void *context, struct segment_log *log, enum err error)
+{
+    struct broker *b = context;
+    const struct partition *p = segment_log_owner(log);
+    trace_error(b->trace, "segment_write_failed", "group=%lu error=%s", p->group, err_name(error));
+}
+
+static void broker__init_lists(struct broker *b)
+{
+    TAILQ_INIT(&b->dirty);
+    TAILQ_INIT(&b->timeout_queue);
+    TAILQ_INIT(&b->ticking);
+    TAILQ_INIT(&b->checkpoint_queue);
+    TAILQ_INIT(&b->sessions);
+    TAILQ_INIT(&b->paused);
+    STAILQ_INIT(&b->produce_free);
+    TAILQ_INIT(&b->produces);
+    TAILQ_INIT(&b->fetch_free);
+    TAILQ_INIT(&b->fetch_waiting);
+    b->sweep_due_us = UINT64_MAX;
+    b->fetch_due_us = UINT64_MAX;
+    b->next_timer_us = UINT64_MAX;
+}
+
+enum err broker_new(const struct broker_options *options, struct broker **ret_broker)
+{
+    struct broker *b = calloc(1, sizeof *b);
+    ASSERT(b != NULL);
+    b->config = options->config;
+    b->disk = options->disk;
+    b->clock = options->clock;
+    b->kv = options->kv;
+    b->trace = options->trace;
+    b->options = *options;
+    broker__init_lists(b);
+    b->chunks = buf_pool_new(RECEIVE_CHUNK_BYTES, CHUNKS_KEPT_MAX);
+    b->catalog = catalog_new(b);
+    const struct store_options store = {.disk = b->disk,
+                                        .clock = b->clock,
+                                        .trace = b->trace,
+                                        .dir = "parts",
+                                        .open_files_max = b->config->open_files,
+                                        .tail_bytes_max = b->config->memory_bytes / 4,
+                                        .spare_files_max = SPARE_SEGMENTS_MAX,
+                                        .context = b,
+                                        .on_written = broker__on_written,
+                                        .on_error = broker__on_store_error};
+    enum err error = store_open(&store, &b->store);
+    if (error == OK) {
+        error = recovery_run(b);
+    }
+    if (error != OK) {
+        broker_free(b);
+        return error;
+    }
+    b->registry = registry_embedded_new(b->kv, b->disk, b->trace);
+    catalog_load(b->catalog, broker__loaded, b);
+    *ret_broker = b;
+    return OK;
+}
+
+void broker_free(struct broker *b)
+{
+    struct partition *p, *next;
+    struct session *s, *next_session;
+    checkpoint_free(b);
+    HASH_ITER(hh, b->groups, p, next)
+    {
+        partition_free(p);
+    }
+    TAILQ_FOREACH_SAFE(s, &b->sessions, all_link, next_session)
+    {
+        s->refs = 0; /* requests that died with a job */
+        session_free(s);
+    }
+    produce_free_all(b);
+    fetch_free_all(b);
+    catalog_free(b->catalog);
+    if (b->registry != NULL) {
+        registry_embedded_free(b->registry);
+    }
+    if (b->store != NULL) {
+        store_close(b->store);
+    }
+    if (b->wal != NULL) {
+        wal_close(b->wal);
+    }
+    buf_pool_free(b->chunks);
+    free(b->persists);
+    free(b);
+}
+
+void broker__fail(struct broker *b, enum broker_exit code, const char *why)
+{
+    if (!b->failed) {
+        b->failed = true;
+        b->ready = false;
+        trace_error(b->trace, "fatal", "code=%d why=\"%s\"", (int)code, why);
+        b->options.on_fatal(b->options.context, code, why);
+    }
+}
+
+bool broker__has_room(const struct broker *b)
+{
+    return b->inflight_bytes < b->config->inflight_bytes && store_queued_bytes(b->store) < STORE_QUEUE_BYTES_MAX &&
+           wal_used_bytes(b->wal) < b->config->wal_budget_bytes;
+}
+
+uint64_t broker__random_id(struct broker *b)
+{
+    uint64_t id;
+    clock_random(b->clock, &id, sizeof id);
+    return id;
+}
+
+void broker_accept(struct broker *b, struct link *link)
+{
+    session_open(b, link);
+}
+
+bool broker_is_ready(const struct broker *b, const char **ret_reason)
+{
+    *ret_reason = b->failed     ? "storage failed"
+                  : b->stopping ? "stopping"
+                  : b->ready    ? "ready"
+                                : "recovering";
+    return b->ready && !b->stopping && !b->failed;
+}
+
+void broker_set_advertised(struct broker *b, uint32_t listener, const char *host, uint16_t port)
+{
+    ASSERT(listener < CLIENT_LISTENERS_MAX);
+    snprintf(b->advertised[listener].host, sizeof b->advertised[listener].host, "%s", host);
+    b->advertised[listener].port = port;
+    b->advertised[listener].set = true;
+}
+
+const uint8_t *broker_cluster_id(const struct broker *b)
+{
+    return b->identity.cluster_id;
+}
+
+/* --- stop --- */
+
+void broker_stop(struct broker *b)
+{
+    if (!b->stopping) {
+        b->stopping = true;
+        b->stop_due_us = clock_now_us(b->clock) + STOP_DEADLINE_US;
+        trace_info(b->trace, "stopping", "connections=%u", b->sessions_count);
+    }
+}
+
+/* Everything proposed is answered; now nobody waits, and every group's picture is made durable, so that the next start
+ * replays nothing. */
+static void broker__stop_answered(struct broker *b)
+{
+    for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
+        fetch_fail_all(p, ERR_SHUTTING_DOWN);
+        if (p->live_lsn != UINT64_MAX) {
+            checkpoint_want(p);
+        }
+    }
+    session_close_all(b);
+    b->stop_step = STOP_CHECKPOINT;
+}
+
+static bool broker__storage_idle(const struct broker *b)
+{
+    return !checkpoint_is_busy(b) && !store_is_busy(b->store) && wal_pending_bytes(b->wal) == 0 &&
+           !registry_embedded_is_busy(b->registry) && !catalog_is_busy(b->catalog) && b->dead_count == 0;
+}
+
+static void broker__stop_turn(struct broker *b)
+{
+    bool late = clock_now_us(b->clock) >= b->stop_due_us;
+    if (b->stop_step == STOP_ANSWER && ((TAILQ_EMPTY(&b->produces) && b->persists_count == 0) || late)) {
+        broker__stop_answered(b);
+    }
+    if (b->stop_step == STOP_CHECKPOINT && (broker__storage_idle(b) || late)) {
+        store_trim(b->store);
+        b->stop_step = STOP_TRIM;
+    }
+    if (b->stop_step == STOP_TRIM && ((broker__storage_idle(b) && b->sessions_count == 0) || late)) {
+        b->stop_step = STOP_DONE;
+        trace_info(b->trace, "stopped", "clean=%d", !late);
+        b->options.on_stopped(b->options.context);
+    }
+}
+
+/* --- turn and timer --- */
+
+static void broker__arm(struct broker *b)
+{
+    uint64_t due = groups_deadline_us(b);
+    const uint64_t others[] = {wal_deadline_us(b->wal), store_deadline_us(b->store), checkpoint_deadline_us(b),
+                               b->sweep_due_us,         b->fetch_due_us,             b->stopping ? b->stop_due_us : UINT64_MAX};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        due = others[i] < due ? others[i] : due;
+    }
+    if (due != b->next_timer_us) {
+        b->next_timer_us = due;
+        clock_arm(b->clock, due);
+    }
+}
+
+static void broker__resume_paused(struct broker *b)
+{
+    struct session *s, *next;
+    TAILQ_FOREACH_SAFE(s, &b->paused, paused_link, next)
+    {
+        if (!broker__has_room(b)) {
+            return;
+        }
+        session_resume(s);
+    }
+}
+
+static void broker__drain_dirty(struct broker *b)
+{
+    struct partition *p;
+    while ((p = TAILQ_FIRST(&b->dirty)) != NULL) {
+        TAILQ_REMOVE(&b->dirty, p, dirty_link);
+        p->dirty = false;
+        partition_turn(p);
+    }
+}
+
+void broker_turn(struct broker *b)
+{
+    if (b->failed || b->stop_step == STOP_DONE) {
+        return;
+    }
+    broker__drain_dirty(b);
+    broker__resume_paused(b);
+    broker__drain_dirty(b);
+    checkpoint_turn(b);
+    wal_flush(b->wal);
+    store_flush(b->store);
+    if (b->stopping) {
+        broker__stop_turn(b);
+    }
+    if (b->sweep_due_us == UINT64_MAX && !TAILQ_EMPTY(&b->produces)) {
+        b->sweep_due_us = clock_now_us(b->clock) + SWEEP_INTERVAL_US;
+    }
+    broker__arm(b);
+}
+
+void broker_timer(struct broker *b)
+{
+    uint64_t now_us = clock_now_us(b->clock);
+    if (b->failed) {
+        return;
+    }
+    b->next_timer_us = UINT64_MAX;
+    groups_timer(b, now_us);
+    wal_tick(b->wal, now_us);
+    store_tick(b->store, now_us);
+    fetch_sweep(b, now_us);
+    if (now_us >= b->sweep_due_us) {
+        b->sweep_due_us = UINT64_MAX;
+        produce_sweep(b, now_us);
+    }
+}

@@ -1,0 +1,259 @@
+/* Fetch and ListOffsets. */
+#include "broker/fetch.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+
+#define FETCH_BYTES_DEFAULT (1u << 20)
+#define FETCH_WAIT_MS_MAX 60000u
+
+static struct fetch *fetch__take(struct broker *b)
+{
+    struct fetch *f = TAILQ_FIRST(&b->fetch_free);
+    if (f != NULL) {
+        TAILQ_REMOVE(&b->fetch_free, f, partition_link);
+    } else {
+        f = malloc(sizeof *f);
+        ASSERT(f != NULL);
+    }
+    f->read.parts_count = 0; /* the parts array is large: only its count is reset */
+    f->read.bytes = 0;
+    f->waiting = false;
+    f->reading = false;
+    return f;
+}
+
+static void fetch__answer(struct fetch *f, enum err error)
+{
+    struct session *s = f->session;
+    struct broker *b = s->broker;
+    struct partition *p = f->partition;
+    FetchReply reply = {.status = error};
+    if (p != NULL) {
+        reply.high_watermark = partition_high_watermark(p);
+        reply.last_stable_offset = reply.high_watermark;
+        reply.log_start = partition_log_start(p);
+        reply.term = p->raft != NULL ? raft_term(p->raft) : 0;
+        if (p->topic != NULL) {
+            p->topic->fetched_bytes += f->read.bytes;
+        }
+    }
+    b->counters.fetch_bytes_total += f->read.bytes;
+    counters_observe(&b->counters.fetch_seconds, clock_now_us(b->clock) - f->received_us);
+    session_reply(s, FRAME_FETCH_REPLY, f->request_id, &reply, f->read.parts, f->read.parts_count);
+    segment_read_release(&f->read);
+    TAILQ_INSERT_HEAD(&b->fetch_free, f, partition_link);
+    session_release(s, 0);
+}
+
+static void fetch__unwait(struct fetch *f)
+{
+    ASSERT(f->waiting);
+    f->waiting = false;
+    TAILQ_REMOVE(&f->partition->fetches, f, partition_link);
+    TAILQ_REMOVE(&f->session->broker->fetch_waiting, f, waiting_link);
+}
+
+static void fetch__wait(struct fetch *f)
+{
+    struct broker *b = f->session->broker;
+    f->waiting = true;
+    b->counters.fetch_waits_total++;
+    TAILQ_INSERT_TAIL(&f->partition->fetches, f, partition_link);
+    TAILQ_INSERT_TAIL(&b->fetch_waiting, f, waiting_link);
+    if (f->deadline_us < b->fetch_due_us) {
+        b->fetch_due_us = f->deadline_us;
+    }
+}
+
+/* What was read is enough to answer, or there is no time left to wait for more. */
+static void fetch__settle(struct fetch *f)
+{
+    struct broker *b = f->session->broker;
+    if (f->read.bytes >= f->bytes_min || clock_now_us(b->clock) >= f->deadline_us || f->session->link == NULL) {
+        fetch__answer(f, OK);
+        return;
+    }
+    segment_read_release(&f->read);
+    f->read.bytes = 0;
+    fetch__wait(f);
+}
+
+static void fetch__read_done(struct segment_read *read, enum err error)
+{
+    struct fetch *f = (struct fetch *)read;
+    struct partition *p = f->partition;
+    f->reading = false;
+    p->jobs_inflight--;
+    if (p->state == PARTITION_DEAD) {
+        segment_read_release(&f->read);
+        fetch__answer(f, ERR_UNKNOWN_PARTITION);
+        groups_reap(p);
+        return;
+    }
+    if (error != OK) {
+        fetch__answer(f, error);
+        return;
+    }
+    fetch__settle(f);
+}
+
+static void fetch__serve(struct fetch *f)
+{
+    struct partition *p = f->partition;
+    enum err error = partition_status(p);
+    if (error == OK) {
+        f->read.done = fetch__read_done;
+        error = segment_log_read(p->log, &f->read);
+    }
+    if (error == ERR_AGAIN) {
+        f->reading = true;
+        p->jobs_inflight++;
+        return;
+    }
+    if (error != OK) {
+        fetch__answer(f, error);
+        return;
+    }
+    fetch__settle(f);
+}
+
+void fetch_request(struct session *s, const struct frame *frame)
+{
+    struct broker *b = s->broker;
+    FetchRequest request;
+    enum err error = codec_decode(FRAME_FETCH, frame->proto, frame->proto_size, &request);
+    struct fetch *f = fetch__take(b);
+    session_hold(s, 0);
+    b->counters.fetch_requests_total++;
+    f->session = s;
+    f->partition = NULL;
+    f->request_id = frame->request_id;
+    f->received_us = clock_now_us(b->clock);
+    if (error == OK) {
+        f->partition = groups_find(b, request.group);
+        error = f->partition == NULL            ? ERR_UNKNOWN_PARTITION
+                : f->partition->log == NULL     ? ERR_INVALID
+                : s->requests > PENDING_FETCHES_PER_CONNECTION_MAX ? ERR_BUSY
+                                                : OK;
+    }
+    if (error != OK) {
+        fetch__answer(f, error);
+        return;
+    }
+    uint32_t wait_ms = request.wait_ms < FETCH_WAIT_MS_MAX ? request.wait_ms : FETCH_WAIT_MS_MAX;
+    uint32_t bytes_max = request.bytes_max == 0 ? FETCH_BYTES_DEFAULT : request.bytes_max;
+    f->bytes_min = request.bytes_min;
+    f->deadline_us = f->received_us + (uint64_t)wait_ms * 1000;
+    f->read.offset = request.offset;
+    f->read.bytes_max = bytes_max < FETCH_BYTES_MAX ? bytes_max : FETCH_BYTES_MAX;
+    fetch__serve(f);
+}
+
+void fetch_wake(struct partition *p)
+{
+    struct fetch_list ready;
+    TAILQ_INIT(&ready);
+    TAILQ_CONCAT(&ready, &p->fetches, partition_link);
+    while (!TAILQ_EMPTY(&ready)) {
+        struct fetch *f = TAILQ_FIRST(&ready);
+        TAILQ_REMOVE(&ready, f, partition_link);
+        TAILQ_REMOVE(&f->session->broker->fetch_waiting, f, waiting_link);
+        f->waiting = false;
+        fetch__serve(f);
+    }
+}
+
+void fetch_fail_all(struct partition *p, enum err error)
+{
+    while (!TAILQ_EMPTY(&p->fetches)) {
+        struct fetch *f = TAILQ_FIRST(&p->fetches);
+        fetch__unwait(f);
+        fetch__answer(f, error);
+    }
+}
+
+void fetch_sweep(struct broker *b, uint64_t now_us)
+{
+    struct fetch *f, *next;
+    if (now_us < b->fetch_due_us) {
+        return;
+    }
+    b->fetch_due_us = UINT64_MAX;
+    for (f = TAILQ_FIRST(&b->fetch_waiting); f != NULL; f = next) {
+        next = TAILQ_NEXT(f, waiting_link);
+        if (now_us >= f->deadline_us || f->session->link == NULL) {
+            fetch__unwait(f);
+            fetch__serve(f); /* answers: its time is over */
+        } else if (f->deadline_us < b->fetch_due_us) {
+            b->fetch_due_us = f->deadline_us;
+        }
+    }
+}
+
+void fetch_free_all(struct broker *b)
+{
+    while (!TAILQ_EMPTY(&b->fetch_free)) {
+        struct fetch *f = TAILQ_FIRST(&b->fetch_free);
+        TAILQ_REMOVE(&b->fetch_free, f, partition_link);
+        free(f);
+    }
+}
+
+/* --- ListOffsets --- */
+
+struct list_offsets {
+    struct session *session;
+    struct partition *partition;
+    uint64_t request_id;
+    int64_t timestamp;
+};
+
+static void list_offsets__answer(struct session *s, uint64_t request_id, const struct partition *p, enum err error,
+                                 int64_t offset, int64_t timestamp)
+{
+    ListOffsetsReply reply = {.status = error, .offset = offset, .timestamp = timestamp};
+    if (p != NULL && p->state != PARTITION_DEAD) {
+        reply.high_watermark = partition_high_watermark(p);
+        reply.log_start = partition_log_start(p);
+    }
+    session_reply(s, FRAME_LIST_OFFSETS_REPLY, request_id, &reply, NULL, 0);
+}
+
+static void list_offsets__found(void *context, enum err error, int64_t offset)
+{
+    struct list_offsets *request = context;
+    struct partition *p = request->partition;
+    list_offsets__answer(request->session, request->request_id, p, error, offset, request->timestamp);
+    session_release(request->session, 0);
+    p->jobs_inflight--;
+    groups_reap(p);
+    free(request);
+}
+
+void list_offsets_request(struct session *s, const struct frame *frame)
+{
+    ListOffsetsRequest request = {0};
+    struct partition *p = NULL;
+    enum err error = codec_decode(FRAME_LIST_OFFSETS, frame->proto, frame->proto_size, &request);
+    if (error == OK) {
+        p = groups_find(s->broker, request.group);
+        error = p == NULL ? ERR_UNKNOWN_PARTITION : p->log == NULL ? ERR_INVALID : partition_status(p);
+    }
+    if (error == OK && request.timestamp < -2) {
+        error = ERR_INVALID;
+    }
+    if (error != OK || request.timestamp < 0) {
+        int64_t offset = error != OK ? -1 : request.timestamp == -2 ? partition_log_start(p) : partition_high_watermark(p);
+        list_offsets__answer(s, frame->request_id, error == OK ? p : NULL, error, offset, request.timestamp);
+        return;
+    }
+    struct list_offsets *waiting = malloc(sizeof *waiting);
+    ASSERT(waiting != NULL);
+    *waiting = (struct list_offsets){
+        .session = s, .partition = p, .request_id = frame->request_id, .timestamp = request.timestamp};
+    session_hold(s, 0);
+    p->jobs_inflight++;
+    segment_log_find_time(p->log, request.timestamp, list_offsets__found, waiting);
+}

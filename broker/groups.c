@@ -1,0 +1,173 @@
+/* What all groups share: finding them, the ring of writes on their way to the disk, the TIMEOUT queue, and the end of dead ones. */
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "broker/impl.h"
+
+#define PERSISTS_CAPACITY_MIN 1024u
+
+struct partition *groups_find(struct broker *b, uint64_t group)
+{
+    struct partition *p;
+    HASH_FIND(hh, b->groups, &group, sizeof group, p);
+    return p;
+}
+
+static void groups__grow(struct broker *b)
+{
+    uint32_t capacity = b->persists_capacity == 0 ? PERSISTS_CAPACITY_MIN : b->persists_capacity * 2;
+    struct persist_item *ring = calloc(capacity, sizeof *ring);
+    ASSERT(ring != NULL);
+    for (uint32_t i = 0; i < b->persists_count; i++) {
+        ring[i] = b->persists[(b->persists_head + i) & (b->persists_capacity - 1)];
+    }
+    free(b->persists);
+    b->persists = ring;
+    b->persists_capacity = capacity;
+    b->persists_head = 0;
+}
+
+void groups_persist_add(struct broker *b, struct partition *p, uint64_t write_id, uint64_t lsn)
+{
+    if (b->persists_count == b->persists_capacity) {
+        groups__grow(b);
+    }
+    uint32_t at = (b->persists_head + b->persists_count) & (b->persists_capacity - 1);
+    b->persists[at] = (struct persist_item){.partition = p, .write_id = write_id, .lsn = lsn};
+    b->persists_count++;
+    p->writes_inflight++;
+}
+
+void groups_on_persisted(void *context, uint64_t lsn_end)
+{
+    struct broker *b = context;
+    struct wal_stats stats;
+    wal_stats(b->wal, &stats);
+    counters_observe(&b->counters.wal_sync_seconds, stats.last_sync_us);
+    while (b->persists_count > 0 && b->persists[b->persists_head].lsn < lsn_end) {
+        struct persist_item item = b->persists[b->persists_head];
+        struct partition *p = item.partition;
+        b->persists_head = (b->persists_head + 1) & (b->persists_capacity - 1);
+        b->persists_count--;
+        p->writes_inflight--;
+        if (p->state == PARTITION_DEAD) {
+            groups_reap(p);
+        } else if (item.write_id == 0) {
+            catalog_partition_born(b->catalog, p);
+        } else {
+            partition_persisted(p, item.write_id);
+        }
+    }
+}
+
+void groups_traffic(struct partition *p)
+{
+    struct broker *b = p->broker;
+    if (p->traffic || b->config->timeout_entry_ms == 0) {
+        return;
+    }
+    p->traffic = true;
+    p->timeout_due_us = clock_now_us(b->clock) + (uint64_t)b->config->timeout_entry_ms * 1000;
+    TAILQ_INSERT_TAIL(&b->timeout_queue, p, timeout_link);
+}
+
+void groups_timer(struct broker *b, uint64_t now_us)
+{
+    struct partition *p;
+    while ((p = TAILQ_FIRST(&b->timeout_queue)) != NULL && p->timeout_due_us <= now_us) {
+        TAILQ_REMOVE(&b->timeout_queue, p, timeout_link);
+        p->traffic = false;
+        partition_propose_timeout(p);
+    }
+}
+
+uint64_t groups_deadline_us(const struct broker *b)
+{
+    const struct partition *p = TAILQ_FIRST(&b->timeout_queue);
+    return p != NULL ? p->timeout_due_us : UINT64_MAX;
+}
+
+uint64_t groups_pinned_lsn(const struct broker *b)
+{
+    uint64_t pinned = UINT64_MAX;
+    for (const struct partition *p = b->groups; p != NULL; p = p->hh.next) {
+        if (p->live_lsn < pinned) {
+            pinned = p->live_lsn;
+        }
+    }
+    return pinned;
+}
+
+/* --- the end of a group: files first, then rows, then memory --- */
+
+struct removal {
+    struct disk_job job;
+    struct partition *partition;
+    enum err error;
+};
+
+static void removal__run(struct disk_job *job)
+{
+    struct removal *removal = (struct removal *)job;
+    struct kv *kv = removal->partition->broker->kv;
+    struct kv_txn *txn;
+    removal->error = kv->ops->begin(kv, true, &txn);
+    if (removal->error != OK) {
+        return;
+    }
+    removal->error = meta_delete_group(kv, txn, removal->partition->group);
+    if (removal->error != OK) {
+        kv->ops->abort(kv, txn);
+        return;
+    }
+    removal->error = kv->ops->commit(kv, txn);
+}
+
+static void removal__done(struct disk_job *job)
+{
+    struct removal *removal = (struct removal *)job;
+    struct partition *p = removal->partition;
+    struct broker *b = p->broker;
+    if (removal->error == ERR_IO) {
+        broker__fail(b, BROKER_EXIT_STORAGE, "checkpoint store failed");
+    } else if (removal->error != OK) {
+        /* The deleted mark of the registry repeats this at the next start. */
+        trace_warn(b->trace, "remove_failed", "group=%lu error=%s", p->group, err_name(removal->error));
+    } else {
+        trace_info(b->trace, "group_removed", "group=%lu", p->group);
+    }
+    free(removal);
+    p->jobs_inflight--;
+    groups_reap(p);
+}
+
+static void groups__remove_rows(void *context)
+{
+    struct partition *p = context;
+    struct removal *removal = calloc(1, sizeof *removal);
+    ASSERT(removal != NULL);
+    removal->job.run = removal__run;
+    removal->job.done = removal__done;
+    removal->partition = p;
+    p->broker->disk->ops->submit(p->broker->disk, DISK_LANE_STORE, &removal->job);
+}
+
+void groups_remove_data(struct partition *p)
+{
+    if (p->log == NULL) {
+        groups__remove_rows(p);
+        return;
+    }
+    struct segment_log *log = p->log;
+    p->log = NULL;
+    segment_log_delete(log, groups__remove_rows, p);
+}
+
+void groups_reap(struct partition *p)
+{
+    if (p->state != PARTITION_DEAD || p->writes_inflight > 0 || p->jobs_inflight > 0) {
+        return;
+    }
+    p->broker->dead_count--;
+    partition_free(p);
+}

@@ -1,0 +1,114 @@
+/* Shared inside broker/ only: the broker itself and the small things its parts hand each other. Public: broker.h. */
+#ifndef FLOTILLA_BROKER_IMPL_H
+#define FLOTILLA_BROKER_IMPL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "broker/broker.h"
+#include "broker/catalog.h"
+#include "broker/counters.h"
+#include "broker/partition.h"
+#include "broker/session.h"
+#include "meta/meta.h"
+#include "wal/wal.h"
+
+/* A raft write on its way to the disk; ring in lsn order, so that PERSISTED is found from the front. */
+struct persist_item {
+    struct partition *partition; /* kept alive by writes_inflight */
+    uint64_t write_id;
+    uint64_t lsn;
+};
+
+enum stop_step { STOP_ANSWER, STOP_CHECKPOINT, STOP_TRIM, STOP_DONE };
+
+#ifndef TAILQ_FOREACH_SAFE /* glibc's <sys/queue.h> lacks it */
+#define TAILQ_FOREACH_SAFE(item, head, field, next) \
+    for ((item) = TAILQ_FIRST(head); (item) != NULL && ((next) = TAILQ_NEXT(item, field), 1); (item) = (next))
+#endif
+
+struct broker {
+    const struct config *config;
+    struct disk *disk;
+    struct clock *clock;
+    struct kv *kv;
+    const struct trace *trace;
+    struct broker_options options;
+
+    struct meta_identity identity;
+    struct wal *wal;
+    struct store *store;
+    struct registry *registry;
+    struct counters counters;
+    struct catalog *catalog;
+
+    struct partition *groups; /* uthash, by group */
+    struct partition_list dirty;
+    struct partition_list timeout_queue; /* by due time: the interval is one constant */
+    struct partition_list ticking;       /* raft timers that matter */
+    struct partition_list checkpoint_queue;
+
+    struct persist_item *persists; /* ring */
+    uint32_t persists_capacity, persists_head, persists_count;
+
+    /* checkpoint job */
+    struct checkpoint_job *checkpoint;
+
+    /* sessions and memory */
+    struct session_list sessions;
+    struct session_list paused;
+    uint32_t sessions_count;
+    struct buf_pool *chunks;
+    uint64_t inflight_bytes;     /* produce bytes not yet answered */
+    struct produce_list produce_free; /* recycled request objects */
+    struct produce_deadlines produces; /* all under way, by arrival */
+    uint32_t producers_next;     /* partition for the next anonymous producer */
+    uint64_t sweep_due_us;
+    struct fetch_list fetch_free;
+    struct fetch_list fetch_waiting; /* by arrival; deadlines are looked at in the sweep */
+    uint64_t fetch_due_us;           /* earliest deadline of a waiting fetch */
+    uint32_t jobs_inflight;          /* of partitions that are gone from groups */
+
+    struct {
+        bool set;
+        char host[256];
+        uint16_t port;
+    } advertised[CLIENT_LISTENERS_MAX];
+
+    bool ready;
+    bool stopping;
+    enum stop_step stop_step;
+    bool failed;
+    uint64_t stop_due_us;
+    uint64_t next_timer_us;
+    uint32_t dead_count; /* partitions in state DEAD not freed yet */
+};
+
+/* groups.c: what all groups share */
+void groups_persist_add(struct broker *b, struct partition *p, uint64_t write_id, uint64_t lsn);
+void groups_on_persisted(void *context, uint64_t lsn_end);
+void groups_traffic(struct partition *p); /* data was applied: a TIMEOUT entry is due one interval later */
+void groups_timer(struct broker *b, uint64_t now_us);
+uint64_t groups_deadline_us(const struct broker *b);
+struct partition *groups_find(struct broker *b, uint64_t group);
+void groups_remove_data(struct partition *p); /* files and rows of a killed partition, on the store lane */
+void groups_reap(struct partition *p);        /* frees a dead partition that nothing refers to any more */
+uint64_t groups_pinned_lsn(const struct broker *b); /* no group needs a record below it */
+
+/* checkpoint.c */
+void checkpoint_want(struct partition *p);
+void checkpoint_turn(struct broker *b); /* starts a job if groups want one and none runs; asks more groups when the WAL is full */
+uint64_t checkpoint_deadline_us(const struct broker *b);
+bool checkpoint_is_busy(const struct broker *b);
+void checkpoint_free(struct broker *b);
+
+/* recovery.c */
+enum err recovery_run(struct broker *b);
+
+/* broker.c */
+void broker__fail(struct broker *b, enum broker_exit code, const char *why);
+bool broker__has_room(const struct broker *b);
+uint64_t broker__random_id(struct broker *b);
+
+#endif

@@ -1,0 +1,374 @@
+/* The life of one replica and the driving of its Raft core: proposals in, updates carried out. What committed entries do: apply.c. */
+#include "broker/partition.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "broker/fetch.h"
+#include "broker/impl.h"
+#include "broker/produce.h"
+#include "broker/state.h"
+
+struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t replica, const struct entry_birth *birth)
+{
+    struct partition *p = calloc(1, sizeof *p);
+    ASSERT(p != NULL);
+    p->broker = broker;
+    p->group = group;
+    p->replica = replica;
+    p->number = birth->partition;
+    p->kind = birth->kind;
+    p->state = PARTITION_BIRTH;
+    p->config = birth->config;
+    p->voters_count = birth->voters_count;
+    memcpy(p->voters, birth->voters, sizeof p->voters);
+    memcpy(p->voter_brokers, birth->voter_brokers, sizeof p->voter_brokers);
+    p->window.first_index = 1;
+    p->live_lsn = UINT64_MAX;
+    p->live_lsn_since = UINT64_MAX;
+    p->done = done_table_new();
+    p->submitted = submitted_table_new();
+    if (p->kind == TOPIC_STATE) {
+        p->table = state_new(group);
+    }
+    STAILQ_INIT(&p->pending);
+    TAILQ_INIT(&p->fetches);
+    HASH_ADD(hh, broker->groups, group, sizeof p->group, p);
+    return p;
+}
+
+static uint32_t partition__runs(struct partition *p, struct raft_run **ret_runs)
+{
+    struct raft_run *runs = calloc(p->window.count + 1, sizeof *runs);
+    ASSERT(runs != NULL);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->window.count; i++) {
+        uint64_t term = window_at(&p->window, p->window.first_index + i)->term;
+        if (count == 0 || runs[count - 1].term != term) {
+            runs[count++] = (struct raft_run){.term = term};
+        }
+        runs[count - 1].count++;
+    }
+    *ret_runs = runs;
+    return count;
+}
+
+void partition_start(struct partition *p)
+{
+    struct broker *b = p->broker;
+    ASSERT(p->raft == NULL && p->state != PARTITION_DEAD);
+    if (p->state == PARTITION_DAMAGED) {
+        return;
+    }
+    struct raft_run *runs;
+    uint32_t runs_count = partition__runs(p, &runs);
+    uint64_t now_ms = clock_now_us(b->clock) / 1000;
+    struct raft_options options = {
+        .self = p->replica,
+        .voters_count = p->voters_count,
+        .heartbeat_ms = b->config->heartbeat_ms,
+        .election_ms = b->config->election_ms,
+        .seed = broker__random_id(b),
+        .term = p->term_saved,
+        .vote = p->vote_saved,
+        .base_index = p->applied_index,
+        .base_term = p->applied_term,
+        .applied_index = p->applied_index,
+        .runs_count = runs_count,
+        .runs = runs,
+        .now_ms = now_ms,
+    };
+    memcpy(options.voters, p->voters, sizeof p->voters);
+    p->raft = raft_new(&options);
+    free(runs);
+    p->state = PARTITION_LIVE;
+    raft_step(p->raft, &(struct raft_event){.type = RAFT_TICK, .now_ms = now_ms});
+    partition_mark_dirty(p);
+}
+
+void partition_mark_dirty(struct partition *p)
+{
+    if (!p->dirty && p->state != PARTITION_DEAD) {
+        p->dirty = true;
+        TAILQ_INSERT_TAIL(&p->broker->dirty, p, dirty_link);
+    }
+}
+
+bool partition_leads(const struct partition *p)
+{
+    return partition_status(p) == OK;
+}
+
+enum err partition_status(const struct partition *p)
+{
+    switch (p->state) {
+    case PARTITION_BIRTH:
+        return ERR_NOT_READY;
+    case PARTITION_DAMAGED:
+        return ERR_CORRUPT;
+    case PARTITION_DEAD:
+        return ERR_UNKNOWN_PARTITION;
+    case PARTITION_LIVE:
+        break;
+    }
+    if (raft_role(p->raft) != RAFT_LEADER) {
+        return raft_leader(p->raft) == 0 ? ERR_NOT_READY : ERR_NOT_LEADER;
+    }
+    return p->leader_ready ? OK : ERR_NOT_READY;
+}
+
+int64_t partition_high_watermark(const struct partition *p)
+{
+    return p->log != NULL ? segment_log_next(p->log) : 0;
+}
+
+int64_t partition_log_start(const struct partition *p)
+{
+    return p->log != NULL ? segment_log_start(p->log) : 0;
+}
+
+uint64_t partition_propose(struct partition *p, enum entry_type type, struct slice payload, struct waiter *waiter)
+{
+    ASSERT(p->state == PARTITION_LIVE && raft_role(p->raft) == RAFT_LEADER);
+    struct window_entry entry = {
+        .term = raft_term(p->raft), .type = (uint8_t)type, .payload = payload, .waiters = waiter};
+    window_push(&p->window, &entry);
+    raft_step(p->raft,
+              &(struct raft_event){.type = RAFT_SUBMIT, .submit = {.count = 1, .bytes = payload.size}});
+    ASSERT(raft_last_index(p->raft) == window_last(&p->window));
+    partition_mark_dirty(p);
+    return window_last(&p->window);
+}
+
+void partition_propose_timeout(struct partition *p)
+{
+    if (!partition_leads(p)) {
+        return;
+    }
+    int64_t wall_ms = clock_wall_ms(p->broker->clock);
+    int64_t clock_ms = wall_ms > p->log_clock_ms ? wall_ms : p->log_clock_ms;
+    p->broker->counters.timeout_entries_proposed_total++;
+    partition_propose(p, ENTRY_TIMEOUT, entry_encode_timeout(clock_ms), NULL);
+}
+
+/* A record of this group was given to the WAL at lsn. */
+static void partition__note_lsn(struct partition *p, uint64_t lsn)
+{
+    if (p->live_lsn == UINT64_MAX) {
+        p->live_lsn = lsn;
+    }
+    if (p->live_lsn_since == UINT64_MAX) {
+        p->live_lsn_since = lsn;
+    }
+}
+
+uint64_t partition__log(struct partition *p, const struct wal_record *record)
+{
+    uint64_t lsn = wal_append(p->broker->wal, record);
+    partition__note_lsn(p, lsn);
+    return lsn;
+}
+
+static struct wal_record partition__record(const struct partition *p, enum wal_record_type type, uint64_t index,
+                                           uint64_t term)
+{
+    return (struct wal_record){
+        .type = type, .group = p->group, .replica = p->replica, .index = index, .term = term};
+}
+
+static void partition__log_entries(struct partition *p, uint64_t first, uint64_t last)
+{
+    for (uint64_t index = first; index <= last; index++) {
+        struct window_entry *entry = window_at(&p->window, index);
+        struct wal_record record = partition__record(p, WAL_ENTRY, index, entry->term);
+        record.entry_type = entry->type;
+        record.payload = entry->payload;
+        entry->lsn = partition__log(p, &record);
+    }
+}
+
+enum err partition_open_log(struct partition *p, const struct segment_row *rows, uint32_t rows_count, int64_t log_start,
+                            int64_t next_offset)
+{
+    if (p->kind != TOPIC_DATA) {
+        return OK;
+    }
+    struct segment_log_options options = {.store = p->broker->store,
+                                          .group = p->group,
+                                          .segment_bytes = p->config.segment_bytes,
+                                          .segment_ms = p->config.segment_ms,
+                                          .log_start = log_start,
+                                          .next_offset = next_offset,
+                                          .rows = rows,
+                                          .rows_count = rows_count,
+                                          .owner = p};
+    return segment_log_open(&options, &p->log);
+}
+
+void partition__reappend(struct partition *p)
+{
+    struct wal_record record = partition__record(p, WAL_HARD_STATE, p->vote_saved, p->term_saved);
+    p->live_lsn = UINT64_MAX;
+    p->broker->counters.groups_reappended_total++;
+    partition__log(p, &record);
+    if (p->window.count > 0) {
+        partition__log_entries(p, p->window.first_index, window_last(&p->window));
+    }
+}
+
+static void partition__write(struct partition *p, const struct raft_write *write)
+{
+    if (write->id == 0) {
+        return;
+    }
+    uint64_t lsn = wal_next_lsn(p->broker->wal);
+    if (write->hard_state) {
+        struct wal_record record = partition__record(p, WAL_HARD_STATE, write->vote, write->term);
+        p->term_saved = write->term;
+        p->vote_saved = write->vote;
+        lsn = partition__log(p, &record);
+    }
+    if (write->truncate_from != 0) {
+        struct wal_record record = partition__record(p, WAL_TRUNCATE, write->truncate_from, write->term);
+        struct outcome cut = {.error = ERR_UNKNOWN_OUTCOME, .offset = -1};
+        window_truncate(&p->window, write->truncate_from, &cut);
+        lsn = partition__log(p, &record);
+    }
+    if (write->first <= write->last) {
+        partition__log_entries(p, write->first, write->last);
+        lsn = window_at(&p->window, write->last)->lsn;
+    }
+    groups_persist_add(p->broker, p, write->id, lsn);
+}
+
+/* Everybody who waits for an entry of this leader learns that it leads no more; the entries may still commit. */
+static void partition__fail_waiters(struct partition *p, enum err error)
+{
+    struct outcome outcome = {.error = error, .offset = -1};
+    for (uint32_t i = 0; i < p->window.count; i++) {
+        struct window_entry *entry = window_at(&p->window, p->window.first_index + i);
+        struct waiter *waiter = entry->waiters;
+        entry->waiters = NULL;
+        while (waiter != NULL) {
+            struct waiter *next = waiter->next;
+            waiter->complete(waiter, &outcome);
+            waiter = next;
+        }
+    }
+}
+
+static void partition__role_changed(struct partition *p, const struct raft_update *update)
+{
+    struct broker *b = p->broker;
+    p->leader_ready = false;
+    p->log_start_in_flight = false;
+    submitted_clear(p->submitted);
+    trace_debug(b->trace, "role", "group=%lu role=%d term=%lu", p->group, (int)update->role, update->term);
+    if (update->role == RAFT_CANDIDATE) {
+        b->counters.elections_total++;
+    }
+    if (update->role != RAFT_LEADER) {
+        partition__fail_waiters(p, ERR_UNKNOWN_OUTCOME);
+        return;
+    }
+    b->counters.leaders_elected_total++;
+    int64_t wall_ms = clock_wall_ms(b->clock);
+    struct entry_leader leader = {.broker = b->identity.broker,
+                                  .clock_ms = wall_ms > p->log_clock_ms ? wall_ms : p->log_clock_ms};
+    partition_propose(p, ENTRY_LEADER, entry_encode_leader(&leader), NULL);
+}
+
+static void partition__carry_out(struct partition *p, const struct raft_update *update)
+{
+    partition__write(p, &update->write);
+    /* All voters live in this broker so far: a message to anybody else would be a bug. */
+    ASSERT(update->send_now_count == 0 && update->send_after_sync_count == 0);
+    if (update->role_changed) {
+        partition__role_changed(p, update);
+    }
+    if (update->commit > p->applied_index) {
+        partition__apply(p, update->commit);
+    }
+}
+
+void partition_turn(struct partition *p)
+{
+    struct raft_update update;
+    if (p->state != PARTITION_LIVE) {
+        produce_refuse_pending(p);
+        return;
+    }
+    produce_judge_pending(p);
+    while (p->state == PARTITION_LIVE && raft_take(p->raft, &update)) {
+        partition__carry_out(p, &update);
+        produce_judge_pending(p); /* the group may just have become ready */
+    }
+}
+
+void partition_persisted(struct partition *p, uint64_t write_id)
+{
+    if (p->state != PARTITION_LIVE) {
+        return;
+    }
+    raft_step(p->raft, &(struct raft_event){.type = RAFT_PERSISTED, .write_id = write_id});
+    partition_mark_dirty(p);
+}
+
+static void partition__leave_lists(struct partition *p)
+{
+    struct broker *b = p->broker;
+    if (p->dirty) {
+        TAILQ_REMOVE(&b->dirty, p, dirty_link);
+        p->dirty = false;
+    }
+    if (p->traffic) {
+        TAILQ_REMOVE(&b->timeout_queue, p, timeout_link);
+        p->traffic = false;
+    }
+    if (p->checkpoint_wanted) {
+        TAILQ_REMOVE(&b->checkpoint_queue, p, checkpoint_link);
+        p->checkpoint_wanted = false;
+    }
+}
+
+static void partition__answer_all(struct partition *p, enum err error)
+{
+    partition__fail_waiters(p, error);
+    produce_refuse_pending(p);
+    fetch_fail_all(p, error);
+}
+
+void partition_kill(struct partition *p, enum err error)
+{
+    struct broker *b = p->broker;
+    struct wal_record record = partition__record(p, WAL_GROUP_DEAD, 0, 0);
+    ASSERT(p->state != PARTITION_DEAD);
+    p->state = PARTITION_DEAD;
+    HASH_DEL(b->groups, p);
+    partition__leave_lists(p);
+    partition__answer_all(p, error);
+    wal_append(b->wal, &record);
+    b->dead_count++;
+    p->jobs_inflight++; /* held by the removal of files and rows */
+    groups_remove_data(p);
+}
+
+void partition_free(struct partition *p)
+{
+    if (p->state != PARTITION_DEAD) {
+        HASH_DEL(p->broker->groups, p);
+        partition__leave_lists(p);
+        partition__answer_all(p, ERR_SHUTTING_DOWN);
+    }
+    if (p->log != NULL) {
+        segment_log_close(p->log);
+    }
+    window_free(&p->window);
+    raft_free(p->raft);
+    done_table_free(p->done);
+    submitted_table_free(p->submitted);
+    state_free(p->table);
+    free(p->epochs);
+    free(p);
+}

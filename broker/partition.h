@@ -1,0 +1,173 @@
+/* One replica of one group: a Raft core, its window of log entries, and the state machine that committed entries drive.
+ *
+ *   produce --> pending --> judge (CDM + CSM) --> SUBMIT --> raft update --> WAL record --> PERSISTED
+ *                                                                                 --> commit --> apply --> segment, CDM, waiters
+ *
+ * The window holds the entries that the WAL has (or is getting) and the state machine has not applied; entries are addressed by index.
+ * apply moves the applied index by exactly one. Everything here runs on the loop thread, at the end of the turn (partition_turn), so
+ * that all work of one turn shares one WAL batch. */
+#ifndef FLOTILLA_BROKER_PARTITION_H
+#define FLOTILLA_BROKER_PARTITION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/batch.h"
+#include "base/buf.h"
+#include "base/map.h"
+#include "broker/entry.h"
+#include "meta/done.h"
+#include "meta/meta.h"
+#include "port/registry.h"
+#include "raft/raft.h"
+#include "store/store.h"
+#include "wal/wal.h"
+
+struct broker;
+struct topic;
+struct state_table;
+struct fetch;
+struct produce;
+
+enum partition_state {
+    PARTITION_BIRTH = 1,   /* GROUP_NEW is not durable yet */
+    PARTITION_LIVE = 2,
+    PARTITION_DAMAGED = 3, /* clients get CORRUPT */
+    PARTITION_DEAD = 4,    /* deleted; freed when nothing refers to it any more */
+};
+
+/* How a proposal ended. */
+struct outcome {
+    enum err error;
+    int64_t offset; /* DATA */
+    bool duplicate;
+    int64_t producer_id; /* OPS of __producers */
+    int32_t producer_epoch;
+};
+
+/* Somebody who waits for an entry. complete is called exactly once, on the loop thread, and may free the waiter. */
+struct waiter {
+    struct waiter *next;
+    void (*complete)(struct waiter *waiter, const struct outcome *outcome);
+};
+
+struct window_entry {
+    uint64_t term;
+    uint64_t lsn;
+    struct slice payload;
+    struct waiter *waiters;
+    uint8_t type;
+};
+
+/* Entries [first_index, first_index + count), a ring of a power of two. */
+struct window {
+    struct window_entry *ring; /* owned */
+    uint32_t capacity;
+    uint32_t count;
+    uint64_t first_index;
+    uint64_t bytes; /* of payload held */
+};
+
+TAILQ_HEAD(partition_list, partition);
+TAILQ_HEAD(fetch_list, fetch);
+STAILQ_HEAD(produce_list, produce);
+
+struct partition {
+    UT_hash_handle hh; /* broker->groups, by group */
+    struct broker *broker;
+    uint64_t group, replica;
+    uint32_t number;     /* within its topic */
+    struct topic *topic; /* borrowed; NULL until the registry names it */
+    enum partition_state state;
+    enum registry_topic_kind kind;
+
+    struct raft *raft;
+    struct window window;
+    uint32_t voters_count;
+    uint64_t voters[RAFT_VOTERS_MAX], voter_brokers[RAFT_VOTERS_MAX];
+
+    /* state machine */
+    uint64_t applied_index, applied_term;
+    int64_t log_clock_ms;
+    struct entry_config config;
+    struct done_table *done;
+    struct submitted_table *submitted;
+    struct segment_log *log;   /* DATA */
+    struct state_table *table; /* STATE */
+    struct meta_epoch *epochs; /* owned; terms that got data or a leader, ascending */
+    uint32_t epochs_count, epochs_capacity, epochs_saved;
+
+    /* leader */
+    bool leader_ready;        /* own LEADER entry applied: judging and serving are allowed */
+    bool log_start_in_flight;
+    bool traffic;             /* data applied since the last TIMEOUT entry */
+    uint64_t timeout_due_us;
+    TAILQ_ENTRY(partition) timeout_link; /* broker->timeout_queue while traffic */
+    TAILQ_ENTRY(partition) tick_link;    /* broker->ticking while raft has a timer that matters */
+    bool ticking;
+
+    /* work */
+    struct produce_list pending; /* arrived, not judged yet */
+    struct fetch_list fetches;   /* waiting at the end */
+    bool dirty;
+    TAILQ_ENTRY(partition) dirty_link;
+
+    /* WAL and checkpoint bookkeeping */
+    uint32_t writes_inflight;    /* raft writes not yet durable; keeps a dead partition alive */
+    uint32_t jobs_inflight;      /* reads and checkpoints under way */
+    uint64_t live_lsn;           /* oldest record still needed, UINT64_MAX: none */
+    uint64_t live_lsn_since;     /* the same for records since the picture of a running checkpoint */
+    bool checkpointing;
+    bool checkpoint_wanted;
+    TAILQ_ENTRY(partition) checkpoint_link;
+    uint64_t bytes_since_checkpoint, entries_since_checkpoint;
+    uint64_t checkpoint_index;   /* applied index of the last durable checkpoint */
+    uint64_t snapshot_lsn, repaired_lsn;
+    uint64_t term_saved, vote_saved; /* hard state as last given to the WAL */
+};
+
+/* --- window --- */
+void window_push(struct window *window, const struct window_entry *entry); /* takes over the payload reference */
+struct window_entry *window_at(struct window *window, uint64_t index);     /* a bug if it is not there */
+void window_pop_front(struct window *window);                              /* drops the payload; waiters must be gone */
+void window_truncate(struct window *window, uint64_t from_index, const struct outcome *outcome); /* completes the waiters cut off */
+void window_free(struct window *window);
+static inline uint64_t window_last(const struct window *window)
+{
+    return window->first_index + window->count - 1; /* first_index - 1 when empty */
+}
+
+/* --- life --- */
+/* A partition in state BIRTH with an empty log and state machine; registered in broker->groups. */
+struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t replica, const struct entry_birth *birth);
+/* Opens the segment log of a DATA partition from manifest rows (none: a new one). Blocking when there are rows. */
+enum err partition_open_log(struct partition *p, const struct segment_row *rows, uint32_t rows_count, int64_t log_start,
+                            int64_t next_offset);
+/* Opens the raft core over the recovered window; state becomes LIVE unless DAMAGED. */
+void partition_start(struct partition *p);
+/* Ends it: waiters and fetches are answered with `error`, files and rows go when nothing holds them. */
+void partition_kill(struct partition *p, enum err error);
+void partition_free(struct partition *p); /* closing down: everything at once */
+
+/* --- work, from api and groups --- */
+void partition_mark_dirty(struct partition *p);
+void partition_turn(struct partition *p);    /* judge pending produces, drain raft, apply */
+void partition_persisted(struct partition *p, uint64_t write_id);
+bool partition_leads(const struct partition *p); /* leader, own LEADER entry applied, not damaged */
+enum err partition_status(const struct partition *p); /* OK or why it cannot serve: NOT_LEADER, NOT_READY, CORRUPT */
+/* Proposes one entry; leader only. Takes over the payload reference. Returns its index. */
+uint64_t partition_propose(struct partition *p, enum entry_type type, struct slice payload, struct waiter *waiter);
+void partition_propose_timeout(struct partition *p);
+int64_t partition_high_watermark(const struct partition *p);
+int64_t partition_log_start(const struct partition *p);
+
+/* Gives a record of this group to the WAL; returns its lsn. */
+uint64_t partition__log(struct partition *p, const struct wal_record *record);
+/* Writes hard state and unapplied entries again at the head of the WAL, so that older files can go. */
+void partition__reappend(struct partition *p);
+
+/* apply.c */
+void partition__apply(struct partition *p, uint64_t commit_index);
+
+#endif

@@ -1,0 +1,299 @@
+/* Produce: check, queue, judge, propose, answer. */
+#include "broker/produce.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "wire/records.h"
+
+#define TIMEOUT_DEFAULT_MS 30000u
+
+static struct produce *produce__take(struct broker *b)
+{
+    struct produce *r = STAILQ_FIRST(&b->produce_free);
+    if (r != NULL) {
+        STAILQ_REMOVE_HEAD(&b->produce_free, pending_link);
+    } else {
+        r = malloc(sizeof *r);
+        ASSERT(r != NULL);
+    }
+    *r = (struct produce){0};
+    TAILQ_INSERT_TAIL(&b->produces, r, deadline_link);
+    return r;
+}
+
+static void produce__answer(struct produce *r, const struct outcome *outcome)
+{
+    struct session *s = r->session;
+    struct broker *b = s->broker;
+    if (r->answered) {
+        return;
+    }
+    r->answered = true;
+    counters_observe(&b->counters.produce_seconds, clock_now_us(b->clock) - r->received_us);
+    if (outcome->error == OK) {
+        b->counters.produce_batches_total++;
+        b->counters.produce_records_total += (uint64_t)r->header.records_count;
+        b->counters.produce_bytes_total += r->batch_bytes;
+        if (r->partition != NULL && r->partition->topic != NULL) {
+            r->partition->topic->produced_records += (uint64_t)r->header.records_count;
+            r->partition->topic->produced_bytes += r->batch_bytes;
+        }
+    } else {
+        b->counters.produce_failed_total++;
+    }
+    if (r->acks != ACKS_NONE) {
+        ProduceReply reply = {.status = outcome->error,
+                              .base_offset = r->acks == ACKS_ALL ? outcome->offset : -1,
+                              .duplicate = outcome->duplicate};
+        if (r->partition != NULL) {
+            reply.log_start = partition_log_start(r->partition);
+        }
+        session_reply(s, FRAME_PRODUCE_REPLY, r->request_id, &reply, NULL, 0);
+    }
+}
+
+static void produce__finish(struct produce *r)
+{
+    struct session *s = r->session;
+    struct broker *b = s->broker;
+    slice_unref(&r->batch);
+    TAILQ_REMOVE(&b->produces, r, deadline_link);
+    b->inflight_bytes -= r->batch_bytes;
+    uint32_t bytes = r->batch_bytes;
+    STAILQ_INSERT_HEAD(&b->produce_free, r, pending_link);
+    session_release(s, bytes);
+}
+
+static void produce__complete(struct waiter *waiter, const struct outcome *outcome)
+{
+    struct produce *r = (struct produce *)waiter;
+    produce__answer(r, outcome);
+    produce__finish(r);
+}
+
+static void produce__fail(struct produce *r, enum err error)
+{
+    struct outcome outcome = {.error = error, .offset = -1};
+    produce__complete(&r->waiter, &outcome);
+}
+
+static enum err produce__check(struct broker *b, const ProduceRequest *request, const struct frame *frame,
+                               struct batch_header *ret_header, struct partition **ret_partition)
+{
+    struct partition *p = groups_find(b, request->group);
+    if (p == NULL) {
+        return ERR_UNKNOWN_PARTITION;
+    }
+    if (p->kind != TOPIC_DATA || request->acks < ACKS_ALL || request->acks > ACKS_LEADER) {
+        return ERR_INVALID;
+    }
+    if (b->stopping) {
+        return ERR_SHUTTING_DOWN;
+    }
+    uint32_t bytes_max = p->config.max_batch_bytes;
+    enum err error = batch_validate(frame->payload, frame->payload_size, bytes_max, ret_header);
+    if (error != OK) {
+        return error;
+    }
+    /* leader and none may be lost on fail-over, so their sequences must never enter the done table */
+    if (request->acks != ACKS_ALL && ret_header->producer_id >= 0) {
+        return ERR_INVALID;
+    }
+    *ret_partition = p;
+    return OK;
+}
+
+void produce_request(struct session *s, const struct frame *frame)
+{
+    struct broker *b = s->broker;
+    ProduceRequest request;
+    struct partition *p = NULL;
+    struct batch_header header = {0};
+    enum err error = codec_decode(FRAME_PRODUCE, frame->proto, frame->proto_size, &request);
+    if (error == OK) {
+        b->counters.produce_requests_total++;
+        error = produce__check(b, &request, frame, &header, &p);
+    }
+    struct produce *r = produce__take(b);
+    r->waiter.complete = produce__complete;
+    r->session = s;
+    r->request_id = frame->request_id;
+    r->acks = error == ERR_BAD_FRAME ? ACKS_ALL : request.acks;
+    r->header = header;
+    r->partition = p;
+    r->batch_bytes = frame->payload_size;
+    r->received_us = clock_now_us(b->clock);
+    uint32_t timeout_ms = request.timeout_ms != 0 ? request.timeout_ms : TIMEOUT_DEFAULT_MS;
+    r->deadline_us = r->received_us + (uint64_t)timeout_ms * 1000;
+    b->inflight_bytes += r->batch_bytes;
+    session_hold(s, r->batch_bytes);
+    if (error != OK) {
+        produce__fail(r, error);
+        return;
+    }
+    uint32_t at = (uint32_t)(frame->payload - s->chunk->data);
+    r->batch = slice_of(s->chunk, at, frame->payload_size);
+    batch_normalise(s->chunk->data + at);
+    r->pending = true;
+    STAILQ_INSERT_TAIL(&p->pending, r, pending_link);
+    partition_mark_dirty(p);
+}
+
+static void produce__count_verdict(struct counters *counters, enum done_verdict verdict)
+{
+    switch (verdict) {
+    case DONE_GO:
+        break;
+    case DONE_KNOWN:
+        counters->dedup_known_total++;
+        break;
+    case DONE_IN_FLIGHT:
+        counters->dedup_joined_total++;
+        break;
+    case DONE_FENCED:
+        counters->dedup_fenced_total++;
+        break;
+    case DONE_OUT_OF_ORDER:
+        counters->dedup_out_of_order_total++;
+        break;
+    case DONE_STALE:
+        counters->dedup_stale_total++;
+        break;
+    case DONE_UNKNOWN:
+        counters->dedup_unknown_total++;
+        break;
+    }
+}
+
+static struct done_candidate produce__candidate(const struct produce *r)
+{
+    return (struct done_candidate){.producer_id = r->header.producer_id,
+                                   .epoch = r->header.producer_epoch,
+                                   .first_sequence = r->header.base_sequence,
+                                   .records_count = r->header.records_count};
+}
+
+static void produce__propose(struct partition *p, struct produce *r)
+{
+    struct slice batch = r->batch;
+    r->batch = (struct slice){0};
+    uint64_t index = partition_propose(p, ENTRY_DATA, batch, &r->waiter);
+    if (r->header.producer_id >= 0) {
+        struct done_candidate candidate = produce__candidate(r);
+        submitted_add(p->submitted, &candidate, index, raft_term(p->raft));
+    }
+}
+
+static void produce__judge(struct partition *p, struct produce *r)
+{
+    if (r->header.producer_id < 0) {
+        produce__propose(p, r);
+        return;
+    }
+    struct done_candidate candidate = produce__candidate(r);
+    struct done_judgement judgement = done_judge(p->done, p->submitted, &candidate);
+    produce__count_verdict(&p->broker->counters, judgement.verdict);
+    switch (judgement.verdict) {
+    case DONE_GO:
+        if (!done_has_room(p->done, r->header.producer_id)) {
+            produce__fail(r, ERR_BUSY);
+            return;
+        }
+        produce__propose(p, r);
+        return;
+    case DONE_IN_FLIGHT: {
+        struct window_entry *entry = window_at(&p->window, judgement.index);
+        r->waiter.next = entry->waiters;
+        entry->waiters = &r->waiter;
+        slice_unref(&r->batch);
+        return;
+    }
+    case DONE_KNOWN: {
+        struct outcome outcome = {.error = OK, .offset = judgement.offset, .duplicate = true};
+        produce__complete(&r->waiter, &outcome);
+        return;
+    }
+    default:
+        produce__fail(r, done_verdict_status(judgement.verdict));
+    }
+}
+
+void produce_judge_pending(struct partition *p)
+{
+    enum err status = partition_status(p);
+    if (status == ERR_NOT_READY) {
+        return; /* bounded by the in-flight limits; the sweep answers those that wait too long */
+    }
+    while (!STAILQ_EMPTY(&p->pending)) {
+        struct produce *r = STAILQ_FIRST(&p->pending);
+        STAILQ_REMOVE_HEAD(&p->pending, pending_link);
+        r->pending = false;
+        if (status != OK) {
+            produce__fail(r, status);
+        } else {
+            produce__judge(p, r);
+        }
+    }
+}
+
+void produce_refuse_pending(struct partition *p)
+{
+    enum err status = partition_status(p);
+    if (status == OK || status == ERR_NOT_READY) {
+        status = p->broker->stopping ? ERR_SHUTTING_DOWN : status;
+        if (!p->broker->stopping) {
+            return;
+        }
+    }
+    while (!STAILQ_EMPTY(&p->pending)) {
+        struct produce *r = STAILQ_FIRST(&p->pending);
+        STAILQ_REMOVE_HEAD(&p->pending, pending_link);
+        r->pending = false;
+        produce__fail(r, status);
+    }
+}
+
+/* The deadline of one that was proposed: the done table answers if it can, else the outcome is unknown. The object stays
+ * until its entry is through. */
+static void produce__expire(struct produce *r)
+{
+    struct partition *p = r->partition;
+    struct outcome outcome = {.error = ERR_TIMEOUT, .offset = -1};
+    if (r->pending) {
+        STAILQ_REMOVE(&p->pending, r, produce, pending_link);
+        r->pending = false;
+        outcome.error = ERR_NOT_READY; /* never proposed: certain not to be stored */
+        produce__complete(&r->waiter, &outcome);
+        return;
+    }
+    if (r->header.producer_id >= 0) {
+        struct done_candidate candidate = produce__candidate(r);
+        struct done_judgement judgement = done_judge(p->done, NULL, &candidate);
+        if (judgement.verdict == DONE_KNOWN) {
+            outcome = (struct outcome){.error = OK, .offset = judgement.offset, .duplicate = true};
+        }
+    }
+    produce__answer(r, &outcome);
+}
+
+void produce_sweep(struct broker *b, uint64_t now_us)
+{
+    struct produce *r, *next;
+    for (r = TAILQ_FIRST(&b->produces); r != NULL; r = next) {
+        next = TAILQ_NEXT(r, deadline_link);
+        if (now_us >= r->deadline_us && !r->answered) {
+            produce__expire(r);
+        }
+    }
+}
+
+void produce_free_all(struct broker *b)
+{
+    ASSERT(TAILQ_EMPTY(&b->produces));
+    while (!STAILQ_EMPTY(&b->produce_free)) {
+        struct produce *r = STAILQ_FIRST(&b->produce_free);
+        STAILQ_REMOVE_HEAD(&b->produce_free, pending_link);
+        free(r);
+    }
+}

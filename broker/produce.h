@@ -1,0 +1,33 @@
+/* Produce requests: from the decoded frame to the reply. A request object references its batch where it landed in the session's chunk; objects are recycled. */
+#ifndef FLOTILLA_BROKER_PRODUCE_H
+#define FLOTILLA_BROKER_PRODUCE_H
+
+#include "broker/impl.h"
+
+enum { ACKS_ALL = -1, ACKS_NONE = 0, ACKS_LEADER = 1 };
+
+struct produce {
+    struct waiter waiter; /* first: complete() casts back */
+    STAILQ_ENTRY(produce) pending_link;
+    TAILQ_ENTRY(produce) deadline_link;
+    struct session *session; /* held */
+    uint64_t request_id;
+    struct partition *partition; /* NULL once answered ahead of the entry (deadline) */
+    int32_t acks;
+    struct slice batch; /* reference until proposed */
+    uint32_t batch_bytes;
+    struct batch_header header;
+    uint64_t received_us, deadline_us;
+    bool answered;
+    bool pending; /* in partition->pending */
+};
+
+/* Takes a Produce frame: validates the batch, queues it on its partition. Every request is answered exactly once (acks none: never). */
+void produce_request(struct session *s, const struct frame *frame);
+
+void produce_judge_pending(struct partition *p);  /* leader: propose, or answer; not ready: left waiting */
+void produce_refuse_pending(struct partition *p); /* answers all with the partition's status */
+void produce_sweep(struct broker *b, uint64_t now_us); /* deadlines */
+void produce_free_all(struct broker *b);
+
+#endif

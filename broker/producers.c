@@ -1,0 +1,108 @@
+/* A request for a producer id becomes one entry in a partition of `__producers`: by the hash of the name, or for anonymous
+ * producers any partition in turn. The answer comes from apply, so it is durable and the same on every replica. */
+#include "broker/producers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "broker/impl.h"
+#include "broker/state.h"
+#include "wire/partitioner.h"
+
+struct init_request {
+    struct waiter waiter; /* first */
+    struct session *session;
+    uint64_t request_id;
+    char name[PRODUCER_NAME_BYTES_MAX + 1];
+};
+
+static void init__answer(struct init_request *r, const struct outcome *outcome)
+{
+    InitProducerReply reply = {.status = outcome->error,
+                               .producer_id = outcome->error == OK ? outcome->producer_id : -1,
+                               .producer_epoch = outcome->error == OK ? outcome->producer_epoch : -1};
+    session_reply(r->session, FRAME_INIT_PRODUCER_REPLY, r->request_id, &reply, NULL, 0);
+    session_release(r->session, 0);
+    free(r);
+}
+
+static void init__fail(struct init_request *r, enum err error)
+{
+    struct outcome outcome = {.error = error};
+    init__answer(r, &outcome);
+}
+
+static void init__complete(struct waiter *waiter, const struct outcome *outcome)
+{
+    init__answer((struct init_request *)waiter, outcome);
+}
+
+static void init__propose(struct init_request *r, struct topic *topic)
+{
+    struct broker *b = r->session->broker;
+    size_t size = strlen(r->name);
+    uint32_t count = topic->row.partitions_count;
+    uint32_t number = size > 0 ? partitioner_choose(r->name, (uint32_t)size, count) : b->producers_next++ % count;
+    struct partition *p = topic->partitions[number];
+    enum err status = p == NULL ? ERR_CORRUPT : partition_status(p);
+    if (status != OK) {
+        init__fail(r, status);
+        return;
+    }
+    r->waiter.complete = init__complete;
+    partition_propose(p, ENTRY_OPS, state_encode_init(r->name), &r->waiter);
+}
+
+static void init__topic_created(void *context, enum err error, const char *message)
+{
+    struct init_request *r = context;
+    struct broker *b = r->session->broker;
+    struct topic *topic = catalog_find(b->catalog, PRODUCERS_TOPIC);
+    if (topic == NULL || topic->row.state != TOPIC_LIVE) {
+        init__fail(r, error == OK || error == ERR_TOPIC_EXISTS ? ERR_NOT_READY : error);
+        return;
+    }
+    init__propose(r, topic);
+}
+
+static void init__create_topic(struct init_request *r)
+{
+    struct broker *b = r->session->broker;
+    struct registry_topic wish = {.kind = TOPIC_STATE,
+                                  .partitions_count = STATE_TOPIC_PARTITIONS,
+                                  .config = {.segment_bytes = b->config->segment_bytes,
+                                             .segment_ms = -1,
+                                             .retention_bytes = -1,
+                                             .retention_ms = -1,
+                                             .max_batch_bytes = b->config->max_batch_bytes,
+                                             .replicas = b->config->replicas}};
+    memcpy(wish.name, PRODUCERS_TOPIC, sizeof PRODUCERS_TOPIC);
+    catalog_create(b->catalog, &wish, init__topic_created, r);
+}
+
+void producers_init_request(struct session *s, const struct frame *frame)
+{
+    struct broker *b = s->broker;
+    InitProducerRequest request;
+    struct init_request *r = calloc(1, sizeof *r);
+    ASSERT(r != NULL);
+    r->session = s;
+    r->request_id = frame->request_id;
+    session_hold(s, 0);
+    enum err error = codec_decode(FRAME_INIT_PRODUCER, frame->proto, frame->proto_size, &request);
+    if (error == OK && b->stopping) {
+        error = ERR_SHUTTING_DOWN;
+    }
+    if (error != OK) {
+        init__fail(r, error);
+        return;
+    }
+    memcpy(r->name, request.name, sizeof r->name);
+    struct topic *topic = catalog_find(b->catalog, PRODUCERS_TOPIC);
+    if (topic == NULL) {
+        init__create_topic(r);
+    } else {
+        init__propose(r, topic);
+    }
+}

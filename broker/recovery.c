@@ -1,0 +1,364 @@
+/* The start: checkpoint store first, then every WAL record in lsn order on top of it.
+ *
+ * A group's picture says what is applied; WAL entries above it must join it by index and term, else the group is damaged. ENTRY never truncates, only
+ * TRUNCATE does; an (index, term) seen again is the same entry (it was re-appended). Nothing is applied here: recovered entries stand in the
+ * window, and are applied when a leader's own entry commits them, by the one path that all entries take. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "broker/impl.h"
+#include "broker/state.h"
+
+struct recovery {
+    struct broker *broker;
+    struct partition *current; /* group being loaded from the checkpoint store */
+    struct segment_row *rows;  /* its manifest */
+    uint32_t rows_count, rows_capacity;
+    uint8_t tail[4096];
+    struct meta_group group;
+    uint64_t *dead; /* groups to be removed once the WAL is open */
+    uint32_t dead_count, dead_capacity;
+    uint64_t *damaged; /* groups newly found damaged, with the lsn */
+    uint32_t damaged_count, damaged_capacity;
+    enum err error;
+};
+
+static void recovery__add(uint64_t **io_array, uint32_t *io_count, uint32_t *io_capacity, uint64_t value)
+{
+    if (*io_count == *io_capacity) {
+        *io_capacity = *io_capacity == 0 ? 16 : *io_capacity * 2;
+        *io_array = realloc(*io_array, *io_capacity * sizeof **io_array);
+        ASSERT(*io_array != NULL);
+    }
+    (*io_array)[(*io_count)++] = value;
+}
+
+/* --- checkpoint store --- */
+
+static enum err recovery__finish_group(struct recovery *r)
+{
+    if (r->current == NULL) {
+        return OK;
+    }
+    enum err error =
+        partition_open_log(r->current, r->rows, r->rows_count, r->group.log_start, r->group.next_offset);
+    r->current = NULL;
+    r->rows_count = 0;
+    return error;
+}
+
+static enum err recovery__group(void *context, const struct meta_group *group)
+{
+    struct recovery *r = context;
+    enum err error = recovery__finish_group(r);
+    if (error != OK) {
+        return error;
+    }
+    struct entry_birth birth = {.kind = group->kind,
+                                .voters_count = group->voters_count,
+                                .config = {.segment_bytes = group->segment_bytes,
+                                           .segment_ms = group->segment_ms,
+                                           .retention_bytes = group->retention_bytes,
+                                           .retention_ms = group->retention_ms}};
+    memcpy(birth.voters, group->voters, sizeof birth.voters);
+    memcpy(birth.voter_brokers, group->voter_brokers, sizeof birth.voter_brokers);
+    struct partition *p = partition_new(r->broker, group->group, group->replica, &birth);
+    p->term_saved = group->term;
+    p->vote_saved = group->vote;
+    p->applied_index = group->applied_index;
+    p->applied_term = group->applied_term;
+    p->checkpoint_index = group->applied_index;
+    p->window.first_index = group->applied_index + 1;
+    p->log_clock_ms = group->log_clock_ms;
+    p->snapshot_lsn = group->snapshot_lsn;
+    p->repaired_lsn = group->repaired_lsn;
+    if (group->damaged) {
+        p->state = PARTITION_DAMAGED;
+    }
+    r->group = *group;
+    r->current = p;
+    return OK;
+}
+
+static enum err recovery__segment(void *context, uint64_t group, const struct meta_segment *segment)
+{
+    struct recovery *r = context;
+    if (r->rows_count == r->rows_capacity) {
+        r->rows_capacity = r->rows_capacity == 0 ? 4 : r->rows_capacity * 2;
+        r->rows = realloc(r->rows, r->rows_capacity * sizeof *r->rows);
+        ASSERT(r->rows != NULL);
+    }
+    struct segment_row *row = &r->rows[r->rows_count++];
+    *row = (struct segment_row){.base_offset = segment->base_offset,
+                                .end_offset = segment->end_offset,
+                                .size_bytes = segment->size_bytes,
+                                .generation = segment->generation,
+                                .chain = segment->chain,
+                                .max_timestamp = segment->max_timestamp,
+                                .created_clock_ms = segment->created_clock_ms,
+                                .tail_size = segment->tail_size,
+                                .tail = r->tail};
+    if (segment->tail_size > sizeof r->tail) {
+        return ERR_FORMAT;
+    }
+    memcpy(r->tail, segment->tail, segment->tail_size); /* only the last row, the active segment, has one */
+    return OK;
+}
+
+static enum err recovery__epoch(void *context, uint64_t group, const struct meta_epoch *epoch)
+{
+    struct partition *p = ((struct recovery *)context)->current;
+    if (p->epochs_count == p->epochs_capacity) {
+        p->epochs_capacity = p->epochs_capacity == 0 ? 8 : p->epochs_capacity * 2;
+        p->epochs = realloc(p->epochs, p->epochs_capacity * sizeof *p->epochs);
+        ASSERT(p->epochs != NULL);
+    }
+    p->epochs[p->epochs_count++] = *epoch;
+    p->epochs_saved = p->epochs_count;
+    return OK;
+}
+
+static enum err recovery__done_row(void *context, uint64_t group, const struct done_row *row)
+{
+    done_put_row(((struct recovery *)context)->current->done, row);
+    return OK;
+}
+
+static enum err recovery__state_row(void *context, uint64_t group, const struct meta_state_row *row)
+{
+    struct partition *p = ((struct recovery *)context)->current;
+    return p->table != NULL ? state_put_row(p->table, row) : ERR_FORMAT;
+}
+
+static enum err recovery__load(struct recovery *r)
+{
+    const struct meta_visitor visitor = {.context = r,
+                                         .group = recovery__group,
+                                         .segment = recovery__segment,
+                                         .epoch = recovery__epoch,
+                                         .done = recovery__done_row,
+                                         .state = recovery__state_row};
+    enum err error = meta_load(r->broker->kv, &visitor);
+    return error != OK ? error : recovery__finish_group(r);
+}
+
+/* --- WAL --- */
+
+static void recovery__damage(struct recovery *r, struct partition *p, uint64_t lsn, const char *why)
+{
+    if (p->state == PARTITION_DAMAGED || lsn < p->repaired_lsn) {
+        return;
+    }
+    trace_error(r->broker->trace, "group_damaged", "group=%lu lsn=%lu why=\"%s\"", p->group, lsn, why);
+    p->state = PARTITION_DAMAGED;
+    recovery__add(&r->damaged, &r->damaged_count, &r->damaged_capacity, p->group);
+}
+
+static void recovery__birth(struct recovery *r, const struct wal_record *record)
+{
+    struct entry_birth birth;
+    if (entry_decode_birth(record->payload, &birth) != OK) {
+        trace_error(r->broker->trace, "bad_birth", "group=%lu", record->group);
+        return;
+    }
+    struct partition *p = partition_new(r->broker, record->group, record->replica, &birth);
+    enum err error = partition_open_log(p, NULL, 0, 0, 0);
+    if (error != OK && r->error == OK) {
+        r->error = error;
+    }
+}
+
+static void recovery__entry(struct recovery *r, struct partition *p, const struct wal_record *record, uint64_t lsn)
+{
+    uint64_t last = window_last(&p->window);
+    uint64_t last_term = p->window.count > 0 ? window_at(&p->window, last)->term : p->applied_term;
+    if (record->index <= p->applied_index) {
+        r->broker->counters.apply_replay_total++;
+        return;
+    }
+    if (record->index <= last) {
+        if (window_at(&p->window, record->index)->term != record->term) {
+            recovery__damage(r, p, lsn, "an entry was written over another without a truncation");
+        }
+        return;
+    }
+    if (record->index != last + 1 || record->term < last_term) {
+        r->broker->counters.apply_gap_total++;
+        recovery__damage(r, p, lsn, "entries do not join");
+        return;
+    }
+    struct window_entry entry = {
+        .term = record->term, .lsn = lsn, .type = record->entry_type, .payload = slice_ref(record->payload)};
+    window_push(&p->window, &entry);
+}
+
+static void recovery__truncate(struct recovery *r, struct partition *p, uint64_t index, uint64_t lsn)
+{
+    static const struct outcome nobody_waits = {.error = ERR_UNKNOWN_OUTCOME};
+    if (index <= p->applied_index) {
+        if (p->window.count == 0) {
+            return; /* an old one: the picture is newer */
+        }
+        index = p->applied_index + 1;
+    }
+    window_truncate(&p->window, index, &nobody_waits);
+    (void)r;
+    (void)lsn;
+}
+
+static void recovery__record(void *context, const struct wal_record *record, uint64_t lsn)
+{
+    struct recovery *r = context;
+    struct partition *p = groups_find(r->broker, record->group);
+    if (p == NULL && record->type == WAL_GROUP_NEW) {
+        recovery__birth(r, record);
+        p = groups_find(r->broker, record->group);
+    }
+    if (p == NULL || p->replica != record->replica || lsn < p->snapshot_lsn ||
+        (p->state == PARTITION_DAMAGED && record->type != WAL_GROUP_DEAD && record->type != WAL_REPAIRED)) {
+        return; /* of a deleted group, of another life, or behind damage */
+    }
+    if (p->live_lsn == UINT64_MAX && record->type != WAL_CHECKPOINT) {
+        p->live_lsn = lsn;
+    }
+    switch (record->type) {
+    case WAL_ENTRY:
+        recovery__entry(r, p, record, lsn);
+        break;
+    case WAL_HARD_STATE:
+        if (record->term > p->term_saved || (record->term == p->term_saved && record->index != 0)) {
+            p->term_saved = record->term;
+            p->vote_saved = record->index;
+        }
+        break;
+    case WAL_TRUNCATE:
+        recovery__truncate(r, p, record->index, lsn);
+        break;
+    case WAL_GROUP_DEAD:
+        recovery__add(&r->dead, &r->dead_count, &r->dead_capacity, p->group);
+        break;
+    case WAL_DAMAGED:
+        recovery__damage(r, p, record->index, "recorded earlier");
+        break;
+    case WAL_REPAIRED:
+        p->repaired_lsn = record->index;
+        break;
+    case WAL_CHECKPOINT:
+    case WAL_GROUP_NEW:
+        break;
+    }
+}
+
+static void recovery__damaged(void *context, uint64_t lsn, const uint64_t *groups, uint32_t count)
+{
+    struct recovery *r = context;
+    if (count == 0) {
+        for (struct partition *p = r->broker->groups; p != NULL; p = p->hh.next) {
+            recovery__damage(r, p, lsn, "a WAL batch rotted, and with it the list of its groups");
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct partition *p = groups_find(r->broker, groups[i]);
+        if (p != NULL) {
+            recovery__damage(r, p, lsn, "a WAL batch rotted");
+        }
+    }
+}
+
+static void recovery__on_wal_failed(void *context, enum err error)
+{
+    broker__fail(context, BROKER_EXIT_STORAGE, err_text(error));
+}
+
+static enum err recovery__replay(struct recovery *r)
+{
+    struct broker *b = r->broker;
+    const struct wal_options options = {.disk = b->disk,
+                                        .clock = b->clock,
+                                        .trace = b->trace,
+                                        .dir = "wal",
+                                        .file_bytes = b->config->wal_file_bytes,
+                                        .budget_bytes = b->config->wal_budget_bytes,
+                                        .boot = b->identity.boot,
+                                        .context = b,
+                                        .on_persisted = groups_on_persisted,
+                                        .on_failed = recovery__on_wal_failed};
+    const struct wal_visitor visitor = {
+        .context = r, .record = recovery__record, .damaged = recovery__damaged};
+    enum err error = wal_open(&options, &visitor, &b->wal);
+    return error != OK ? error : r->error;
+}
+
+/* What replay learned is made durable before anybody is answered by it. */
+static void recovery__conclude(struct recovery *r)
+{
+    struct broker *b = r->broker;
+    for (uint32_t i = 0; i < r->damaged_count; i++) {
+        struct partition *p = groups_find(b, r->damaged[i]);
+        struct wal_record record = {.type = WAL_DAMAGED,
+                                    .group = p->group,
+                                    .replica = p->replica,
+                                    .index = wal_next_lsn(b->wal)};
+        partition__log(p, &record);
+    }
+    for (uint32_t i = 0; i < r->dead_count; i++) {
+        struct partition *p = groups_find(b, r->dead[i]);
+        if (p != NULL) {
+            partition_kill(p, ERR_UNKNOWN_PARTITION);
+        }
+    }
+}
+
+/* --- identity --- */
+
+static enum err recovery__identity(struct broker *b)
+{
+    struct meta_identity identity = {0};
+    enum err error = meta_load_identity(b->kv, &identity);
+    if (error == ERR_NO_FILE) {
+        clock_random(b->clock, identity.cluster_id, sizeof identity.cluster_id);
+        clock_random(b->clock, identity.disk_uuid, sizeof identity.disk_uuid);
+        identity.broker = b->config->id;
+    } else if (error != OK) {
+        return error;
+    }
+    if (identity.broker != b->config->id) {
+        trace_error(b->trace, "identity", "data_of_broker=%lu configured_id=%lu", identity.broker, b->config->id);
+        return ERR_IDENTITY;
+    }
+    identity.boot++;
+    error = meta_save_identity(b->kv, &identity);
+    if (error == OK) {
+        b->identity = identity;
+    }
+    return error;
+}
+
+enum err recovery_run(struct broker *b)
+{
+    struct recovery r = {.broker = b};
+    enum err error = recovery__identity(b);
+    if (error == OK) {
+        error = recovery__load(&r);
+    }
+    if (error == OK) {
+        error = recovery__replay(&r);
+    }
+    if (error == OK) {
+        error = b->kv->ops->sync(b->kv);
+    }
+    if (error == OK) {
+        error = store_sweep(b->store);
+    }
+    if (error == OK) {
+        recovery__conclude(&r);
+        trace_info(b->trace, "recovered", "groups=%u replayed_bytes=%lu boot=%lu", HASH_COUNT(b->groups),
+                   wal_used_bytes(b->wal), b->identity.boot);
+    }
+    free(r.rows);
+    free(r.dead);
+    free(r.damaged);
+    return error;
+}

@@ -1,0 +1,596 @@
+/* The embedded registry: each operation is one job on the store lane around one transaction of the checkpoint store.
+ *
+ * The lane runs jobs in the order of submission, and each reads what it decides on inside its own transaction: so reservations
+ * never overlap, a put before a delete stays before it, and no state but the pending leadership notices is kept in memory. A notice
+ * that could not be written stays pending and is tried again with the next notice or after the next write that succeeds: while
+ * the disk is full there is no loop of retries.
+ *
+ * Row values but TopicRecord, little-endian: 0 version u16, 2 reserved[6], then
+ *   'n'  8 next free id u64      'd'  8 topic id[16]      'l'  8 broker u64  16 term u64 */
+#include "broker/registry_embedded.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/endian.h"
+#include "base/map.h"
+#include "meta/row.h"
+#include "wire/codec.h"
+
+#define REGISTRY_ROW_VERSION 1u
+#define REGISTRY_ROW_BYTES_MAX 24u
+#define NEXT_ID_ROW_BYTES 16u
+#define DELETED_ROW_BYTES 24u
+#define LEADER_ROW_BYTES 24u
+#define FIRST_ID 1u /* 0 means none everywhere */
+
+enum registry_row_type { ROW_TYPE_TOPIC = 't', ROW_TYPE_NEXT_ID = 'n', ROW_TYPE_DELETED = 'd', ROW_TYPE_LEADER = 'l' };
+
+#define KEY_PREFIX_BYTES 2u
+struct registry_key {
+    uint8_t bytes[KEY_PREFIX_BYTES + TOPIC_NAME_BYTES_MAX];
+    size_t size;
+};
+
+struct leader_notice {
+    uint64_t group;
+    uint64_t broker;
+    uint64_t term;
+    UT_hash_handle hh;
+};
+
+struct registry_embedded {
+    struct registry base; /* first: a struct registry * is a struct registry_embedded * */
+    struct kv *kv;             /* borrowed */
+    struct disk *disk;         /* borrowed */
+    const struct trace *trace; /* borrowed */
+    struct leader_notice *pending; /* owned, by group; not handed to a job yet */
+    uint32_t jobs_count;           /* submitted, not done */
+    bool publishing;               /* one of them writes notices */
+};
+
+struct registry_operation {
+    struct disk_job job; /* first: a struct disk_job * is a struct registry_operation * */
+    struct registry_embedded *registry; /* shared; the lane thread uses kv only */
+    const char *name;
+    bool write;
+    enum err (*work)(struct registry_operation *op, struct kv *kv, struct kv_txn *txn); /* lane thread */
+    void (*finish)(struct registry_operation *op); /* loop thread, before `done` */
+    enum err error;
+    registry_done done; /* NULL: nobody waits */
+    void *context;
+
+    struct registry_topic topic; /* put, delete */
+    uint64_t ids_count;          /* reserve */
+    uint64_t first_id;
+    uint64_t *ret_first;
+    struct registry_visitor visitor; /* load */
+    struct registry_topic *topics;   /* owned */
+    size_t topics_count, topics_capacity;
+    uint64_t *deleted; /* owned: groups */
+    size_t deleted_count, deleted_capacity;
+    struct leader_notice *notices; /* publish; owned */
+};
+
+/* ---- rows ---- */
+
+static void registry__key(struct registry_key *ret_key, enum registry_row_type type)
+{
+    ret_key->bytes[0] = 'R';
+    ret_key->bytes[1] = (uint8_t)type;
+    ret_key->size = KEY_PREFIX_BYTES;
+}
+
+static void registry__group_key(struct registry_key *ret_key, enum registry_row_type type, uint64_t group)
+{
+    registry__key(ret_key, type);
+    store_be64(ret_key->bytes + KEY_PREFIX_BYTES, group);
+    ret_key->size += sizeof group;
+}
+
+static void registry__topic_key(struct registry_key *ret_key, const char *name)
+{
+    registry__key(ret_key, ROW_TYPE_TOPIC);
+    size_t size = strlen(name);
+    memcpy(ret_key->bytes + KEY_PREFIX_BYTES, name, size);
+    ret_key->size += size;
+}
+
+static struct kv_bytes registry__bytes(const struct registry_key *key)
+{
+    return (struct kv_bytes){key->bytes, key->size};
+}
+
+static enum err registry__put(struct kv *kv, struct kv_txn *txn, const struct registry_key *key, uint8_t *bytes,
+                              size_t size)
+{
+    store_le16(bytes, REGISTRY_ROW_VERSION);
+    return row_put(kv, txn, registry__bytes(key), (struct kv_bytes){bytes, size});
+}
+
+/* A row of fixed size; ret_bytes has room for it. */
+static enum err registry__get(struct kv *kv, struct kv_txn *txn, const struct registry_key *key, size_t size,
+                              uint8_t ret_bytes[REGISTRY_ROW_BYTES_MAX])
+{
+    struct kv_bytes value;
+    enum err error = row_get(kv, txn, registry__bytes(key), &value);
+    if (error != OK) {
+        return error;
+    }
+    if (value.size < sizeof(uint16_t)) {
+        return ERR_FORMAT;
+    }
+    if (load_le16(value.data) != REGISTRY_ROW_VERSION) {
+        return ERR_VERSION;
+    }
+    if (value.size != size) {
+        return ERR_FORMAT;
+    }
+    memcpy(ret_bytes, value.data, size);
+    return OK;
+}
+
+static bool registry__topic_is_sane(const struct registry_topic *topic)
+{
+    size_t name_size = strnlen(topic->name, sizeof topic->name);
+    return name_size > 0 && name_size <= TOPIC_NAME_BYTES_MAX && topic->state >= TOPIC_CREATING &&
+           topic->state <= TOPIC_DELETING && (topic->kind == TOPIC_DATA || topic->kind == TOPIC_STATE) &&
+           topic->partitions_count > 0 && topic->partitions_count <= PARTITIONS_PER_TOPIC_MAX &&
+           topic->config.replicas > 0 && topic->config.replicas <= RAFT_VOTERS_MAX && topic->first_group >= FIRST_ID &&
+           topic->first_replica >= FIRST_ID && topic->first_group <= UINT64_MAX - topic->partitions_count;
+}
+
+static enum err registry__put_topic_row(struct kv *kv, struct kv_txn *txn, const struct registry_topic *topic)
+{
+    TopicRecord record = {
+        .state = (uint32_t)topic->state,
+        .kind = (uint32_t)topic->kind,
+        .partitions = topic->partitions_count,
+        .first_group = topic->first_group,
+        .first_replica = topic->first_replica,
+        .segment_bytes = topic->config.segment_bytes,
+        .segment_ms = topic->config.segment_ms,
+        .retention_bytes = topic->config.retention_bytes,
+        .retention_ms = topic->config.retention_ms,
+        .max_batch_bytes = topic->config.max_batch_bytes,
+        .replicas = topic->config.replicas,
+    };
+    struct registry_key key;
+    uint8_t bytes[CODEC_STORED_BYTES_MAX];
+    uint32_t size = 0;
+    _Static_assert(sizeof record.id == sizeof topic->id, "a UUID");
+    _Static_assert(sizeof record.name == sizeof topic->name, "a topic's name");
+    memcpy(record.id, topic->id, sizeof record.id);
+    memcpy(record.name, topic->name, strlen(topic->name));
+    enum err error = codec_encode_stored(STORED_TOPIC, &record, bytes, sizeof bytes, &size);
+    if (error != OK) {
+        return error;
+    }
+    registry__topic_key(&key, topic->name);
+    return row_put(kv, txn, registry__bytes(&key), (struct kv_bytes){bytes, size});
+}
+
+static enum err registry__parse_topic_row(struct kv_bytes key, struct kv_bytes value, struct registry_topic *ret_topic)
+{
+    TopicRecord record;
+    if (value.size > CODEC_STORED_BYTES_MAX) {
+        return ERR_FORMAT;
+    }
+    enum err error = codec_decode_stored(STORED_TOPIC, value.data, (uint32_t)value.size, &record);
+    if (error != OK) {
+        return error;
+    }
+    struct registry_topic topic = {
+        .state = (enum registry_topic_state)record.state,
+        .kind = (enum registry_topic_kind)record.kind,
+        .partitions_count = record.partitions,
+        .first_group = record.first_group,
+        .first_replica = record.first_replica,
+        .config = {.segment_bytes = record.segment_bytes,
+                   .segment_ms = record.segment_ms,
+                   .retention_bytes = record.retention_bytes,
+                   .retention_ms = record.retention_ms,
+                   .max_batch_bytes = record.max_batch_bytes,
+                   .replicas = record.replicas},
+    };
+    memcpy(topic.id, record.id, sizeof topic.id);
+    memcpy(topic.name, record.name, sizeof topic.name);
+    size_t name_size = strnlen(topic.name, sizeof topic.name);
+    if (!registry__topic_is_sane(&topic) || key.size != KEY_PREFIX_BYTES + name_size ||
+        memcmp((const uint8_t *)key.data + KEY_PREFIX_BYTES, topic.name, name_size) != 0) {
+        return ERR_FORMAT;
+    }
+    *ret_topic = topic;
+    return OK;
+}
+
+/* ---- operations: on the lane ---- */
+
+/* Gives an array room for one more; returns where it is now, NULL: no memory, the old one stays. */
+static void *registry__grow(void *items, size_t item_size, size_t count, size_t *io_capacity)
+{
+    if (count < *io_capacity) {
+        return items;
+    }
+    size_t capacity = *io_capacity > 0 ? *io_capacity * 2 : 16;
+    void *grown = realloc(items, capacity * item_size);
+    if (grown != NULL) {
+        *io_capacity = capacity;
+    }
+    return grown;
+}
+
+static enum err registry__collect_topic(void *context, struct kv_bytes key, struct kv_bytes value)
+{
+    struct registry_operation *op = context;
+    struct registry_topic *topics =
+        registry__grow(op->topics, sizeof topics[0], op->topics_count, &op->topics_capacity);
+    if (topics == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    op->topics = topics;
+    enum err error = registry__parse_topic_row(key, value, &topics[op->topics_count]);
+    if (error == OK) {
+        op->topics_count++;
+    }
+    return error;
+}
+
+/* The key says it all; what stands in the value is for people. */
+static enum err registry__collect_deleted(void *context, struct kv_bytes key, struct kv_bytes value)
+{
+    struct registry_operation *op = context;
+    if (key.size != KEY_PREFIX_BYTES + sizeof(uint64_t)) {
+        return ERR_FORMAT;
+    }
+    uint64_t *deleted = registry__grow(op->deleted, sizeof deleted[0], op->deleted_count, &op->deleted_capacity);
+    if (deleted == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    op->deleted = deleted;
+    deleted[op->deleted_count++] = load_be64((const uint8_t *)key.data + KEY_PREFIX_BYTES);
+    return OK;
+}
+
+static enum err registry__work_load(struct registry_operation *op, struct kv *kv, struct kv_txn *txn)
+{
+    struct registry_key prefix;
+    registry__key(&prefix, ROW_TYPE_TOPIC);
+    enum err error = row_scan(kv, txn, registry__bytes(&prefix), registry__collect_topic, op);
+    if (error == OK) {
+        registry__key(&prefix, ROW_TYPE_DELETED);
+        error = row_scan(kv, txn, registry__bytes(&prefix), registry__collect_deleted, op);
+    }
+    return error;
+}
+
+static enum err registry__work_reserve(struct registry_operation *op, struct kv *kv, struct kv_txn *txn)
+{
+    struct registry_key key;
+    uint8_t bytes[REGISTRY_ROW_BYTES_MAX] = {0};
+    uint64_t next = FIRST_ID;
+    registry__key(&key, ROW_TYPE_NEXT_ID);
+    enum err error = registry__get(kv, txn, &key, NEXT_ID_ROW_BYTES, bytes);
+    if (error == OK) {
+        next = load_le64(bytes + 8);
+    } else if (error != ERR_NO_FILE) {
+        return error; /* an unreadable counter must never start again at 1 */
+    }
+    if (next < FIRST_ID || op->ids_count > UINT64_MAX - next) {
+        return ERR_FORMAT;
+    }
+    op->first_id = next;
+    store_le64(bytes + 8, next + op->ids_count);
+    return registry__put(kv, txn, &key, bytes, NEXT_ID_ROW_BYTES);
+}
+
+static enum err registry__work_put(struct registry_operation *op, struct kv *kv, struct kv_txn *txn)
+{
+    return registry__put_topic_row(kv, txn, &op->topic);
+}
+
+/* The name may belong to a younger topic by now: its row stays. An unreadable row under the name goes: deleting is how an
+ * operator gets rid of it. */
+static enum err registry__delete_topic_row(struct kv *kv, struct kv_txn *txn, const struct registry_topic *topic)
+{
+    struct registry_key key;
+    struct kv_bytes value;
+    struct registry_topic stored;
+    registry__topic_key(&key, topic->name);
+    enum err error = row_get(kv, txn, registry__bytes(&key), &value);
+    if (error == OK) {
+        error = registry__parse_topic_row(registry__bytes(&key), value, &stored);
+    }
+    if (error == ERR_NO_FILE || (error == OK && memcmp(stored.id, topic->id, sizeof stored.id) != 0)) {
+        return OK;
+    }
+    if (error != OK && error != ERR_FORMAT) {
+        return error;
+    }
+    return kv->ops->del(kv, txn, registry__bytes(&key));
+}
+
+static enum err registry__work_delete(struct registry_operation *op, struct kv *kv, struct kv_txn *txn)
+{
+    enum err error = registry__delete_topic_row(kv, txn, &op->topic);
+    for (uint32_t p = 0; error == OK && p < op->topic.partitions_count; p++) {
+        struct registry_key key;
+        uint8_t bytes[REGISTRY_ROW_BYTES_MAX] = {0};
+        memcpy(bytes + 8, op->topic.id, sizeof op->topic.id);
+        registry__group_key(&key, ROW_TYPE_DELETED, op->topic.first_group + p);
+        error = registry__put(kv, txn, &key, bytes, DELETED_ROW_BYTES);
+        if (error == OK) {
+            registry__group_key(&key, ROW_TYPE_LEADER, op->topic.first_group + p);
+            error = kv->ops->del(kv, txn, registry__bytes(&key));
+        }
+    }
+    return error;
+}
+
+static enum err registry__write_notice(struct kv *kv, struct kv_txn *txn, const struct leader_notice *notice)
+{
+    struct registry_key key;
+    uint8_t bytes[REGISTRY_ROW_BYTES_MAX] = {0};
+    registry__group_key(&key, ROW_TYPE_DELETED, notice->group);
+    enum err error = registry__get(kv, txn, &key, DELETED_ROW_BYTES, bytes);
+    if (error == OK || error == ERR_FORMAT || error == ERR_VERSION) {
+        return OK; /* deleted meanwhile; a mark that cannot be read is one too, nothing else is ever put there */
+    }
+    if (error != ERR_NO_FILE) {
+        return error;
+    }
+    registry__group_key(&key, ROW_TYPE_LEADER, notice->group);
+    error = registry__get(kv, txn, &key, LEADER_ROW_BYTES, bytes);
+    if (error == OK && load_le64(bytes + 16) >= notice->term) {
+        return OK;
+    }
+    if (error != OK && error != ERR_NO_FILE && error != ERR_FORMAT && error != ERR_VERSION) {
+        return error; /* a row that cannot be read is only a hint lost: the newer one replaces it */
+    }
+    memset(bytes, 0, sizeof bytes);
+    store_le64(bytes + 8, notice->broker);
+    store_le64(bytes + 16, notice->term);
+    return registry__put(kv, txn, &key, bytes, LEADER_ROW_BYTES);
+}
+
+static enum err registry__work_publish(struct registry_operation *op, struct kv *kv, struct kv_txn *txn)
+{
+    struct leader_notice *notice, *next;
+    enum err error = OK;
+    HASH_ITER (hh, op->notices, notice, next) {
+        error = registry__write_notice(kv, txn, notice);
+        if (error != OK) {
+            break;
+        }
+    }
+    return error;
+}
+
+static void registry__run(struct disk_job *job)
+{
+    struct registry_operation *op = (struct registry_operation *)job;
+    struct kv *kv = op->registry->kv;
+    struct kv_txn *txn;
+    op->error = kv->ops->begin(kv, op->write, &txn);
+    if (op->error != OK) {
+        return;
+    }
+    op->error = op->work(op, kv, txn);
+    if (op->error == OK && op->write) {
+        op->error = kv->ops->commit(kv, txn);
+    } else {
+        kv->ops->abort(kv, txn);
+    }
+}
+
+/* ---- operations: on the loop ---- */
+
+static void registry__publish_pending(struct registry_embedded *registry);
+
+static void registry__job_done(struct disk_job *job)
+{
+    struct registry_operation *op = (struct registry_operation *)job;
+    struct registry_embedded *registry = op->registry;
+    if (op->error != OK) {
+        trace_error(registry->trace, "registry_failed", "operation=%s error=%s", op->name, err_name(op->error));
+    }
+    ASSERT(registry->jobs_count > 0);
+    registry->jobs_count--;
+    if (op->finish != NULL) {
+        op->finish(op);
+    }
+    if (op->error == OK && op->write) {
+        registry__publish_pending(registry);
+    }
+    /* Last, and from here on without the registry: the callback may be the one that ends it. */
+    for (size_t i = 0; op->error == OK && i < op->topics_count; i++) {
+        op->visitor.topic(op->context, &op->topics[i]);
+    }
+    for (size_t i = 0; op->error == OK && i < op->deleted_count; i++) {
+        op->visitor.deleted(op->context, op->deleted[i]);
+    }
+    if (op->done != NULL) {
+        op->done(op->context, op->error);
+    }
+    free(op->topics);
+    free(op->deleted);
+    free(op);
+}
+
+static struct registry_operation *registry__operation_new(
+    struct registry_embedded *registry, const char *name, bool write,
+    enum err (*work)(struct registry_operation *op, struct kv *kv, struct kv_txn *txn))
+{
+    struct registry_operation *op = calloc(1, sizeof *op);
+    ASSERT(op != NULL);
+    op->job.run = registry__run;
+    op->job.done = registry__job_done;
+    op->registry = registry;
+    op->name = name;
+    op->write = write;
+    op->work = work;
+    return op;
+}
+
+static void registry__submit(struct registry_operation *op)
+{
+    struct registry_embedded *registry = op->registry;
+    registry->jobs_count++;
+    registry->disk->ops->submit(registry->disk, DISK_LANE_STORE, &op->job);
+}
+
+static void registry_load(struct registry *base, const struct registry_visitor *visitor, registry_done done,
+                          void *context)
+{
+    struct registry_operation *op =
+        registry__operation_new((struct registry_embedded *)base, "load", false, registry__work_load);
+    op->visitor = *visitor;
+    op->done = done;
+    op->context = context;
+    registry__submit(op);
+}
+
+static void registry__finish_reserve(struct registry_operation *op)
+{
+    if (op->error == OK) {
+        *op->ret_first = op->first_id;
+    }
+}
+
+static void registry_reserve_ids(struct registry *base, uint64_t count, uint64_t *ret_first, registry_done done,
+                                 void *context)
+{
+    ASSERT(count > 0);
+    struct registry_operation *op =
+        registry__operation_new((struct registry_embedded *)base, "reserve_ids", true, registry__work_reserve);
+    op->ids_count = count;
+    op->ret_first = ret_first;
+    op->finish = registry__finish_reserve;
+    op->done = done;
+    op->context = context;
+    registry__submit(op);
+}
+
+static void registry_put_topic(struct registry *base, const struct registry_topic *topic, registry_done done,
+                               void *context)
+{
+    ASSERT(registry__topic_is_sane(topic));
+    struct registry_operation *op =
+        registry__operation_new((struct registry_embedded *)base, "put_topic", true, registry__work_put);
+    op->topic = *topic;
+    op->done = done;
+    op->context = context;
+    registry__submit(op);
+}
+
+static void registry_delete_topic(struct registry *base, const struct registry_topic *topic, registry_done done,
+                                  void *context)
+{
+    ASSERT(registry__topic_is_sane(topic));
+    struct registry_operation *op =
+        registry__operation_new((struct registry_embedded *)base, "delete_topic", true, registry__work_delete);
+    op->topic = *topic;
+    op->done = done;
+    op->context = context;
+    registry__submit(op);
+}
+
+/* ---- leadership notices ---- */
+
+/* Takes over the notice; the higher term of a group stays. */
+static void registry__add_notice(struct registry_embedded *registry, struct leader_notice *notice)
+{
+    struct leader_notice *found;
+    HASH_FIND(hh, registry->pending, &notice->group, sizeof notice->group, found);
+    if (found == NULL) {
+        HASH_ADD(hh, registry->pending, group, sizeof notice->group, notice);
+        return;
+    }
+    if (notice->term > found->term) {
+        found->broker = notice->broker;
+        found->term = notice->term;
+    }
+    free(notice);
+}
+
+static void registry__finish_publish(struct registry_operation *op)
+{
+    struct leader_notice *notice, *next;
+    op->registry->publishing = false;
+    HASH_ITER (hh, op->notices, notice, next) {
+        HASH_DEL(op->notices, notice);
+        if (op->error == OK) {
+            free(notice);
+        } else {
+            registry__add_notice(op->registry, notice);
+        }
+    }
+}
+
+static void registry__publish_pending(struct registry_embedded *registry)
+{
+    if (registry->publishing || registry->pending == NULL) {
+        return;
+    }
+    struct registry_operation *op =
+        registry__operation_new(registry, "publish_leader", true, registry__work_publish);
+    op->notices = registry->pending;
+    op->finish = registry__finish_publish;
+    registry->pending = NULL;
+    registry->publishing = true;
+    registry__submit(op);
+}
+
+static void registry_publish_leader(struct registry *base, uint64_t group, uint64_t broker, uint64_t term)
+{
+    struct registry_embedded *registry = (struct registry_embedded *)base;
+    struct leader_notice *notice = calloc(1, sizeof *notice);
+    ASSERT(notice != NULL);
+    notice->group = group;
+    notice->broker = broker;
+    notice->term = term;
+    registry__add_notice(registry, notice);
+    registry__publish_pending(registry);
+}
+
+/* ---- life ---- */
+
+static const struct registry_ops registry_embedded_ops = {
+    .load = registry_load,
+    .reserve_ids = registry_reserve_ids,
+    .put_topic = registry_put_topic,
+    .delete_topic = registry_delete_topic,
+    .publish_leader = registry_publish_leader,
+};
+
+struct registry *registry_embedded_new(struct kv *kv, struct disk *disk, const struct trace *trace)
+{
+    struct registry_embedded *registry = calloc(1, sizeof *registry);
+    ASSERT(registry != NULL);
+    registry->base.ops = &registry_embedded_ops;
+    registry->kv = kv;
+    registry->disk = disk;
+    registry->trace = trace;
+    return &registry->base;
+}
+
+bool registry_embedded_is_busy(const struct registry *base)
+{
+    return ((const struct registry_embedded *)base)->jobs_count > 0;
+}
+
+void registry_embedded_free(struct registry *base)
+{
+    struct registry_embedded *registry = (struct registry_embedded *)base;
+    struct leader_notice *notice, *next;
+    if (registry == NULL) {
+        return;
+    }
+    ASSERT(registry->jobs_count == 0);
+    HASH_ITER (hh, registry->pending, notice, next) {
+        HASH_DEL(registry->pending, notice);
+        free(notice);
+    }
+    free(registry);
+}
