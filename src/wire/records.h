@@ -73,8 +73,8 @@ bool record_next_header(struct record_view *record, struct record_header *ret_he
  * - ERR_CORRUPT_BATCH: sizes, magic or CRC are wrong; recordsCount is not lastOffsetDelta + 1, or below 1, or above
  *   BATCH_RECORDS_MAX; an uncompressed batch does not hold exactly recordsCount records with offset deltas 0, 1, 2 ...
  * - ERR_UNSUPPORTED: transactional (not yet), or a codec number above zstd.
- * - ERR_INVALID: a control batch, LogAppendTime or delete horizon (brokers write those), an attribute bit above them, or
- *   a producer id without epoch or sequence.
+ * - ERR_INVALID: a control batch, LogAppendTime or delete horizon (brokers write those), an unknown attribute bit, or a
+ *   producer id without epoch or sequence.
  *
  * Compressed records are not opened: that is the consumer's, with a cap. What is accepted uncompressed reads cleanly to
  * the end with record_reader_next. */
