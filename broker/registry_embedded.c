@@ -1,9 +1,9 @@
 /* The embedded registry: each operation is one job on the store lane around one transaction of the checkpoint store.
  *
- * The lane runs jobs in the order of submission, and each reads what it decides on inside its own transaction: so reservations
- * never overlap, a put before a delete stays before it, and no state but the pending leadership notices is kept in memory. A notice
- * that could not be written stays pending and is tried again with the next notice or after the next write that succeeds: while
- * the disk is full there is no loop of retries.
+ * The lane runs jobs in the order of submission, and each reads what it decides on inside its own transaction: so
+ * reservations never overlap, a put before a delete stays before it, and no state but the pending leadership notices is
+ * kept in memory. A notice that could not be written stays pending and is tried again with the next notice or after the
+ * next write that succeeds: while the disk is full there is no loop of retries.
  *
  * Row values but TopicRecord, little-endian: 0 version u16, 2 reserved[6], then
  *   'n'  8 next free id u64      'd'  8 topic id[16]      'l'  8 broker u64  16 term u64 */
@@ -18,12 +18,12 @@
 #include "meta/row.h"
 #include "wire/codec.h"
 
-#define REGISTRY_ROW_VERSION 1u
+#define REGISTRY_ROW_VERSION   1u
 #define REGISTRY_ROW_BYTES_MAX 24u
-#define NEXT_ID_ROW_BYTES 16u
-#define DELETED_ROW_BYTES 24u
-#define LEADER_ROW_BYTES 24u
-#define FIRST_ID 1u /* 0 means none everywhere */
+#define NEXT_ID_ROW_BYTES      16u
+#define DELETED_ROW_BYTES      24u
+#define LEADER_ROW_BYTES       24u
+#define FIRST_ID               1u /* 0 means none everywhere */
 
 enum registry_row_type { ROW_TYPE_TOPIC = 't', ROW_TYPE_NEXT_ID = 'n', ROW_TYPE_DELETED = 'd', ROW_TYPE_LEADER = 'l' };
 
@@ -41,22 +41,22 @@ struct leader_notice {
 };
 
 struct registry_embedded {
-    struct registry base; /* first: a struct registry * is a struct registry_embedded * */
-    struct kv *kv;             /* borrowed */
-    struct disk *disk;         /* borrowed */
-    const struct trace *trace; /* borrowed */
+    struct registry base;          /* first: a struct registry * is a struct registry_embedded * */
+    struct kv *kv;                 /* borrowed */
+    struct disk *disk;             /* borrowed */
+    const struct trace *trace;     /* borrowed */
     struct leader_notice *pending; /* owned, by group; not handed to a job yet */
     uint32_t jobs_count;           /* submitted, not done */
     bool publishing;               /* one of them writes notices */
 };
 
 struct registry_operation {
-    struct disk_job job; /* first: a struct disk_job * is a struct registry_operation * */
+    struct disk_job job;                /* first: a struct disk_job * is a struct registry_operation * */
     struct registry_embedded *registry; /* shared; the lane thread uses kv only */
     const char *name;
     bool write;
     enum err (*work)(struct registry_operation *op, struct kv *kv, struct kv_txn *txn); /* lane thread */
-    void (*finish)(struct registry_operation *op); /* loop thread, before `done` */
+    void (*finish)(struct registry_operation *op);                                      /* loop thread, before `done` */
     enum err error;
     registry_done done; /* NULL: nobody waits */
     void *context;
@@ -290,8 +290,8 @@ static enum err registry__work_put(struct registry_operation *op, struct kv *kv,
     return registry__put_topic_row(kv, txn, &op->topic);
 }
 
-/* The name may belong to a younger topic by now: its row stays. An unreadable row under the name goes: deleting is how an
- * operator gets rid of it. */
+/* The name may belong to a younger topic by now: its row stays. An unreadable row under the name goes: deleting is how
+ * an operator gets rid of it. */
 static enum err registry__delete_topic_row(struct kv *kv, struct kv_txn *txn, const struct registry_topic *topic)
 {
     struct registry_key key;
@@ -418,9 +418,9 @@ static void registry__job_done(struct disk_job *job)
     free(op);
 }
 
-static struct registry_operation *registry__operation_new(
-    struct registry_embedded *registry, const char *name, bool write,
-    enum err (*work)(struct registry_operation *op, struct kv *kv, struct kv_txn *txn))
+static struct registry_operation *
+registry__operation_new(struct registry_embedded *registry, const char *name, bool write,
+                        enum err (*work)(struct registry_operation *op, struct kv *kv, struct kv_txn *txn))
 {
     struct registry_operation *op = calloc(1, sizeof *op);
     ASSERT(op != NULL);
@@ -533,8 +533,7 @@ static void registry__publish_pending(struct registry_embedded *registry)
     if (registry->publishing || registry->pending == NULL) {
         return;
     }
-    struct registry_operation *op =
-        registry__operation_new(registry, "publish_leader", true, registry__work_publish);
+    struct registry_operation *op = registry__operation_new(registry, "publish_leader", true, registry__work_publish);
     op->notices = registry->pending;
     op->finish = registry__finish_publish;
     registry->pending = NULL;

@@ -1,16 +1,25 @@
-/* The registry of a broker without ZooKeeper: topics as rows of the checkpoint store ('R' keys), behind port/registry.h.
+/* The registry of a broker without ZooKeeper: topics as rows of the checkpoint store, behind port/registry.h.
  *
- * Rows: 'R' 't' name -> TopicRecord (proto/stored.proto); 'R' 'n' -> next free id; 'R' 'd' group -> deleted mark; 'R' 'l' group -> {broker, term}.
- * Writes run as jobs on DISK_LANE_STORE, one transaction each, and are durable when the callback comes. Leadership notices are coalesced: at most one
- * write job is under way, the newest term of each group wins. On port/kv and port/disk only, so the simulator runs this very code. */
+ * Rows: 'R' 't' name -> TopicRecord (proto/stored.proto); 'R' 'n' -> next free id; 'R' 'd' group -> deleted mark;
+ * 'R' 'l' group -> {broker, term}.
+ *
+ * Writes run as jobs on DISK_LANE_STORE, one transaction each, and are durable when the callback comes. Leadership
+ * notices are coalesced: at most one write job is under way, the newest term of each group wins. A notice that failed
+ * (the disk is full) is tried again with the next notice or after the next write that succeeds; a notice about a
+ * deleted group is dropped. Deleting a topic whose name belongs to a younger one by now leaves that one's row alone.
+ * Errors: those of port/kv, ERR_FORMAT and ERR_VERSION for rows that cannot be read. On port/kv and port/disk only, so
+ * the simulator runs this very code. */
 #ifndef FLOTILLA_BROKER_REGISTRY_EMBEDDED_H
 #define FLOTILLA_BROKER_REGISTRY_EMBEDDED_H
+
+#include <stdbool.h>
 
 #include "base/trace.h"
 #include "port/disk.h"
 #include "port/kv.h"
 #include "port/registry.h"
 
+/* All three borrowed until free; trace may be NULL. */
 struct registry *registry_embedded_new(struct kv *kv, struct disk *disk, const struct trace *trace);
 bool registry_embedded_is_busy(const struct registry *registry); /* a job or a callback is outstanding */
 void registry_embedded_free(struct registry *registry);          /* must not be busy */
