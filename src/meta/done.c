@@ -1,11 +1,13 @@
 /* The dedup tables of one group and the judge over them.
  *
- * CDM: a hash from producer id to its row; rows changed since the last checkpoint stand in a list besides. CSM: a hash from
+ * CDM: a hash from producer id to its row; rows changed since the last checkpoint stand in a list besides.
+ * CSM: a hash from
  * producer id to the queue of its batches in flight, in order of proposal. Nothing here depends on the order of a hash:
  * visitors see rows sorted by producer id, and done_hash adds up, so that every replica and every run gets the same.
  *
- * Cost: a judgement is one look-up per table and at most five comparisons plus the batches in flight of that producer. Applying
- * to a row that exists allocates nothing; nodes of the CSM come from a spare list, since it empties and fills all the time. */
+ * Cost: a judgement is one look-up per table and at most five comparisons plus the batches in flight of that producer.
+ * Applying to a row that exists allocates nothing; nodes of the CSM come from a spare list, since it empties and fills
+ * all the time. */
 #include "meta/done.h"
 
 #include <stdlib.h>
@@ -18,11 +20,11 @@
 #include "base/endian.h"
 #include "base/map.h"
 
-#define EPOCH_NONE (-1)
+#define EPOCH_NONE           (-1)
 /* Nodes of the CSM kept for reuse; a group rarely has more batches in flight. */
 #define SUBMITTED_SPARES_MAX 256u
 /* Never a producer's: the node that keeps the CSM's hash from being torn down each time the last batch leaves. */
-#define SUBMITTED_ANCHOR INT64_MIN
+#define SUBMITTED_ANCHOR     INT64_MIN
 
 struct done_entry {
     struct done_row row;
@@ -100,7 +102,7 @@ static bool done__is_sane(const struct done_candidate *candidate)
 
 /* ---- the judge ---- */
 
-/* Compares on the circle of 2^31 sequences: what is less than half of it ahead of `next` is a gap, all else is behind. */
+/* On the circle of 2^31 sequences: what is less than half of it ahead of `next` is a gap, all else is behind. */
 static bool done__is_ahead(int32_t sequence, int32_t next)
 {
     uint32_t distance = ((uint32_t)sequence - (uint32_t)next) & (uint32_t)INT32_MAX;
@@ -140,8 +142,7 @@ static struct done_judgement done__judge_epoch(const struct done_row *row, const
                 continue; /* an older life of the producer, still ahead of it in the log */
             }
             if (batch->first_sequence == first && batch->last_sequence == last) {
-                return (struct done_judgement){
-                    .verdict = DONE_IN_FLIGHT, .index = batch->index, .term = batch->term};
+                return (struct done_judgement){.verdict = DONE_IN_FLIGHT, .index = batch->index, .term = batch->term};
             }
             newest = batch->last_sequence;
         }
@@ -262,9 +263,8 @@ void done_apply(struct done_table *done, const struct done_candidate *candidate,
         memmove(&row->batches[0], &row->batches[1], (DONE_BATCHES - 1) * sizeof row->batches[0]);
         row->count--;
     }
-    row->batches[row->count++] = (struct done_batch){.first_sequence = candidate->first_sequence,
-                                                     .last_sequence = done__last_sequence(candidate),
-                                                     .offset = offset};
+    row->batches[row->count++] = (struct done_batch){
+        .first_sequence = candidate->first_sequence, .last_sequence = done__last_sequence(candidate), .offset = offset};
     row->last_clock_ms = clock_ms;
     done__mark_dirty(done, entry);
 }

@@ -1,19 +1,24 @@
 /* Row formats of the checkpoint store, version 1. Offsets in bytes, numbers little-endian, gaps zero and reserved.
  *
  * identity   0 version u16     8 cluster id[16]   24 broker u64   32 disk uuid[16]   48 boot u64
+ *
  * group      0 version u16     2 kind u8          3 damaged u8    4 voters u32       8 replica u64
  *           16 term u64       24 vote u64        32 applied index u64               40 applied term u64
  *           48 next offset    56 log start       64 log clock ms                    72 segment bytes u64
  *           80 segment ms     88 retention bytes 96 retention ms                   104 snapshot lsn u64
- *          112 repaired lsn  120 csm count u32  124 reserved u32                   128 seven times {voter u64, broker u64}
+ *          112 repaired lsn  120 csm count u32  124 reserved u32
+ *          128 seven times {voter u64, broker u64}
+ *
  * segment    0 version u16     4 tail size u32    8 end offset   16 size bytes u64  24 generation u64  32 chain u32
  *           40 max timestamp  48 created clock ms                56 reserved u64    64 tail
+ *
  * epoch      0 version u16     8 first offset
+ *
  * done       0 version u16     2 epoch i16        4 count u8      5 reserved[3]      8 last clock ms
  *           16 reserved[32] for transactions: first offset, coordinator epoch, deadline
  *           48 five times {first sequence i32, last sequence i32, offset i64}, oldest first
  *
- * What a key holds (group, base offset, term, producer id) is not repeated in the value: the row's CRC covers the key. */
+ * What a key holds (group, base offset, term, producer id) is not repeated in the value, whose CRC covers the key. */
 #include "meta/layout.h"
 
 #include <string.h>
@@ -22,19 +27,20 @@
 #include "base/endian.h"
 
 #define IDENTITY_VERSION 1u
-#define GROUP_VERSION 1u
-#define SEGMENT_VERSION 1u
-#define EPOCH_VERSION 1u
-#define DONE_VERSION 1u
+#define GROUP_VERSION    1u
+#define SEGMENT_VERSION  1u
+#define EPOCH_VERSION    1u
+#define DONE_VERSION     1u
 
-#define GROUP_VOTERS_AT 128u
-#define VOTER_BYTES 16u
-#define DONE_BATCHES_AT 48u
+#define GROUP_VOTERS_AT  128u
+#define VOTER_BYTES      16u
+#define DONE_BATCHES_AT  48u
 #define DONE_BATCH_BYTES 16u
 
 _Static_assert(GROUP_VOTERS_AT + RAFT_VOTERS_MAX * VOTER_BYTES == LAYOUT_GROUP_BYTES, "a new limit is a new version");
 _Static_assert(DONE_BATCHES_AT + DONE_BATCHES * DONE_BATCH_BYTES == LAYOUT_DONE_BYTES, "a new limit is a new version");
-_Static_assert(LAYOUT_GROUP_KEY_BYTES + META_STATE_KEY_BYTES_MAX == KV_KEY_BYTES_MAX, "keys of STATE rows fill the key");
+_Static_assert(LAYOUT_GROUP_KEY_BYTES + META_STATE_KEY_BYTES_MAX == KV_KEY_BYTES_MAX,
+               "keys of STATE rows fill the key");
 
 static void store_signed(uint8_t *to, int64_t value)
 {
@@ -215,7 +221,8 @@ enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_
     return OK;
 }
 
-size_t layout_encode_segment(uint8_t bytes[LAYOUT_SEGMENT_BYTES + META_TAIL_BYTES_MAX], const struct meta_segment *segment)
+size_t layout_encode_segment(uint8_t bytes[LAYOUT_SEGMENT_BYTES + META_TAIL_BYTES_MAX],
+                             const struct meta_segment *segment)
 {
     ASSERT(segment->tail_size <= META_TAIL_BYTES_MAX);
     ASSERT(segment->base_offset >= 0 && segment->end_offset >= segment->base_offset);

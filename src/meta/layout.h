@@ -1,8 +1,8 @@
 /* The bytes of the checkpoint store's rows: keys and values, without the CRC (row.h). Pure; used by meta.c only.
  *
- * Keys are big-endian so that byte order is number order; values are little-endian with fixed places, the first two bytes the
- * row's own version. Decoders take any bytes: ERR_VERSION for a version this build does not know, ERR_FORMAT for
- * a size, count or number that no writer makes. */
+ * Keys are big-endian so that byte order is number order; values are little-endian with fixed places, the first two
+ * bytes the row's own version. Decoders take any bytes: ERR_VERSION for a version this build does not know, ERR_FORMAT
+ * for a size, count or number that no writer makes. */
 #ifndef FLOTILLA_META_LAYOUT_H
 #define FLOTILLA_META_LAYOUT_H
 
@@ -29,11 +29,12 @@ struct layout_key {
     size_t size;
 };
 
-#define LAYOUT_GROUP_KEY_BYTES 9u  /* type, group */
+#define LAYOUT_GROUP_KEY_BYTES  9u  /* type, group */
 #define LAYOUT_NUMBER_KEY_BYTES 17u /* type, group, number */
 
-void layout_type_key(struct layout_key *ret_key, enum layout_type type);                  /* a prefix, and the identity's key */
-void layout_group_key(struct layout_key *ret_key, enum layout_type type, uint64_t group); /* a prefix, and the group row's key */
+/* The first two are prefixes too, and the keys of the identity and of a group's own row. */
+void layout_type_key(struct layout_key *ret_key, enum layout_type type);
+void layout_group_key(struct layout_key *ret_key, enum layout_type type, uint64_t group);
 void layout_number_key(struct layout_key *ret_key, enum layout_type type, uint64_t group, uint64_t number);
 enum err layout_state_key(struct layout_key *ret_key, uint64_t group, const void *key, uint32_t key_size);
 struct kv_bytes layout_bytes(const struct layout_key *key); /* borrows */
@@ -43,18 +44,20 @@ enum err layout_parse_group_key(struct kv_bytes key, uint64_t *ret_group);
 enum err layout_parse_number_key(struct kv_bytes key, uint64_t *ret_number);
 
 #define LAYOUT_IDENTITY_BYTES 56u
-#define LAYOUT_GROUP_BYTES 240u
-#define LAYOUT_SEGMENT_BYTES 64u /* the tail follows */
-#define LAYOUT_EPOCH_BYTES 16u
-#define LAYOUT_DONE_BYTES 128u
+#define LAYOUT_GROUP_BYTES    240u
+#define LAYOUT_SEGMENT_BYTES  64u /* the tail follows */
+#define LAYOUT_EPOCH_BYTES    16u
+#define LAYOUT_DONE_BYTES     128u
 
 void layout_encode_identity(uint8_t bytes[LAYOUT_IDENTITY_BYTES], const struct meta_identity *identity);
 enum err layout_decode_identity(struct kv_bytes value, struct meta_identity *ret_identity);
 void layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES], const struct meta_group *group);
 enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_group *ret_group);
 /* Returns the size written: LAYOUT_SEGMENT_BYTES + tail_size. */
-size_t layout_encode_segment(uint8_t bytes[LAYOUT_SEGMENT_BYTES + META_TAIL_BYTES_MAX], const struct meta_segment *segment);
-enum err layout_decode_segment(uint64_t base_offset, struct kv_bytes value, struct meta_segment *ret_segment); /* tail borrows */
+size_t layout_encode_segment(uint8_t bytes[LAYOUT_SEGMENT_BYTES + META_TAIL_BYTES_MAX],
+                             const struct meta_segment *segment);
+/* The tail borrows from value. */
+enum err layout_decode_segment(uint64_t base_offset, struct kv_bytes value, struct meta_segment *ret_segment);
 void layout_encode_epoch(uint8_t bytes[LAYOUT_EPOCH_BYTES], const struct meta_epoch *epoch);
 enum err layout_decode_epoch(uint64_t term, struct kv_bytes value, struct meta_epoch *ret_epoch);
 void layout_encode_done(uint8_t bytes[LAYOUT_DONE_BYTES], const struct done_row *row);

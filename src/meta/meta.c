@@ -1,4 +1,4 @@
-/* The checkpoint store's rows of identity and groups: one picture in, all groups out. Formats: layout.c; CRCs: row.c. */
+/* The checkpoint store's rows: one group's picture in, all groups out. Formats: layout.c; CRCs: row.c. */
 #include "meta/meta.h"
 
 #include <string.h>
@@ -57,7 +57,7 @@ static enum err meta__put_group(struct kv *kv, struct kv_txn *txn, const struct 
     return row_put(kv, txn, layout_bytes(&key), (struct kv_bytes){bytes, sizeof bytes});
 }
 
-/* Deletes the manifest rows whose segments the picture no longer has: one walk over both, each in order of base offset. */
+/* Deletes the manifest rows whose segments the picture no longer has: one walk over both, in order of base offset. */
 static enum err meta__drop_segments(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture)
 {
     struct layout_key prefix, from;
@@ -91,8 +91,8 @@ static enum err meta__drop_segments(struct kv *kv, struct kv_txn *txn, const str
     return OK;
 }
 
-/* Finished segments do not change, and a partition may have thousands: a row that says the same already is left alone, so that a
- * checkpoint writes the pages of the active segment only. */
+/* Finished segments do not change, and a partition may have thousands: a row that says the same already is left alone,
+ * so that a checkpoint writes the pages of the active segment only. */
 static enum err meta__put_segments(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture)
 {
     uint8_t bytes[LAYOUT_SEGMENT_BYTES + META_TAIL_BYTES_MAX];

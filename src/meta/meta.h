@@ -1,5 +1,5 @@
-/* What the checkpoint store holds, and its row formats: the durable picture of every group, the broker's identity, rows of STATE
- * groups. On port/kv. Every value ends in crc32c(key, value) (reliability.md S5); a bad one is ERR_FORMAT.
+/* What the checkpoint store holds, and its row formats: the durable picture of every group, the broker's identity, rows
+ * of STATE groups. On port/kv. Every value ends in crc32c(key, value); a bad one is ERR_FORMAT.
  *
  * Keys are one type byte, then big-endian numbers, so that the rows of one group are one range:
  *   'B'                          identity {version, cluster id, broker id, disk uuid, boot number}
@@ -9,8 +9,10 @@
  *   'D' group producer_id        done row (CDM), versioned, with room for transactions
  *   'S' group key bytes          row of a STATE group
  *   'R' ...                      the embedded registry's rows (broker/registry_embedded.h)
+ *
  * Values: layout.c, each row type with its own version (ERR_VERSION: one that this build does not know).
- * One checkpoint of many groups is one transaction. Threads: loading on the loop thread at start, writing on the store lane. */
+ * One checkpoint of many groups is one transaction. Threads: loading on the loop thread at start, writing on the store
+ * lane. */
 #ifndef FLOTILLA_META_META_H
 #define FLOTILLA_META_META_H
 
@@ -22,7 +24,7 @@
 #include "meta/done.h"
 #include "port/kv.h"
 
-#define META_TAIL_BYTES_MAX 4096u /* of an active segment's last, partial block */
+#define META_TAIL_BYTES_MAX      4096u                   /* of an active segment's last, partial block */
 #define META_STATE_KEY_BYTES_MAX (KV_KEY_BYTES_MAX - 9u) /* type and group stand before it */
 
 struct meta_identity {
@@ -38,20 +40,20 @@ enum err meta_save_identity(struct kv *kv, const struct meta_identity *identity)
 
 struct meta_group {
     uint64_t group, replica;
-    uint64_t term, vote;                  /* hard state at the time of the picture */
+    uint64_t term, vote; /* hard state at the time of the picture */
     uint64_t applied_index, applied_term;
     int64_t next_offset, log_start;
     int64_t log_clock_ms;
-    uint32_t voters_count;                /* Raft configuration */
+    uint32_t voters_count; /* Raft configuration */
     uint64_t voters[RAFT_VOTERS_MAX];
     uint64_t voter_brokers[RAFT_VOTERS_MAX];
-    uint8_t kind;                         /* enum registry_topic_kind */
-    uint64_t segment_bytes;               /* what rolls and retention depend on, as of CONFIG_TOPIC entries */
+    uint8_t kind;           /* enum registry_topic_kind */
+    uint64_t segment_bytes; /* what rolls and retention depend on, as of CONFIG_TOPIC entries */
     int64_t segment_ms, retention_bytes, retention_ms;
-    uint64_t snapshot_lsn;                /* 0, or the lsn below which ENTRY records of this group are dead */
+    uint64_t snapshot_lsn; /* 0, or the lsn below which ENTRY records of this group are dead */
     uint64_t repaired_lsn;
     bool damaged;
-    uint32_t csm_count;                   /* for inspection only: batches in flight when the picture was taken */
+    uint32_t csm_count; /* for inspection only: batches in flight when the picture was taken */
 };
 
 /* A manifest row; the same fields as store's segment_row, which this layer does not know. */
@@ -76,8 +78,9 @@ struct meta_state_row { /* value_size 0 = delete */
     uint32_t value_size;
 };
 
-/* Everything of one group that changed since its last checkpoint; written as a whole. Manifest rows (ascending by base offset) replace
- * all earlier ones of the group; epochs, done rows and state rows are added or overwritten. All pointers borrowed. */
+/* Everything of one group that changed since its last checkpoint; written as a whole. Manifest rows (ascending by base
+ * offset) replace all earlier ones of the group; epochs, done rows and state rows are added or overwritten. All
+ * pointers borrowed. */
 struct meta_picture {
     struct meta_group group;
     const struct meta_segment *segments;
@@ -97,8 +100,8 @@ enum err meta_put_picture(struct kv *kv, struct kv_txn *txn, const struct meta_p
 /* Removes every row of the group. An installed snapshot is this and a whole picture in one transaction. */
 enum err meta_delete_group(struct kv *kv, struct kv_txn *txn, uint64_t group);
 
-/* Loads all groups, in order of group id: for each one `group`, then its segments, epochs, done rows, state rows. Pointers valid during the call. A visitor's
- * error ends the load and is returned. */
+/* Loads all groups, in order of group id: for each one `group`, then its segments, epochs, done rows, state rows.
+ * Pointers valid during the call. A visitor's error ends the load and is returned. */
 struct meta_visitor {
     void *context;
     enum err (*group)(void *context, const struct meta_group *group);

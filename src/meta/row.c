@@ -1,5 +1,5 @@
-/* Rows with a CRC: crc32c over key and value stands behind the value, little-endian, so that neither rot nor a value under
- * another row's key is ever taken for data. */
+/* Rows with a CRC: crc32c over key and value stands behind the value, little-endian, so that neither rot nor a value
+ * under another row's key is ever taken for data. */
 #include "meta/row.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "base/endian.h"
 #include "base/limits.h"
 
-#define ROW_CRC_BYTES 4u
+#define ROW_CRC_BYTES   4u
 /* Values up to here are put from the stack: all but the largest rows of STATE groups. */
 #define ROW_STACK_BYTES 8192u
 

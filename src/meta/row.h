@@ -15,10 +15,12 @@
 
 /* value.size <= ROW_VALUE_BYTES_MAX, else ERR_TOO_LARGE. */
 enum err row_put(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct kv_bytes value);
-/* ERR_NO_FILE: no such row; ERR_FORMAT: the CRC does not fit. ret_value excludes the CRC and is valid as kv_ops.get says. */
+/* ERR_NO_FILE: no such row; ERR_FORMAT: the CRC does not fit. ret_value excludes the CRC and is valid as kv_ops.get
+ * says. */
 enum err row_get(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct kv_bytes *ret_value);
-/* Calls visit for every row whose key starts with prefix, in key order; a visitor's error ends the scan and is returned, and so
- * does ERR_FORMAT at the first row whose CRC does not fit. The visitor must not write; it may read and scan in the same transaction. */
+/* Calls visit for every row whose key starts with prefix, in key order; a visitor's error ends the scan and is
+ * returned, and so does ERR_FORMAT at the first row whose CRC does not fit. The visitor must not write; it may read and
+ * scan in the same transaction. */
 enum err row_scan(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix,
                   enum err (*visit)(void *context, struct kv_bytes key, struct kv_bytes value), void *context);
 /* Deletes every row whose key starts with prefix, readable or not. */

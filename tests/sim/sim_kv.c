@@ -1,9 +1,9 @@
-/* A persistent treap: nodes never change once they are made, so a snapshot is a pointer to a root, a write transaction is a root of its
- * own, commit swaps roots and abort forgets one. Priorities are hashes of the keys, so equal contents give an equal
- * tree in whatever order they came, and every run is the same.
+/* A persistent treap: nodes never change once they are made, so a snapshot is a pointer to a root, a write transaction
+ * is a root of its own, commit swaps roots and abort forgets one. Priorities are hashes of the keys, so equal contents
+ * give an equal tree in whatever order they came, and every run is the same.
  *
- * Nodes and rows are counted; a reader of a value that its transaction has since overwritten reads freed memory, and the address
- * sanitizer says so. */
+ * Nodes and rows are counted; a reader of a value that its transaction has since overwritten reads freed memory, and
+ * the address sanitizer says so. */
 #include "sim_kv.h"
 
 #include <stdlib.h>
@@ -31,7 +31,7 @@ struct sim_node {
 
 struct kv_txn {
     bool write;
-    uint32_t process; /* which one began it */
+    uint32_t process;      /* which one began it */
     struct sim_node *root; /* shared */
     TAILQ_ENTRY(kv_txn) link;
 };
@@ -39,8 +39,8 @@ struct kv_txn {
 struct sim_kv {
     struct kv base; /* first: a struct kv * is a struct sim_kv * */
     struct sim_kv_options options;
-    struct sim_node *visible; /* shared: what a process reads */
-    struct sim_node *durable; /* shared: what a power cut leaves */
+    struct sim_node *visible;  /* shared: what a process reads */
+    struct sim_node *durable;  /* shared: what a power cut leaves */
     TAILQ_HEAD(, kv_txn) txns; /* owned */
     struct kv_txn *writer;     /* one of txns, or NULL */
     uint64_t commits_count;

@@ -1,17 +1,20 @@
 /* The simulator's checkpoint store: port/kv.h in memory, with crashes, power cuts, a full disk and rot.
  *
- * It outlives the broker that uses it: the file, so to say. Two states are kept, what a process reads and what is on the disk; a
- * commit moves both, so both differ only after a process died in the middle of a commit (point kv.commit.written below):
- * the next process reads that commit, as it would from the page cache, and a power cut may still take it away, until a sync or a
- * later commit. Transactions see a snapshot; nothing depends on addresses, time or chance.
+ * It outlives the broker that uses it: the file, so to say. Two states are kept, what a process reads and what is on
+ * the disk; a commit moves both, so both differ only after a process died in the middle of a commit (point
+ * kv.commit.written below): the next process reads that commit, as it would from the page cache, and a power cut may
+ * still take it away, until a sync or a later commit. Transactions see a snapshot; nothing depends on addresses, time
+ * or chance.
  *
- * Faults: before each step the callback is asked by the name of the point, and true means that the process dies there: from then on all
- * calls return ERR_IO until sim_kv_restart.
+ * Faults: before each step the callback is asked by the name of the point, and true means that the process dies there:
+ * from then on all calls return ERR_IO until sim_kv_restart.
+ *
  *   kv.begin            a write transaction begins
  *   kv.put              a row is put or deleted
  *   kv.commit.before    nothing of the commit is there
  *   kv.commit.written   it is in the page cache, not on the disk
  *   kv.commit.after     it is on the disk, but the caller never hears of it
+ *
  * Threads: one. Misuse (two writers, a write in a read transaction, keys of a wrong size) is asserted. */
 #ifndef FLOTILLA_TESTS_SIM_KV_H
 #define FLOTILLA_TESTS_SIM_KV_H

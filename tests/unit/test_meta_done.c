@@ -1,4 +1,4 @@
-/* The dedup tables: Kafka's sequence rules as a table, and the real tables against a naive model over random histories. */
+/* The dedup tables: Kafka's rules one by one, then the real tables against a naive model over random histories. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -62,7 +62,7 @@ static void test_no_row_takes_sequence_zero_only(void **state)
     assert_int_equal(verdict(&t, candidate(1, 3, 0, 1)), DONE_GO);
     assert_int_equal(verdict(&t, candidate(0, 0, 0, 10)), DONE_GO);
     assert_int_equal(done_count(t.done), 0); /* judging changes nothing */
-    /* The very first record of a producer is known afterwards, sequence 0 and all (a table of zeroes must not match it before). */
+    /* The very first record is known afterwards; a window of zeroes must not match it before. */
     apply(&t, candidate(0, 0, 0, 1), 0);
     struct done_candidate first = candidate(0, 0, 0, 1);
     struct done_judgement judgement = done_judge(t.done, NULL, &first);
@@ -360,10 +360,10 @@ static void test_hash(void **state)
 
 /* ---- against a naive model ---- */
 
-#define MODEL_PRODUCERS 4
+#define MODEL_PRODUCERS      4
 #define MODEL_RARE_PRODUCERS 1000
-#define MODEL_STEPS 200000
-#define MODEL_LOG_MAX 100000
+#define MODEL_STEPS          200000
+#define MODEL_LOG_MAX        100000
 
 struct model_batch {
     struct done_candidate candidate;
@@ -371,8 +371,8 @@ struct model_batch {
     uint64_t index;
 };
 
-/* The model knows no rows and no windows: it keeps the whole log, [0, applied) applied and the rest in flight, and reads it
- * through for every judgement. */
+/* The model knows no rows and no windows: it keeps the whole log, [0, applied) applied and the rest in flight, and
+ * reads it through for every judgement. */
 struct model {
     struct model_batch log[MODEL_LOG_MAX];
     size_t count, applied;
@@ -406,7 +406,8 @@ static struct done_judgement model_judge(const struct model *model, size_t visib
         if (batch->candidate.producer_id != c->producer_id || batch->candidate.epoch != c->epoch) {
             continue;
         }
-        bool same = batch->candidate.first_sequence == c->first_sequence && model_last(&batch->candidate) == model_last(c);
+        bool same =
+            batch->candidate.first_sequence == c->first_sequence && model_last(&batch->candidate) == model_last(c);
         if (i >= model->applied && same) {
             return (struct done_judgement){.verdict = DONE_IN_FLIGHT, .index = batch->index, .term = 7};
         }

@@ -1,4 +1,5 @@
-/* The checkpoint store's rows: all kinds there and back, whole or not at all over crashes, and never taken for data when damaged. */
+/* The checkpoint store's rows: all kinds there and back, whole or not at all over crashes, and never taken for data
+ * when damaged. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,15 +56,31 @@ static struct meta_group group_of(uint64_t group)
 }
 
 static const struct meta_segment segments[] = {
-    {.base_offset = 17, .end_offset = 300, .size_bytes = 4096, .generation = 2, .chain = 0xdeadbeef, .max_timestamp = -1},
+    {.base_offset = 17,
+     .end_offset = 300,
+     .size_bytes = 4096,
+     .generation = 2,
+     .chain = 0xdeadbeef,
+     .max_timestamp = -1},
     {.base_offset = 300, .end_offset = 300},
-    {.base_offset = INT64_MAX - 1, .end_offset = INT64_MAX, .size_bytes = 100, .generation = UINT64_MAX, .chain = 1,
-     .max_timestamp = 1700000000000, .created_clock_ms = 1600000000000, .tail_size = sizeof tail, .tail = tail},
+    {.base_offset = INT64_MAX - 1,
+     .end_offset = INT64_MAX,
+     .size_bytes = 100,
+     .generation = UINT64_MAX,
+     .chain = 1,
+     .max_timestamp = 1700000000000,
+     .created_clock_ms = 1600000000000,
+     .tail_size = sizeof tail,
+     .tail = tail},
 };
-static const struct meta_epoch epochs[] = {{.term = 1, .first_offset = 0}, {.term = 255}, {.term = 256, .first_offset = 299}};
+static const struct meta_epoch epochs[] = {
+    {.term = 1, .first_offset = 0}, {.term = 255}, {.term = 256, .first_offset = 299}};
 static const struct done_row done_rows[] = {
     {.producer_id = 0, .epoch = 0, .count = 1, .batches = {{0, 0, 0}}, .last_clock_ms = 1},
-    {.producer_id = INT64_MAX, .epoch = INT16_MAX, .count = DONE_BATCHES, .last_clock_ms = -5,
+    {.producer_id = INT64_MAX,
+     .epoch = INT16_MAX,
+     .count = DONE_BATCHES,
+     .last_clock_ms = -5,
      .batches = {{INT32_MAX, 1, 100}, {2, 2, 104}, {3, 5, 105}, {6, 6, 108}, {7, INT32_MAX, INT64_MAX}}},
 };
 static const struct meta_state_row state_rows[] = {
@@ -129,7 +146,8 @@ static void append_hex(struct text *text, const void *data, size_t size)
 static enum err text_group(void *context, const struct meta_group *g)
 {
     struct text *text = context;
-    append(text, "G %llu replica %llu term %llu vote %llu applied %llu/%llu offsets %lld-%lld clock %lld kind %u damaged %d",
+    append(text,
+           "G %llu replica %llu term %llu vote %llu applied %llu/%llu offsets %lld-%lld clock %lld kind %u damaged %d",
            (unsigned long long)g->group, (unsigned long long)g->replica, (unsigned long long)g->term,
            (unsigned long long)g->vote, (unsigned long long)g->applied_index, (unsigned long long)g->applied_term,
            (long long)g->log_start, (long long)g->next_offset, (long long)g->log_clock_ms, g->kind, g->damaged);
@@ -146,9 +164,10 @@ static enum err text_group(void *context, const struct meta_group *g)
 static enum err text_segment(void *context, uint64_t group, const struct meta_segment *s)
 {
     struct text *text = context;
-    append(text, "M %llu %lld-%lld size %llu generation %llu chain %08x times %lld %lld tail ", (unsigned long long)group,
-           (long long)s->base_offset, (long long)s->end_offset, (unsigned long long)s->size_bytes,
-           (unsigned long long)s->generation, s->chain, (long long)s->max_timestamp, (long long)s->created_clock_ms);
+    append(text, "M %llu %lld-%lld size %llu generation %llu chain %08x times %lld %lld tail ",
+           (unsigned long long)group, (long long)s->base_offset, (long long)s->end_offset,
+           (unsigned long long)s->size_bytes, (unsigned long long)s->generation, s->chain, (long long)s->max_timestamp,
+           (long long)s->created_clock_ms);
     append_hex(text, s->tail, s->tail_size);
     append(text, "\n");
     return OK;
@@ -156,7 +175,8 @@ static enum err text_segment(void *context, uint64_t group, const struct meta_se
 
 static enum err text_epoch(void *context, uint64_t group, const struct meta_epoch *e)
 {
-    append(context, "E %llu %llu %lld\n", (unsigned long long)group, (unsigned long long)e->term, (long long)e->first_offset);
+    append(context, "E %llu %llu %lld\n", (unsigned long long)group, (unsigned long long)e->term,
+           (long long)e->first_offset);
     return OK;
 }
 
@@ -237,7 +257,8 @@ static void test_picture_there_and_back(void **state)
 static void test_identity(void **state)
 {
     struct kv *kv = sim_kv_new(NULL);
-    struct meta_identity identity = {.cluster_id = {1, 2, [15] = 3}, .broker = 7, .disk_uuid = {9, [15] = 8}, .boot = 41};
+    struct meta_identity identity = {
+        .cluster_id = {1, 2, [15] = 3}, .broker = 7, .disk_uuid = {9, [15] = 8}, .boot = 41};
     struct meta_identity loaded;
     memset(&loaded, 0x55, sizeof loaded);
     struct meta_identity untouched = loaded;
@@ -279,7 +300,7 @@ static void test_next_picture(void **state)
     assert_int_equal(put(kv, &neighbour), OK);
     assert_int_equal(put(kv, &first), OK);
 
-    /* Retention took the first segment, the last one grew, one is new; a producer expired, one is new; a state row went. */
+    /* A segment went, one is new, the last one grew; a producer expired, one is new; a state row went. */
     struct meta_segment now[] = {segments[1], segments[1], segments[2]};
     now[1].base_offset = 301;
     now[1].end_offset = 400;
@@ -288,9 +309,17 @@ static void test_next_picture(void **state)
     struct done_row row = {.producer_id = 8, .epoch = 1, .count = 1, .batches = {{0, 9, 290}}};
     struct meta_state_row gone[] = {{.key = "a\0b", .key_size = 3}, {.key = "never", .key_size = 5}};
     int64_t removed[] = {0, 77};
-    struct meta_picture second = {.group = group_of(5), .segments = now, .segments_count = 3, .epochs = &epoch,
-                                  .epochs_count = 1, .done = &row, .done_count = 1, .done_removed = removed,
-                                  .done_removed_count = 2, .state = gone, .state_count = 2};
+    struct meta_picture second = {.group = group_of(5),
+                                  .segments = now,
+                                  .segments_count = 3,
+                                  .epochs = &epoch,
+                                  .epochs_count = 1,
+                                  .done = &row,
+                                  .done_count = 1,
+                                  .done_removed = removed,
+                                  .done_removed_count = 2,
+                                  .state = gone,
+                                  .state_count = 2};
     second.group.log_start = 300;
     second.group.damaged = false;
     second.group.voters_count = 1;
@@ -449,7 +478,7 @@ static void test_versions_and_sizes(void **state)
     sim_kv_free(kv);
 }
 
-/* A right CRC over numbers that no writer makes: a bug somewhere, or somebody's hands. Bounds must hold all the same. */
+/* A right CRC over numbers that no writer makes: somebody's bug or hands. Bounds must hold all the same. */
 static void test_impossible_values(void **state)
 {
     struct kv *kv = sim_kv_new(NULL);
@@ -467,20 +496,20 @@ static void test_impossible_values(void **state)
         size_t at;
         uint8_t byte;
     } cases[] = {
-        {&group_key, 3, 2},                        /* damaged */
-        {&group_key, 4, RAFT_VOTERS_MAX + 1},      /* voters */
-        {&group_key, 7, 0x80},                     /* voters */
-        {&group_key, 55, 0x80},                    /* next offset below 0 */
-        {&group_key, 63, 0x80},                    /* log start below 0 */
-        {&segment_key, 4, 1},                      /* tail longer than the value */
-        {&segment_key, 8, 1},                      /* end below base */
-        {&segment_key, 15, 0x80},                  /* end below 0 */
-        {&epoch_key, 15, 0x80},                    /* offset below 0 */
-        {&done_key, 3, 0x80},                      /* epoch below 0 */
-        {&done_key, 4, DONE_BATCHES + 1},          /* count */
-        {&done_key, 51, 0x80},                     /* sequences below 0 */
+        {&group_key, 3, 2},                   /* damaged */
+        {&group_key, 4, RAFT_VOTERS_MAX + 1}, /* voters */
+        {&group_key, 7, 0x80},                /* voters */
+        {&group_key, 55, 0x80},               /* next offset below 0 */
+        {&group_key, 63, 0x80},               /* log start below 0 */
+        {&segment_key, 4, 1},                 /* tail longer than the value */
+        {&segment_key, 8, 1},                 /* end below base */
+        {&segment_key, 15, 0x80},             /* end below 0 */
+        {&epoch_key, 15, 0x80},               /* offset below 0 */
+        {&done_key, 3, 0x80},                 /* epoch below 0 */
+        {&done_key, 4, DONE_BATCHES + 1},     /* count */
+        {&done_key, 51, 0x80},                /* sequences below 0 */
         {&done_key, 55, 0x80},
-        {&done_key, 63, 0x80},                     /* offset below 0 */
+        {&done_key, 63, 0x80}, /* offset below 0 */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         size_t size = copy_value(kv, cases[i].key, value, sizeof value);
@@ -601,7 +630,8 @@ static void test_scan(void **state)
     memset(longest, 0xff, sizeof longest);
     longest[0] = 'x';
     struct kv_bytes keys[] = {
-        BYTES("w\xff"), BYTES("x"), BYTES("x\0"), BYTES("x\0\0"), BYTES("xa"), BYTES("xab"), {longest, sizeof longest}, BYTES("y")};
+        BYTES("w\xff"), BYTES("x"), BYTES("x\0"), BYTES("x\0\0"), BYTES("xa"), BYTES("xab"), {longest, sizeof longest},
+        BYTES("y")};
     assert_int_equal(kv->ops->begin(kv, true, &txn), OK);
     for (size_t i = 0; i < 8; i++) {
         assert_int_equal(row_put(kv, txn, keys[i], BYTES("v")), OK);
