@@ -1,23 +1,27 @@
-/* One partition's records on disk: segments of RecordBatches as they are served, fed only by apply and never waited for by it.
+/* One partition's records on disk: segments of RecordBatches as they are served, fed only by apply and never waited for
+ * by it.
  *
- * A `struct store` is the broker's; a `struct segment_log` is one partition's. Files: parts/<group id>/<base offset, 20 digits>.log .index
- * .timeindex (Kafka's layouts: index {i32 relative offset, i32 position}, timeindex {i64 timestamp, i32 relative offset}, big-endian; a
- * finished segment reads with Kafka's own dump tool). Indexes are rebuilt, never trusted. The manifest (rows in the checkpoint), not the file
- * length, says what is valid: files are recycled in place and hold old bytes behind their end (recycling sustains 400-600 MB/s where
- * growing files fall to 80-170, measured). A file is made at the first append; an idle partition holds none open.
+ * A `struct store` is the broker's; a `struct segment_log` is one partition's. Files: parts/<group id>/<base offset, 20
+ * digits>.log .index .timeindex (Kafka's layouts: index {i32 relative offset, i32 position}, timeindex {i64 timestamp,
+ * i32 relative offset}, big-endian; a finished segment reads with Kafka's own dump tool). Indexes are rebuilt, never
+ * trusted. The manifest (rows in the checkpoint), not the file length, says what is valid: files are recycled in place
+ * and hold old bytes behind their end (recycling sustains 400-600 MB/s where growing files fall to 80-170, measured). A
+ * file is made at the first append; an idle partition holds none open.
  *
- * Life of a batch: segment_log_append queues a reference to its bytes and returns. A write job on DISK_LANE_STORE gathers {16-byte prefix, bytes 16..}
- * of many batches into large writes, starts writeback per 512 KiB, and never syncs; syncing belongs to checkpoints. Until it is written the batch is
- * served from memory; afterwards it may stay in the tail cache until memory is needed (oldest first, broker-wide).
+ * Life of a batch: segment_log_append queues a reference to its bytes and returns. A write job on DISK_LANE_STORE
+ * gathers {16-byte prefix, bytes 16..} of many batches into large writes, starts writeback per 512 KiB, and never
+ * syncs; syncing belongs to checkpoints. Until it is written the batch is served from memory; afterwards it may stay in
+ * the tail cache until memory is needed (oldest first, broker-wide).
  *
- * What apply depends on is in the log: rolls are a pure function of sizes and of the log clock given with the batch, log start moves only by
- * segment_log_set_start (a LOG_START entry). So positions, bases and rolls are known on the loop thread the moment a batch is appended.
+ * What apply depends on is in the log: rolls are a pure function of sizes and of the log clock given with the batch,
+ * log start moves only by segment_log_set_start (a LOG_START entry). So positions, bases and rolls are known on the
+ * loop thread the moment a batch is appended.
  *
- * Freeing: a segment leaves the manifest at once, its file becomes free (recycled as a spare or unlinked) only when a checkpoint without it is durable
- * (store_checkpoint_done) and no read holds it.
+ * Freeing: a segment leaves the manifest at once, its file becomes free (recycled as a spare or unlinked) only when a
+ * checkpoint without it is durable (store_checkpoint_done) and no read holds it.
  *
- * Reads check everything that is served: batch CRC, base offset = the expected one, epoch known. Bad bytes or an error in a
- * segment make that range ERR_CORRUPT here, nothing else.
+ * Reads check everything that is served: batch CRC, base offset = the expected one, epoch known. Bad bytes or an error
+ * in a segment make that range ERR_CORRUPT here, nothing else.
  *
  * Threads: all calls on the loop thread unless said otherwise; file handles live on the store lane. */
 #ifndef FLOTILLA_STORE_STORE_H
@@ -41,31 +45,32 @@ struct store_options {
     struct disk *disk;
     struct clock *clock;
     const struct trace *trace;
-    const char *dir;            /* "parts" */
-    uint32_t open_files_max;    /* bounded cache of the store lane */
-    uint64_t tail_bytes_max;    /* tail cache of the whole broker; queued batches count too but are never evicted */
-    uint32_t spare_files_max;   /* expired segments kept for reuse; a log takes only one of about its own segment_bytes */
+    const char *dir;          /* "parts" */
+    uint32_t open_files_max;  /* bounded cache of the store lane */
+    uint64_t tail_bytes_max;  /* tail cache of the whole broker; queued batches count too but are never evicted */
+    uint32_t spare_files_max; /* expired segments kept for reuse; a log takes only one of about its own segment_bytes */
     void *context;
-    void (*on_written)(void *context);                                        /* queue got shorter */
-    /* A write failed: ERR_STORAGE_FULL, ERR_IO, ERR_TOO_MANY_FILES, ERR_NO_MEMORY. Nothing is lost: the batches stay queued, are served from memory
-     * and written again after STORE_RETRY_US or at the log's next checkpoint; until then its checkpoints fail. */
+    void (*on_written)(void *context); /* queue got shorter */
+    /* A write failed: ERR_STORAGE_FULL, ERR_IO, ERR_TOO_MANY_FILES, ERR_NO_MEMORY. Nothing is lost: the batches stay
+     * queued, are served from memory and written again after STORE_RETRY_US or at the log's next checkpoint; until then
+     * its checkpoints fail. */
     void (*on_error)(void *context, struct segment_log *log, enum err error);
 };
 
 enum err store_open(const struct store_options *options, struct store **ret_store);
-/* Once at start, blocking, after every group of the checkpoint store was opened and before the first append (WAL replay): removes
- * directories and files that no manifest names, learns the spare files. */
+/* Once at start, blocking, after every group of the checkpoint store was opened and before the first append (WAL
+ * replay): removes directories and files that no manifest names, learns the spare files. */
 enum err store_sweep(struct store *store);
 void store_close(struct store *store); /* all logs closed, no job under way; slices still out stay valid */
-/* Clean stop, after the last checkpoints: a job trims the active segments to their ends, so that Kafka's tools read them too. Over when
- * store_is_busy says no. */
+/* Clean stop, after the last checkpoints: a job trims the active segments to their ends, so that Kafka's tools read
+ * them too. Over when store_is_busy says no. */
 void store_trim(struct store *store);
 
-uint64_t store_queued_bytes(const struct store *store);  /* applied, not yet written */
-uint64_t store_tail_bytes(const struct store *store);    /* memory held for tail reads, queue included */
-bool store_is_busy(const struct store *store);           /* a job is under way */
-/* End of a loop turn: submits a write job if none is under way and STORE_WRITE_BYTES_MAX are queued, or the oldest batch waits for
- * STORE_QUEUE_AGE_US (so that small traffic is merged), or force was asked for. */
+uint64_t store_queued_bytes(const struct store *store); /* applied, not yet written */
+uint64_t store_tail_bytes(const struct store *store);   /* memory held for tail reads, queue included */
+bool store_is_busy(const struct store *store);          /* a job is under way */
+/* End of a loop turn: submits a write job if none is under way and STORE_WRITE_BYTES_MAX are queued, or the oldest
+ * batch waits for STORE_QUEUE_AGE_US (so that small traffic is merged), or force was asked for. */
 void store_flush(struct store *store);
 void store_force(struct store *store); /* the next flush writes everything queued, whatever its size */
 /* The one timer: age of the queue, retry after a failed write. UINT64_MAX = none. Ask again after every turn. */
@@ -82,14 +87,14 @@ void store_stats(const struct store *store, struct store_stats *ret_stats);
 /* One manifest row, as stored in a checkpoint. */
 struct segment_row {
     int64_t base_offset;
-    int64_t end_offset;     /* after the last record */
-    uint64_t size_bytes;    /* valid bytes of the file */
-    uint64_t generation;    /* of the file's use: rises with each reuse */
-    uint32_t chain;         /* running crc32c over the 61-byte headers of its batches, as stored (with prefix) */
+    int64_t end_offset;  /* after the last record */
+    uint64_t size_bytes; /* valid bytes of the file */
+    uint64_t generation; /* of the file's use: rises with each reuse */
+    uint32_t chain;      /* running crc32c over the 61-byte headers of its batches, as stored (with prefix) */
     int64_t max_timestamp;
     int64_t created_clock_ms; /* log clock at its first batch, for rolls by time */
-    uint32_t tail_size;     /* bytes of the last, partial 4 KiB block, active segment only; below 4096 */
-    const uint8_t *tail;    /* borrowed when opening; in a checkpoint valid until store_checkpoint_done */
+    uint32_t tail_size;       /* bytes of the last, partial 4 KiB block, active segment only; below 4096 */
+    const uint8_t *tail;      /* borrowed when opening; in a checkpoint valid until store_checkpoint_done */
 };
 
 struct segment_log_options {
@@ -98,33 +103,36 @@ struct segment_log_options {
     uint64_t segment_bytes; /* roll before a batch that would exceed it */
     int64_t segment_ms;     /* roll when log clock - created exceeds it; -1 never */
     int64_t log_start;
-    int64_t next_offset;    /* must equal the end of the last row, or log_start without rows */
+    int64_t next_offset;            /* must equal the end of the last row, or log_start without rows */
     const struct segment_row *rows; /* of the checkpoint, ascending, borrowed; last = active */
     uint32_t rows_count;
     void *owner;
 };
 
-/* Opens from a manifest: blocking, at start; without rows it touches no file and may come at any time. For an active segment it writes
- * row.tail back and syncs, unless the very bytes stand there already (a torn overwrite of that block must not reach records of the
- * checkpoint). Missing or short files give a log whose range is ERR_CORRUPT to readers. ERR_FORMAT: the rows do not join; ERR_IO,
- * ERR_STORAGE_FULL: the tail could not be made durable. */
+/* Opens from a manifest: blocking, at start; without rows it touches no file and may come at any time. For an active
+ * segment it writes row.tail back and syncs, unless the very bytes stand there already (a torn overwrite of that block
+ * must not reach records of the checkpoint). Missing or short files give a log whose range is ERR_CORRUPT to readers.
+ * ERR_FORMAT: the rows do not join; ERR_IO, ERR_STORAGE_FULL: the tail could not be made durable. */
 enum err segment_log_open(const struct segment_log_options *options, struct segment_log **ret_log);
 /* No job of the store may be under way. What is queued is dropped: the WAL has it. */
 void segment_log_close(struct segment_log *log);
 void *segment_log_owner(const struct segment_log *log);
 /* A CONFIG_TOPIC entry was applied: from the next batch on. */
 void segment_log_configure(struct segment_log *log, uint64_t segment_bytes, int64_t segment_ms);
-/* Deletes the partition's files and directory on the store lane, then calls done; the log is gone at once for everybody else. */
+/* Deletes the partition's files and directory on the store lane, then calls done; the log is gone at once for everybody
+ * else. */
 void segment_log_delete(struct segment_log *log, void (*done)(void *context), void *context);
 
-/* Appends an applied batch. `bytes` = the whole normalised batch; a reference is taken. base_offset must be the log's next offset. */
-void segment_log_append(struct segment_log *log, struct slice bytes, const struct batch_header *header, int64_t base_offset,
-                        int32_t leader_epoch, int64_t log_clock_ms);
+/* Appends an applied batch. `bytes` = the whole normalised batch; a reference is taken. base_offset must be the log's
+ * next offset. */
+void segment_log_append(struct segment_log *log, struct slice bytes, const struct batch_header *header,
+                        int64_t base_offset, int32_t leader_epoch, int64_t log_clock_ms);
 
 int64_t segment_log_start(const struct segment_log *log);
-int64_t segment_log_next(const struct segment_log *log);      /* high watermark: everything appended is applied */
-uint64_t segment_log_bytes(const struct segment_log *log);    /* of all segments */
-/* The offset to which log start may move so that at most `retention_bytes` remain in whole finished segments; = segment_log_start when nothing goes. */
+int64_t segment_log_next(const struct segment_log *log);   /* high watermark: everything appended is applied */
+uint64_t segment_log_bytes(const struct segment_log *log); /* of all segments */
+/* The offset to which log start may move so that at most `retention_bytes` remain in whole finished segments; =
+ * segment_log_start when nothing goes. */
 int64_t segment_log_start_for_bytes(const struct segment_log *log, uint64_t retention_bytes);
 /* The same for time: segments whose newest record is older than before_ms. */
 int64_t segment_log_start_for_time(const struct segment_log *log, int64_t before_ms);
@@ -138,28 +146,31 @@ struct segment_read {
     uint32_t bytes_max;
     void (*done)(struct segment_read *read, enum err error); /* loop thread, a later turn */
     void *context;
-    /* out: whole batches, the first contains `offset`; at least one even above bytes_max. Owned by the caller: slice_unref each. */
+    /* out: whole batches, the first contains `offset`; at least one even above bytes_max. Owned by the caller:
+     * slice_unref each. */
     struct slice parts[SEGMENT_READ_PARTS_MAX];
     uint32_t parts_count;
     uint32_t bytes;
 };
 
-/* OK: served from memory, parts are filled in, done is not called. ERR_AGAIN: a job reads the disk, done follows. ERR_OUT_OF_RANGE: below
- * log start or above next. At next offset: OK with no parts. Offsets may be below log start inside the first batch only.
- * done: OK; ERR_CORRUPT (bad bytes or a failed read: only this range); ERR_BUSY (no memory or file handles, try again); ERR_CANCELLED (the log was
- * deleted meanwhile). One disk read brings at most STORE_READ_BYTES, or one batch if that is larger. */
+/* OK: served from memory, parts are filled in, done is not called. ERR_AGAIN: a job reads the disk, done follows.
+ * ERR_OUT_OF_RANGE: below log start or above next. At next offset: OK with no parts. Offsets may be below log start
+ * inside the first batch only. done: OK; ERR_CORRUPT (bad bytes or a failed read: only this range); ERR_BUSY (no memory
+ * or file handles, try again); ERR_CANCELLED (the log was deleted meanwhile). One disk read brings at most
+ * STORE_READ_BYTES, or one batch if that is larger. */
 enum err segment_log_read(struct segment_log *log, struct segment_read *read);
 void segment_read_release(struct segment_read *read); /* drops the parts */
 
-/* The base offset of the first batch whose max timestamp >= timestamp_ms, or next offset: a job answers through done(context, error, offset). */
+/* The base offset of the first batch whose max timestamp >= timestamp_ms, or next offset: a job answers through
+ * done(context, error, offset). */
 void segment_log_find_time(struct segment_log *log, int64_t timestamp_ms,
                            void (*done)(void *context, enum err error, int64_t offset), void *context);
 
 /* --- checkpoints: three steps ---
- * 1. store_checkpoint_new(log) on the loop thread at applied index i: captures the manifest rows (all batches <= i are appended), forces the
- *    write of what is queued and pins the files.
- * 2. store_checkpoint_sync on the store lane, in a job submitted after step 1 (the lane is FIFO, so the writes are done): syncs every file
- *    that is dirty, and directories with new names, fills in row.tail from what was written.
+ * 1. store_checkpoint_new(log) on the loop thread at applied index i: captures the manifest rows (all batches <= i are
+ * appended), forces the write of what is queued and pins the files.
+ * 2. store_checkpoint_sync on the store lane, in a job submitted after step 1 (the lane is FIFO, so the writes are
+ * done): syncs every file that is dirty, and directories with new names, fills in row.tail from what was written.
  * 3. store_checkpoint_done on the loop thread when the rows are durable in the checkpoint store (ok) or not (!ok). */
 struct store_checkpoint {
     struct segment_log *log;
@@ -170,7 +181,7 @@ struct store_checkpoint {
     void *state;
 };
 struct store_checkpoint *store_checkpoint_new(struct segment_log *log);
-enum err store_checkpoint_sync(struct store_checkpoint *checkpoint); /* lane thread */
+enum err store_checkpoint_sync(struct store_checkpoint *checkpoint);      /* lane thread */
 void store_checkpoint_done(struct store_checkpoint *checkpoint, bool ok); /* frees it */
 
 #endif

@@ -1,0 +1,211 @@
+/* A log's part of a checkpoint: what the manifest says is taken on the loop thread, made true on the lane, and acted on
+ * when it is durable.
+ *
+ * The order is: create, sync the directory, sync the file, checkpoint store, and only then may a file that no manifest
+ * names any more be reused (DESIGN section 6). A renamed spare makes two directories dirty, and both are synced before
+ * a manifest names the file: otherwise a power cut could leave one file under both names. */
+#include "base/assert.h"
+#include "store/impl.h"
+
+#include <stdlib.h>
+
+struct checkpoint_state {
+    struct segment *active; /* pinned; NULL: no rows */
+    uint64_t drops;         /* segments dropped up to here are not in the rows */
+    bool is_one_of_many;    /* many checkpoints under way: one syncfs is cheaper than a sync per file */
+    uint8_t tail[STORE_BLOCK_BYTES];
+};
+
+struct store_checkpoint *store_checkpoint_new(struct segment_log *log)
+{
+    struct store *store = log->store;
+    struct store_checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
+    struct checkpoint_state *state = calloc(1, sizeof *state);
+    ASSERT(checkpoint != NULL && state != NULL && !log->is_dead);
+    if (log->is_stalled) { /* the moment to try again */
+        TAILQ_REMOVE(&store->stalled, log, queue_link);
+        log->is_stalled = false;
+        store__enqueue(log);
+    }
+    if (log->is_queued) {
+        store__submit_writes(store, true);
+    }
+    checkpoint->log = log;
+    checkpoint->log_start = log->start_offset;
+    checkpoint->next_offset = log->next_offset;
+    checkpoint->rows = calloc(log->segments_count + 1, sizeof checkpoint->rows[0]);
+    ASSERT(checkpoint->rows != NULL);
+    for (uint32_t i = 0; i < log->segments_count; i++) {
+        const struct segment *segment = log->segments[i];
+        checkpoint->rows[i] = (struct segment_row){
+            .base_offset = segment->base_offset,
+            .end_offset = segment->end_offset,
+            .size_bytes = segment->size_bytes,
+            .generation = segment->generation,
+            .chain = segment->chain,
+            .max_timestamp = segment->max_timestamp,
+            .created_clock_ms = segment->created_clock_ms,
+            .tail = state->tail,
+        };
+    }
+    checkpoint->rows_count = log->segments_count;
+    checkpoint->state = state;
+    state->active = log->active;
+    state->drops = log->drops;
+    state->is_one_of_many = store->checkpoints_count++ >= STORE_SYNC_FILES_MAX;
+    if (state->active != NULL) {
+        state->active->pins++;
+    }
+    log->holds++;
+    return checkpoint;
+}
+
+/* --- lane --- */
+
+static enum err files__sync_all(struct files *files)
+{
+    if (files->sync_error == OK) {
+        files->sync_error = files->disk->ops->sync_all(files->disk);
+    }
+    if (files->sync_error == OK) {
+        files->epoch++;
+    }
+    return files->sync_error;
+}
+
+static enum err checkpoint__sync_files(struct files *files, struct log_lane *lane, bool is_one_of_many)
+{
+    while (!TAILQ_EMPTY(&lane->dirty)) {
+        struct segment *segment = TAILQ_FIRST(&lane->dirty);
+        if (segment->file.dirty_epoch == files->epoch) {
+            enum err error = is_one_of_many || segment->file.handle == NULL
+                                 ? files__sync_all(files)
+                                 : files->disk->ops->sync(files->disk, segment->file.handle);
+            if (error != OK) {
+                return error;
+            }
+        }
+        TAILQ_REMOVE(&lane->dirty, segment, file.dirty_link);
+        segment->file.is_in_dirty = false;
+    }
+    return OK;
+}
+
+static enum err checkpoint__sync_names(struct files *files, struct segment_log *log)
+{
+    char path[STORE_PATH_BYTES];
+    struct disk *disk = files->disk;
+    if (log->lane.names_are_dirty) {
+        files__log_dir(files, log->group, path);
+        enum err error = disk->ops->sync_dir(disk, path);
+        if (error != OK) {
+            return error;
+        }
+        log->lane.names_are_dirty = false;
+    }
+    if (files->root_is_dirty) {
+        enum err error = disk->ops->sync_dir(disk, files->dir);
+        if (error != OK) {
+            return error;
+        }
+        files->root_is_dirty = false;
+    }
+    if (files->spare_dir_is_dirty) {
+        files__spare_dir(files, path);
+        enum err error = disk->ops->sync_dir(disk, path);
+        if (error != OK) {
+            return error;
+        }
+        files->spare_dir_is_dirty = false;
+    }
+    return OK;
+}
+
+static enum err checkpoint__read_tail(struct store_checkpoint *checkpoint, struct files *files)
+{
+    struct checkpoint_state *state = checkpoint->state;
+    struct segment_row *row = &checkpoint->rows[checkpoint->rows_count - 1];
+    uint32_t size = (uint32_t)(row->size_bytes % STORE_BLOCK_BYTES);
+    size_t got = 0;
+    if (size == 0) {
+        return OK;
+    }
+    enum err error = files__open(files, state->active);
+    if (error == OK) {
+        error = files->disk->ops->read(files->disk, state->active->file.handle, state->tail, size,
+                                       row->size_bytes - size, &got);
+    }
+    if (error == OK && got != size) {
+        error = ERR_IO;
+    }
+    if (error == OK) {
+        row->tail_size = size;
+    }
+    return error;
+}
+
+enum err store_checkpoint_sync(struct store_checkpoint *checkpoint)
+{
+    struct checkpoint_state *state = checkpoint->state;
+    struct segment_log *log = checkpoint->log;
+    struct log_lane *lane = &log->lane;
+    struct files *files = &log->store->files;
+    if (lane->is_deleted) {
+        return OK; /* nobody will read it */
+    }
+    if (lane->sync_error != OK || files->sync_error != OK) {
+        return ERR_IO;
+    }
+    if (lane->written_offset < checkpoint->next_offset) {
+        return lane->error != OK ? lane->error : ERR_IO;
+    }
+    enum err error = checkpoint__sync_files(files, lane, state->is_one_of_many);
+    if (error == OK) {
+        error = checkpoint__sync_names(files, log);
+    }
+    if (error != OK) {
+        trace_error(files->trace, "segment_sync_failed", "group=%llu error=%s", (unsigned long long)log->group,
+                    err_name(error));
+        lane->sync_error = error;
+        return ERR_IO;
+    }
+    return checkpoint->rows_count > 0 ? checkpoint__read_tail(checkpoint, files) : OK;
+}
+
+/* --- loop --- */
+
+/* What was dropped before this checkpoint is in no durable manifest any more. */
+static void checkpoint__free_dropped(struct segment_log *log, uint64_t drops)
+{
+    struct segment_list list = TAILQ_HEAD_INITIALIZER(list);
+    struct segment *segment = TAILQ_FIRST(&log->dropped);
+    while (segment != NULL && segment->dropped_at <= drops) {
+        struct segment *next = TAILQ_NEXT(segment, link);
+        segment->is_free = true;
+        if (segment->pins == 0) {
+            TAILQ_REMOVE(&log->dropped, segment, link);
+            TAILQ_INSERT_TAIL(&list, segment, link);
+        }
+        segment = next;
+    }
+    segment_log__retire(log, &list);
+}
+
+void store_checkpoint_done(struct store_checkpoint *checkpoint, bool ok)
+{
+    struct checkpoint_state *state = checkpoint->state;
+    struct segment_log *log = checkpoint->log;
+    struct store *store = log->store;
+    ASSERT(store->checkpoints_count > 0);
+    store->checkpoints_count--;
+    if (state->active != NULL) {
+        segment__unpin(state->active);
+    }
+    if (ok && !log->is_dead) {
+        checkpoint__free_dropped(log, state->drops);
+    }
+    free(state);
+    free(checkpoint->rows);
+    free(checkpoint);
+    segment_log__release_hold(log);
+}

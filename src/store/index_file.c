@@ -1,0 +1,167 @@
+/* Kafka's .index and .timeindex files of a finished segment: written when it is sealed, searched on the disk, rebuilt
+ * when they are missing or wrong. Nothing depends on them: each answer is checked against the batch it points to.
+ *
+ *   .index      {i32 relative last offset, i32 position}        big-endian, rising
+ *   .timeindex  {i64 timestamp, i32 relative last offset} */
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/endian.h"
+#include "store/impl.h"
+
+#define INDEX_ENTRY_BYTES 8u
+#define TIME_ENTRY_BYTES  12u
+
+enum err index_file__write(struct files *files, const struct segment *segment, const struct segment_index *index)
+{
+    char path[STORE_PATH_BYTES];
+    size_t size = (size_t)index->entries_count * INDEX_ENTRY_BYTES;
+    size_t times_size = (size_t)index->times_count * TIME_ENTRY_BYTES;
+    uint8_t *data = malloc((size > times_size ? size : times_size) + 1);
+    ASSERT(data != NULL);
+    for (uint32_t i = 0; i < index->entries_count; i++) {
+        store_be32(data + i * INDEX_ENTRY_BYTES, index->entries[i].relative_last);
+        store_be32(data + i * INDEX_ENTRY_BYTES + 4, index->entries[i].position);
+    }
+    files__path(files, segment, ".index", path);
+    enum err error = files__write_whole(files, path, data, size);
+    for (uint32_t i = 0; i < index->times_count; i++) {
+        store_be64(data + i * TIME_ENTRY_BYTES, (uint64_t)index->times[i].timestamp);
+        store_be32(data + i * TIME_ENTRY_BYTES + 8, index->times[i].relative_last);
+    }
+    if (error == OK) {
+        files__path(files, segment, ".timeindex", path);
+        error = files__write_whole(files, path, data, times_size);
+    }
+    free(data);
+    return error;
+}
+
+/* --- searching --- */
+
+/* Finds the last entry for which `before` holds; entries for which it holds come first. ERR_NO_FILE: none, or no such
+ * file; ERR_FORMAT: odd size. On OK `entry` holds it. */
+static enum err search(struct files *files, const struct segment *segment, const char *suffix, size_t entry_bytes,
+                       bool (*before)(const uint8_t *entry, int64_t key), int64_t key, uint8_t *entry)
+{
+    char path[STORE_PATH_BYTES];
+    struct disk *disk = files->disk;
+    struct disk_file *handle;
+    uint64_t size;
+    files__path(files, segment, suffix, path);
+    enum err error = disk->ops->open(disk, path, DISK_READ, &handle);
+    if (error != OK) {
+        return error;
+    }
+    error = disk->ops->size(disk, handle, &size);
+    if (error == OK && size % entry_bytes != 0) {
+        error = ERR_FORMAT;
+    }
+    uint64_t low = 0;
+    uint64_t high = error == OK ? size / entry_bytes : 0;
+    bool found = false;
+    while (error == OK && low < high) {
+        uint8_t probe[TIME_ENTRY_BYTES];
+        size_t got = 0;
+        uint64_t middle = low + (high - low) / 2;
+        error = disk->ops->read(disk, handle, probe, entry_bytes, middle * entry_bytes, &got);
+        if (error == OK && got != entry_bytes) {
+            error = ERR_FORMAT;
+        }
+        if (error == OK && before(probe, key)) {
+            memcpy(entry, probe, entry_bytes);
+            found = true;
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    disk->ops->close(disk, handle);
+    return error != OK ? error : found ? OK : ERR_NO_FILE;
+}
+
+static bool is_at_or_below(const uint8_t *entry, int64_t relative)
+{
+    return (int64_t)load_be32(entry) <= relative;
+}
+
+static bool is_older(const uint8_t *entry, int64_t timestamp_ms)
+{
+    return (int64_t)load_be64(entry) < timestamp_ms;
+}
+
+enum err index_file__find(struct files *files, struct segment *segment, uint64_t size_bytes, int64_t offset,
+                          uint64_t *ret_position)
+{
+    uint8_t entry[INDEX_ENTRY_BYTES];
+    struct walk walk;
+    struct batch_header header;
+    uint64_t position;
+    enum err error =
+        search(files, segment, ".index", INDEX_ENTRY_BYTES, is_at_or_below, offset - segment->base_offset, entry);
+    if (error != OK) {
+        return error;
+    }
+    if (load_be32(entry + 4) >= size_bytes) {
+        return ERR_FORMAT;
+    }
+    walk__begin(&walk, files, segment, load_be32(entry + 4), size_bytes);
+    error = walk__next(&walk, &header, &position);
+    if (error != OK ||
+        header.base_offset + header.last_offset_delta != segment->base_offset + (int64_t)load_be32(entry)) {
+        return error == OK || error == ERR_CORRUPT ? ERR_FORMAT : error;
+    }
+    *ret_position = position;
+    return OK;
+}
+
+enum err index_file__find_time(struct files *files, struct segment *segment, int64_t timestamp_ms,
+                               struct time_entry *ret_entry)
+{
+    uint8_t entry[TIME_ENTRY_BYTES];
+    enum err error = search(files, segment, ".timeindex", TIME_ENTRY_BYTES, is_older, timestamp_ms, entry);
+    if (error != OK) {
+        return error;
+    }
+    *ret_entry = (struct time_entry){.timestamp = (int64_t)load_be64(entry), .relative_last = load_be32(entry + 8)};
+    return OK;
+}
+
+/* --- building --- */
+
+enum err index_file__scan(struct files *files, struct segment *segment, uint64_t limit, struct segment_index *index)
+{
+    struct walk walk;
+    struct batch_header header;
+    uint64_t position;
+    enum err error;
+    index__init(index, segment->base_offset);
+    walk__begin(&walk, files, segment, 0, limit);
+    while ((error = walk__next(&walk, &header, &position)) == OK) {
+        int64_t relative_last = header.base_offset + header.last_offset_delta - segment->base_offset;
+        index__add(index, (uint32_t)relative_last, position, header.size_bytes, header.max_timestamp);
+    }
+    index__finish(index);
+    return error == ERR_CLOSED ? OK : error;
+}
+
+void index_file__seal(struct files *files, struct segment *segment)
+{
+    struct segment_index scanned;
+    const struct segment_index *index = &segment->index;
+    bool is_whole = segment->index.covered_from == 0;
+    index__init(&scanned, segment->base_offset);
+    enum err error = files__trim(files, segment, segment->size_bytes);
+    if (error == OK && !is_whole) {
+        error = index_file__scan(files, segment, segment->size_bytes, &scanned);
+        index = &scanned;
+    }
+    if (error == OK) {
+        error = index_file__write(files, segment, index);
+    }
+    index__clear(&scanned);
+    if (error != OK) {
+        trace_warn(files->trace, "segment_not_sealed", "group=%llu base=%lld error=%s",
+                   (unsigned long long)segment->log->group, (long long)segment->base_offset, err_name(error));
+    }
+}
