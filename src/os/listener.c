@@ -1,0 +1,253 @@
+/* Accepting, on a poll handle of our own instead of uv_listen: libuv's answer to "no descriptors left" is to accept and drop
+ * everybody, or, when its spare descriptor is gone too, to spin; and it offers no way to stop accepting for a while. */
+#include "os/listener.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "os/address.h"
+#include "os/fault.h"
+#include "os/link_internal.h"
+
+#define BACKLOG 4096 /* the kernel cuts it at net.core.somaxconn */
+
+struct os_listener {
+    struct os_loop *loop;
+    const char *name;
+    uint32_t connections_max;
+    uint32_t connections_count;
+    void (*on_accept)(void *context, struct link *link);
+    void *context;
+    int fd;
+    uv_poll_t poll;
+    uv_timer_t pause;
+    bool accepting; /* poll is active */
+    bool pausing;   /* pause is active */
+    bool closed;
+    uint32_t handles_open;
+    char address[ADDRESS_BYTES_MAX + 1];
+};
+
+static void listener_update(struct os_listener *listener);
+
+static void listener_maybe_free(struct os_listener *listener)
+{
+    if (listener->closed && listener->handles_open == 0 && listener->connections_count == 0) {
+        free(listener);
+    }
+}
+
+static void listener_on_link_gone(void *context)
+{
+    struct os_listener *listener = context;
+    ASSERT(listener->connections_count > 0);
+    listener->connections_count--;
+    listener_update(listener);
+    listener_maybe_free(listener);
+}
+
+static void listener_on_pause_over(uv_timer_t *timer)
+{
+    struct os_listener *listener = timer->data;
+    listener->pausing = false;
+    listener_update(listener);
+}
+
+/* Whatever is wrong will be wrong at the next try too: waiting is what keeps it from taking a whole core. */
+static void listener_pause(struct os_listener *listener, int number)
+{
+    trace_warn(listener->loop->trace, "accept_paused", "listener=%s reason=%s connections=%u", listener->name,
+               strerrorname_np(number), listener->connections_count);
+    listener->pausing = true;
+    int failed = uv_timer_start(&listener->pause, listener_on_pause_over, LISTENER_PAUSE_MS, 0);
+    ASSERT(failed == 0);
+    listener_update(listener);
+}
+
+static void listener_make_link(struct os_listener *listener, int fd)
+{
+    struct os_link *link = os_link__new(listener->loop);
+    if (link == NULL) {
+        close(fd);
+        listener_pause(listener, ENOMEM);
+        return;
+    }
+    link->link.listener = listener->name;
+    link->on_gone = listener_on_link_gone;
+    link->on_gone_context = listener;
+    listener->connections_count++;
+    int status = uv_tcp_open(&link->tcp, fd);
+    if (status < 0) {
+        close(fd);
+        os_link__fail(link, os__err_of_uv(status)); /* no handler yet: nobody is told */
+        return;
+    }
+    os_link__opened(link);
+    listener->on_accept(listener->context, &link->link);
+    ASSERT(link->link.handler != NULL || link->owner_closed);
+    os_link__start(link);
+}
+
+/* The connection died in the backlog, or the network broke: accept(2) reports it here, and the next one may be well. */
+static bool accept_error_passes(int number)
+{
+    return number == EINTR || number == ECONNABORTED || number == EPROTO || number == EPERM || number == ENETDOWN ||
+           number == ENOPROTOOPT || number == EHOSTDOWN || number == ENONET || number == EHOSTUNREACH ||
+           number == EOPNOTSUPP || number == ENETUNREACH;
+}
+
+static void listener_on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct os_listener *listener = poll->data;
+    for (int i = 0; i < LISTENER_ACCEPTS_PER_TURN_MAX && listener->accepting; i++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            listener_make_link(listener, fd);
+            listener_update(listener);
+        } else if (errno == EAGAIN) {
+            return;
+        } else if (!accept_error_passes(errno)) {
+            listener_pause(listener, errno);
+        }
+    }
+}
+
+static void listener_update(struct os_listener *listener)
+{
+    bool wanted = !listener->closed && !listener->pausing && listener->connections_count < listener->connections_max;
+    if (wanted == listener->accepting) {
+        return;
+    }
+    listener->accepting = wanted;
+    int failed = wanted ? uv_poll_start(&listener->poll, UV_READABLE, listener_on_readable)
+                        : uv_poll_stop(&listener->poll);
+    ASSERT(failed == 0);
+}
+
+/* A listening socket on one address; -1 with errno. */
+static int socket_listen(const struct addrinfo *address)
+{
+    int on = 1;
+    int off = 0;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (address->ai_family == AF_INET6) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off); /* "::" serves IPv4 too */
+    }
+    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0) {
+        return fd;
+    }
+    int number = errno;
+    close(fd);
+    errno = number;
+    return -1;
+}
+
+/* The first address of the host that can be listened on. For "every address": IPv6, which brings IPv4 along, else IPv4. */
+static enum err address_listen(const struct os_address *address, int *ret_fd)
+{
+    bool every = address->host[0] == '\0' || strcmp(address->host, "*") == 0;
+    const int families[] = {every ? AF_INET6 : AF_UNSPEC, AF_INET};
+    enum err error = ERR_ADDRESS;
+    for (int i = 0; i < 1 + every; i++) {
+        struct addrinfo hints = os_address__hints(true);
+        struct addrinfo *list;
+        hints.ai_family = families[i];
+        if (getaddrinfo(every ? NULL : address->host, address->port, &hints, &list) != 0) {
+            continue;
+        }
+        int fd = -1;
+        for (const struct addrinfo *one = list; one != NULL && fd < 0; one = one->ai_next) {
+            fd = socket_listen(one);
+            error = fd < 0 ? os__err_of_errno(errno) : OK;
+        }
+        freeaddrinfo(list);
+        if (fd >= 0) {
+            *ret_fd = fd;
+            return OK;
+        }
+    }
+    return error == ERR_IO ? ERR_ADDRESS : error; /* EACCES and the like */
+}
+
+static void listener_open_handles(struct os_listener *listener)
+{
+    struct sockaddr_storage name;
+    socklen_t size = sizeof name;
+    int failed = getsockname(listener->fd, (struct sockaddr *)&name, &size);
+    failed |= uv_poll_init(listener->loop->uv, &listener->poll, listener->fd);
+    failed |= uv_timer_init(listener->loop->uv, &listener->pause);
+    ASSERT(failed == 0); /* a good socket, not known to the loop before */
+    os_address__print((struct sockaddr *)&name, listener->address, sizeof listener->address);
+    listener->poll.data = listener->pause.data = listener;
+    listener->handles_open = 2;
+}
+
+enum err os_listen(struct os_loop *loop, const char *address, const char *name, uint32_t connections_max,
+                   void (*on_accept)(void *context, struct link *link), void *context, struct os_listener **ret_listener)
+{
+    struct os_address parsed;
+    int fd = -1;
+    enum err error = os_address__parse(address, &parsed);
+    if (error == OK) {
+        error = address_listen(&parsed, &fd);
+    }
+    if (error != OK) {
+        trace_error(loop->trace, "listen_failed", "listener=%s address=%s error=%s", name, address, err_name(error));
+        return error;
+    }
+    struct os_listener *listener = calloc(1, sizeof *listener);
+    if (listener == NULL) {
+        close(fd);
+        return ERR_NO_MEMORY;
+    }
+    *listener = (struct os_listener){.loop = loop,
+                                     .name = name,
+                                     .connections_max = connections_max,
+                                     .on_accept = on_accept,
+                                     .context = context,
+                                     .fd = fd};
+    listener_open_handles(listener);
+    listener_update(listener);
+    loop->listeners_count++;
+    *ret_listener = listener;
+    return OK;
+}
+
+const char *os_listener_address(const struct os_listener *listener)
+{
+    return listener->address;
+}
+
+uint32_t os_listener_connections(const struct os_listener *listener)
+{
+    return listener->connections_count;
+}
+
+static void listener_on_handle_closed(uv_handle_t *handle)
+{
+    struct os_listener *listener = handle->data;
+    listener->handles_open--;
+    listener_maybe_free(listener);
+}
+
+void os_listener_close(struct os_listener *listener)
+{
+    if (listener == NULL) {
+        return;
+    }
+    ASSERT(!listener->closed);
+    listener->closed = true;
+    listener_update(listener);
+    listener->loop->listeners_count--;
+    uv_close((uv_handle_t *)&listener->poll, listener_on_handle_closed);
+    uv_close((uv_handle_t *)&listener->pause, listener_on_handle_closed);
+    close(listener->fd); /* libuv forgets a poll handle's descriptor in uv_close */
+}
