@@ -26,6 +26,7 @@ static void broker__loaded(void *context, enum err error)
         return;
     }
     b->ready = true;
+    checkpoint_release(b); /* after a clean stop nothing pins the WAL */
     b->options.on_ready(b->options.context);
 }
 

@@ -222,6 +222,7 @@ static void checkpoint__done(struct disk_job *base)
         checkpoint__settle(&job->items[i]);
     }
     free(job);
+    checkpoint_release(b);
 }
 
 /* --- when --- */
@@ -259,20 +260,23 @@ static void checkpoint__start(struct broker *b)
     b->disk->ops->submit(b->disk, DISK_LANE_STORE, &job->job);
 }
 
-/* Frees WAL files: what pins the oldest one is checkpointed; what a checkpoint cannot take (unapplied entries of a group
- * that has just been checkpointed) is written again at the head. */
-static void checkpoint__release(struct broker *b)
+void checkpoint_release(struct broker *b)
 {
     uint64_t pinned = groups_pinned_lsn(b);
     uint64_t durable = wal_durable_lsn(b->wal);
-    uint64_t oldest_end = wal_oldest_end_lsn(b->wal);
     if (pinned > durable) {
         pinned = durable;
     }
-    if (pinned >= oldest_end) {
+    if (pinned >= wal_oldest_end_lsn(b->wal)) {
         wal_release(b->wal, pinned);
-        return;
     }
+}
+
+/* The WAL is more than half full: what pins the oldest file is checkpointed; what a checkpoint cannot take (unapplied entries of a group
+ * that has just been checkpointed) is written again at the head. */
+static void checkpoint__make_room(struct broker *b)
+{
+    uint64_t oldest_end = wal_oldest_end_lsn(b->wal);
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
         if (p->live_lsn >= oldest_end || !checkpoint__possible(p)) {
             continue;
@@ -296,7 +300,7 @@ void checkpoint_turn(struct broker *b)
         return;
     }
     if (wal_wants_release(b->wal)) {
-        checkpoint__release(b);
+        checkpoint__make_room(b);
     }
     if (!TAILQ_EMPTY(&b->checkpoint_queue)) {
         checkpoint__start(b);

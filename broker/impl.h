@@ -100,6 +100,7 @@ uint64_t groups_pinned_lsn(const struct broker *b); /* no group needs a record b
 void checkpoint_want(struct partition *p);
 void checkpoint_turn(struct broker *b); /* starts a job if groups want one and none runs; asks more groups when the WAL is full */
 uint64_t checkpoint_deadline_us(const struct broker *b);
+void checkpoint_release(struct broker *b); /* WAL files that no group needs become spares */
 bool checkpoint_is_busy(const struct broker *b);
 void checkpoint_free(struct broker *b);
 
