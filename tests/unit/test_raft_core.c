@@ -154,6 +154,37 @@ static void vote_leaves_with_its_own_write(void **state)
     assert_int_equal(raft_vote(b->raft), 2);
 }
 
+/* The term may be on disk long before the vote: the vote needs a write of its own all the same. */
+static void vote_in_a_known_term_is_written(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3, .term = 4});
+    receive(b, (struct raft_message){.type = RAFT_VOTE_REQUEST, .from = 2, .term = 4});
+    expect_answer(b, RAFT_VOTE_REPLY, false, 0);
+    assert_int_equal(b->writes, 1);
+    assert_true(b->write.hard_state);
+    assert_int_equal(b->write.term, 4);
+    assert_int_equal(b->write.vote, 2);
+}
+
+static void grant_restarts_the_election_timer(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+    for (uint64_t term = 1; term < 20; term++) {
+        receive(b, (struct raft_message){.type = RAFT_VOTE_REQUEST, .from = 2, .term = term});
+        tick(b, ELECTION_MS - 1);
+        assert_int_equal(raft_role(b->raft), RAFT_FOLLOWER);
+    }
+    append(b, 2, 19, 0, 0, 1, 19, 0);
+    for (uint64_t term = 20; raft_role(b->raft) == RAFT_FOLLOWER; term++) { /* refused for its log: no restart */
+        assert_true(term < 25);
+        receive(b, (struct raft_message){.type = RAFT_VOTE_REQUEST, .from = 3, .term = term});
+        expect_answer(b, RAFT_VOTE_REPLY, true, 0);
+        tick(b, ELECTION_MS - 1);
+    }
+}
+
 static void vote_survives_a_restart(void **state)
 {
     (void)state;
@@ -461,6 +492,8 @@ int main(void)
         RAFT_TEST(candidate_asks_after_sync_and_wins_only_with_its_own_vote_durable),
         RAFT_TEST(duplicate_and_old_grants_elect_nobody),
         RAFT_TEST(vote_leaves_with_its_own_write),
+        RAFT_TEST(vote_in_a_known_term_is_written),
+        RAFT_TEST(grant_restarts_the_election_timer),
         RAFT_TEST(vote_survives_a_restart),
         RAFT_TEST(vote_needs_a_current_log),
         RAFT_TEST(election_timer_counts_from_the_leaders_last_word),

@@ -39,6 +39,21 @@ static void own_log_counts_when_durable_and_a_majority_of_others_suffices(void *
     assert_int_equal(raft_commit_index(b->raft), 2);
 }
 
+static void answers_to_an_earlier_leadership_do_not_count(void **state)
+{
+    (void)state;
+    struct raft_run runs[] = {{.term = 1, .count = 9}};
+    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3, .term = 1, .runs = runs, .runs_count = 1});
+    lead(b);
+    submit(b, 1, 10);
+    persist(b, b->write_id);
+    receive(b, (struct raft_message){.type = RAFT_APPEND_REPLY, .from = 2, .term = 1, .index = 10});
+    assert_int_equal(raft_commit_index(b->raft), 0);
+    assert_int_equal(b->now_count, 0);
+    ack(b, 2, 10);
+    assert_int_equal(raft_commit_index(b->raft), 10);
+}
+
 static void leader_pipelines_after_the_first_answer(void **state)
 {
     (void)state;
@@ -247,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RAFT_TEST(older_terms_commit_only_with_an_entry_of_the_own_term),
         RAFT_TEST(own_log_counts_when_durable_and_a_majority_of_others_suffices),
+        RAFT_TEST(answers_to_an_earlier_leadership_do_not_count),
         RAFT_TEST(leader_pipelines_after_the_first_answer),
         RAFT_TEST(heartbeats_go_to_everyone_and_carry_commit),
         RAFT_TEST(probe_skips_whole_terms_by_hints),

@@ -1,0 +1,251 @@
+/* Raft groups under faults: seeded runs of a whole group with a network that loses, repeats, delays and reorders, disks
+ * that stall and lose what was not synced, restarts, pauses and partitions. The oracle looks at every step; afterwards
+ * all faults end and the group must make progress. A failure names its seed: FLOTILLA_SEED=<n> runs that one alone. */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "raft_cluster.h"
+
+#define CHAOS_MS 3000
+#define CALM_MS 5000
+
+/* An assertion inside the core aborts: then this says which run it was. */
+static char running[64];
+
+static void name_the_run(int signal_number)
+{
+    ssize_t written = write(STDERR_FILENO, running, strlen(running));
+    (void)written;
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+static void add_marks(struct cluster_marks *sum, const struct cluster_marks *m)
+{
+    sum->elections += m->elections;
+    sum->commits += m->commits;
+    sum->crashes += m->crashes;
+    sum->writes_lost += m->writes_lost;
+    sum->truncations += m->truncations;
+    sum->truncations_in_flight += m->truncations_in_flight;
+    sum->refusals += m->refusals;
+    sum->old_term_tails += m->old_term_tails;
+    sum->delivered += m->delivered;
+    sum->compactions += m->compactions;
+}
+
+/* Faults, then calm. Returns the hash of all that happened. */
+static uint64_t run_seed(uint64_t seed, uint32_t nodes, struct cluster_marks *sum)
+{
+    snprintf(running, sizeof running, "seed %" PRIu64 ", %" PRIu32 " replicas\n", seed, nodes);
+    struct cluster_options options = cluster_options_draw(seed, nodes);
+    struct cluster *c = cluster_new(&options);
+    cluster_run(c, CHAOS_MS);
+    cluster_heal(c);
+    cluster_run_until_committed(c, 10, CALM_MS);
+    add_marks(sum, cluster_marks(c));
+    uint64_t hash = cluster_hash(c);
+    cluster_free(c);
+    return hash;
+}
+
+static struct cluster_marks run_seeds(uint64_t first, uint64_t count, uint32_t nodes)
+{
+    struct cluster_marks sum = {0};
+    const char *only = getenv("FLOTILLA_SEED");
+    const char *more = getenv("FLOTILLA_SEEDS");
+    if (only != NULL) {
+        first = strtoull(only, NULL, 10);
+        count = 1;
+    } else if (more != NULL) {
+        count = strtoull(more, NULL, 10);
+    }
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        run_seed(seed, nodes, &sum);
+    }
+    print_message("%" PRIu32 " replicas: elections %" PRIu64 " commits %" PRIu64 " crashes %" PRIu64
+                  " writes_lost %" PRIu64 " compactions %" PRIu64 " delivered %" PRIu64 "\n",
+                  nodes, sum.elections, sum.commits, sum.crashes, sum.writes_lost, sum.compactions, sum.delivered);
+    print_message("    truncations %" PRIu64 " in_flight %" PRIu64 " refusals %" PRIu64 " old_term_tails %" PRIu64 "\n",
+                  sum.truncations, sum.truncations_in_flight, sum.refusals, sum.old_term_tails);
+    if (only == NULL) {
+        assert_true(sum.commits > count * nodes && sum.crashes > 0 && sum.writes_lost > 0 && sum.compactions > 0);
+    }
+    return sum;
+}
+
+static void one_replica_survives_crashes(void **state)
+{
+    (void)state;
+    run_seeds(1, 50, 1);
+}
+
+static void three_replicas_agree_under_faults(void **state)
+{
+    (void)state;
+    struct cluster_marks sum = run_seeds(1, 500, 3);
+    if (getenv("FLOTILLA_SEED") == NULL) {
+        assert_true(sum.truncations > 0 && sum.truncations_in_flight > 0 && sum.refusals > 0 && sum.old_term_tails > 0);
+    }
+}
+
+static void five_replicas_agree_under_faults(void **state)
+{
+    (void)state;
+    struct cluster_marks sum = run_seeds(1001, 500, 5);
+    if (getenv("FLOTILLA_SEED") == NULL) {
+        assert_true(sum.truncations > 0 && sum.truncations_in_flight > 0 && sum.refusals > 0 && sum.old_term_tails > 0);
+    }
+}
+
+static void even_and_large_groups_agree_under_faults(void **state)
+{
+    (void)state;
+    run_seeds(2001, 30, 2);
+    run_seeds(3001, 30, 4);
+    run_seeds(4001, 30, 7);
+}
+
+static void equal_seeds_give_equal_runs(void **state)
+{
+    (void)state;
+    struct cluster_marks sum = {0};
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        assert_true(run_seed(seed, 3, &sum) == run_seed(seed, 3, &sum));
+    }
+    assert_true(run_seed(1, 3, &sum) != run_seed(2, 3, &sum));
+}
+
+/* Replica 5's disk stalls while every leader in turn reaches nobody but it with its entries: its log is written, cut
+ * and written again under one sync. */
+static void stalled_disk_under_many_leaders(void **state)
+{
+    (void)state;
+    struct cluster_marks sum = {0};
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        snprintf(running, sizeof running, "storm seed %" PRIu64 "\n", seed);
+        struct cluster_options options = {.seed = seed, .nodes = 5, .delay_ms = 3, .sync_ms = 1, .submit = 0.02};
+        struct cluster *c = cluster_new(&options);
+        for (int round = 0; round < 8; round++) {
+            bool storm = round % 2 == 0;
+            cluster_stall(c, 5, storm);
+            for (uint64_t from = 1; from <= 4; from++) {
+                for (uint64_t to = 1; to <= 4; to++) {
+                    cluster_cut_appends(c, from, to, storm);
+                }
+            }
+            cluster_run(c, (storm ? 10 : 2) * CLUSTER_ELECTION_MS);
+        }
+        cluster_heal(c);
+        cluster_run_until_committed(c, 10, CALM_MS);
+        add_marks(&sum, cluster_marks(c));
+        cluster_free(c);
+    }
+    assert_true(sum.truncations_in_flight > 40);
+}
+
+/* ---- scripted ---- */
+
+static struct cluster *calm_cluster(uint32_t nodes)
+{
+    struct cluster_options options = {.seed = 99, .nodes = nodes, .delay_ms = 2, .sync_ms = 1};
+    struct cluster *c = cluster_new(&options);
+    for (int tries = 0; tries < 100 && cluster_leader(c) == 0; tries++) {
+        cluster_run(c, CLUSTER_ELECTION_MS);
+    }
+    assert_true(cluster_leader(c) != 0);
+    cluster_run(c, 3 * CLUSTER_HEARTBEAT_MS);
+    return c;
+}
+
+static void leader_is_kept_while_nothing_fails(void **state)
+{
+    (void)state;
+    struct cluster *c = calm_cluster(3);
+    uint64_t leader = cluster_leader(c);
+    uint64_t term = raft_term(cluster_raft(c, leader));
+    cluster_run(c, 100 * CLUSTER_ELECTION_MS);
+    assert_int_equal(cluster_leader(c), leader);
+    assert_int_equal(raft_term(cluster_raft(c, leader)), term);
+    cluster_free(c);
+}
+
+static void fail_over_keeps_what_was_committed(void **state)
+{
+    (void)state;
+    struct cluster *c = calm_cluster(3);
+    for (int round = 0; round < 5; round++) {
+        uint64_t leader = cluster_leader(c);
+        assert_true(cluster_submit(c, leader, 3));
+        cluster_run(c, 3 * CLUSTER_HEARTBEAT_MS);
+        uint64_t commit = raft_commit_index(cluster_raft(c, leader));
+        assert_int_equal(commit, raft_last_index(cluster_raft(c, leader)));
+        cluster_crash(c, leader);
+        cluster_run(c, 10 * CLUSTER_ELECTION_MS);
+        assert_true(cluster_leader(c) != 0 && cluster_leader(c) != leader);
+        assert_true(raft_commit_index(cluster_raft(c, cluster_leader(c))) > commit);
+        cluster_restart(c, leader);
+        cluster_run(c, 3 * CLUSTER_HEARTBEAT_MS);
+        assert_int_equal(raft_last_index(cluster_raft(c, leader)), raft_last_index(cluster_raft(c, cluster_leader(c))));
+    }
+    cluster_free(c);
+}
+
+static void leader_with_a_stalled_disk_commits_by_the_others(void **state)
+{
+    (void)state;
+    struct cluster *c = calm_cluster(3);
+    uint64_t leader = cluster_leader(c);
+    cluster_stall(c, leader, true);
+    assert_true(cluster_submit(c, leader, 1));
+    cluster_run(c, 3 * CLUSTER_HEARTBEAT_MS);
+    const struct raft *r = cluster_raft(c, leader);
+    assert_int_equal(raft_commit_index(r), raft_last_index(r));
+    assert_true(raft_durable_index(r) < raft_last_index(r));
+    cluster_free(c);
+}
+
+static void nothing_commits_without_a_majority_of_disks(void **state)
+{
+    (void)state;
+    struct cluster *c = calm_cluster(3);
+    uint64_t leader = cluster_leader(c);
+    for (uint64_t id = 1; id <= 3; id++) {
+        cluster_stall(c, id, id != leader);
+    }
+    assert_true(cluster_submit(c, leader, 1));
+    cluster_run(c, 10 * CLUSTER_HEARTBEAT_MS);
+    const struct raft *r = cluster_raft(c, leader);
+    assert_int_equal(raft_commit_index(r), raft_last_index(r) - 1);
+    cluster_stall(c, leader % 3 + 1, false);
+    cluster_run(c, 3 * CLUSTER_HEARTBEAT_MS);
+    assert_int_equal(raft_commit_index(r), raft_last_index(r));
+    cluster_free(c);
+}
+
+int main(void)
+{
+    signal(SIGABRT, name_the_run);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(leader_is_kept_while_nothing_fails),
+        cmocka_unit_test(fail_over_keeps_what_was_committed),
+        cmocka_unit_test(leader_with_a_stalled_disk_commits_by_the_others),
+        cmocka_unit_test(nothing_commits_without_a_majority_of_disks),
+        cmocka_unit_test(one_replica_survives_crashes),
+        cmocka_unit_test(three_replicas_agree_under_faults),
+        cmocka_unit_test(five_replicas_agree_under_faults),
+        cmocka_unit_test(even_and_large_groups_agree_under_faults),
+        cmocka_unit_test(stalled_disk_under_many_leaders),
+        cmocka_unit_test(equal_seeds_give_equal_runs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
