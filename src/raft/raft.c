@@ -348,7 +348,8 @@ void raft_check(const struct raft *r)
     ASSERT(r->term < RAFT_TERM_MAX && trail__last_term(&r->trail) <= r->term);
     ASSERT(r->trail.base_index <= r->applied_index && r->applied_index <= r->commit_index);
     ASSERT(r->commit_index <= r->trail.last_index && r->trail.base_index <= r->writes.durable_index);
-    ASSERT(r->writes.truncate_from == 0 || r->writes.truncate_from > r->commit_index);
+    /* One append may replace entries and commit the new ones: what was committed before it stays. */
+    ASSERT(r->writes.truncate_from == 0 || r->writes.truncate_from > r->told_commit);
     ASSERT((r->role == RAFT_LEADER) == (r->leader == r->self));
     ASSERT(r->role == RAFT_FOLLOWER || r->vote == r->self);
     ASSERT(r->role == RAFT_CANDIDATE || (r->votes == 0 && !r->vote_requests_due) || r->role == RAFT_LEADER);

@@ -107,7 +107,9 @@ struct raft_event {
     };
 };
 
-/* One write for the WAL; its parts are to be written in this order. */
+/* One write for the WAL; its parts are to be written in this order. Entry i is of term raft_term_of(i): its payload is
+ * that of the APPEND just received if that holds i with this term, else what the owner submitted as i; equal index and
+ * term mean equal payload. What the owner holds from truncate_from or first on is obsolete otherwise. */
 struct raft_write {
     uint64_t id;            /* 0: nothing to write; else one more than the last */
     bool hard_state;        /* term and vote changed */
@@ -120,7 +122,8 @@ struct raft_write {
 
 struct raft_update {
     struct raft_write write;
-    uint64_t commit; /* commit index now; may be ahead of the own durable index: others are a majority already */
+    uint64_t commit; /* commit index now, from options.applied_index on; may be ahead of the own durable index: others
+                        are a majority already */
     bool role_changed; /* role, leader or term differ from the last update */
     enum raft_role role;
     uint64_t leader; /* replica id of the leader as far as known, 0 = unknown */

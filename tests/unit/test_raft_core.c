@@ -1,4 +1,5 @@
 /* The Raft core, one replica at a time: single voters, elections, followers, and messages that must change nothing. */
+#include "base/rng.h"
 #include "raft_bench.h"
 
 /* ---- one voter ---- */
@@ -482,6 +483,58 @@ static void insane_messages_are_ignored(void **state)
     }
 }
 
+/* Whatever a peer sends, the core neither aborts nor loses its own order: messages from small ranges, so that they
+ * often pass for plausible, to a core that is now follower, now candidate, now leader. */
+static void hostile_messages_never_abort(void **state)
+{
+    (void)state;
+    struct rng rng;
+    rng_seed(&rng, 5);
+    for (int round = 0; round < 300; round++) {
+        struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+        for (int i = 0; i < 300; i++) {
+            uint64_t term = raft_term(b->raft);
+            struct raft_message m = {.type = (enum raft_message_type)rng_between(&rng, 1, 4),
+                                     .from = rng_between(&rng, 2, 3),
+                                     .term = rng_between(&rng, term > 2 ? term - 2 : 0, term + 1),
+                                     .index = rng_below(&rng, 30),
+                                     .index_term = rng_below(&rng, term + 2),
+                                     .hint = rng_below(&rng, 40),
+                                     .commit = rng_below(&rng, 40),
+                                     .reject = rng_chance(&rng, 0.5),
+                                     .runs_count = (uint32_t)rng_below(&rng, 4)};
+            uint64_t run_term = m.index_term;
+            for (uint32_t j = 0; j < m.runs_count; j++) {
+                run_term += rng_below(&rng, 2);
+                m.runs[j] = (struct raft_run){.term = run_term, .count = rng_between(&rng, 1, 3)};
+                m.count += m.runs[j].count;
+            }
+            m.count += rng_chance(&rng, 0.02);
+            uint64_t commit = raft_commit_index(b->raft);
+            uint64_t commit_term = raft_term_of(b->raft, commit);
+            receive(b, m);
+            assert_true(raft_term(b->raft) >= term && raft_commit_index(b->raft) >= commit);
+            assert_int_equal(raft_term_of(b->raft, commit), commit_term);
+            if (rng_chance(&rng, 0.3)) {
+                tick(b, rng_below(&rng, 2 * ELECTION_MS));
+            }
+            if (rng_chance(&rng, 0.5)) {
+                persist(b, rng_between(&rng, b->write_id / 2, b->write_id));
+            }
+            if (raft_role(b->raft) == RAFT_LEADER && rng_chance(&rng, 0.5)) {
+                submit(b, rng_between(&rng, 1, 3), rng_below(&rng, 1000));
+            }
+            if (rng_chance(&rng, 0.02)) {
+                uint64_t durable = raft_durable_index(b->raft);
+                uint64_t index = raft_commit_index(b->raft);
+                step(b, (struct raft_event){.type = RAFT_APPLIED, .index = index});
+                step(b, (struct raft_event){.type = RAFT_COMPACTED, .index = index < durable ? index : durable});
+            }
+        }
+        bench_free(NULL);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -511,6 +564,7 @@ int main(void)
         RAFT_TEST(deposed_leader_is_told_the_term),
         RAFT_TEST(leader_steps_down_for_a_higher_term_only),
         RAFT_TEST(insane_messages_are_ignored),
+        RAFT_TEST(hostile_messages_never_abort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
