@@ -1,6 +1,6 @@
-/* Outgoing links: name, then address after address, until one answers. A uv_tcp_t serves one attempt only; before the next
- * it is closed and made anew. The name service runs on libuv's thread pool and cannot always be called off, so what
- * it writes to outlives the link if it must. */
+/* Outgoing links: name, then address after address, until one answers. A uv_tcp_t serves one attempt only; before
+ * the next it is closed and made anew. The name service runs on libuv's thread pool and cannot always be called
+ * off, so what it writes to outlives the link if it must. */
 #include <stdlib.h>
 
 #include "base/assert.h"

@@ -1,5 +1,5 @@
-/* The data directory's life, its lock, and the lanes. One mutex serves both lanes: it is held for a few instructions, some
- * ten thousand times a second at most, and a single one makes "all finished jobs" one look. */
+/* The data directory's life, its lock, and the lanes. One mutex serves both lanes: it is held for a few
+ * instructions, some ten thousand times a second at most, and a single one makes "all finished jobs" one look. */
 #include "os/disk.h"
 
 #include <errno.h>

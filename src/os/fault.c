@@ -1,5 +1,5 @@
-/* One table from errno to enum err. What the caller could act on has its own word; everything else is ERR_IO, which always
- * means "the device or the kernel failed", never "you may try again". */
+/* One table from errno to enum err. What the caller could act on has its own word; everything else is ERR_IO, which
+ * always means "the device or the kernel failed", never "you may try again". */
 #include "os/fault.h"
 
 #include <errno.h>

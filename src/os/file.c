@@ -1,6 +1,6 @@
-/* The file calls of port/disk.h on Linux. Three measured facts shape writing: one buffered pwritev of more than 512 KiB into
- * new pages runs 8 times slower than the same bytes in pieces; O_DIRECT likes pieces of 1 MiB; and some file
- * systems accept O_DIRECT at open only to refuse it at the first write, so the fallback sits there too. */
+/* The file calls of port/disk.h on Linux. Three measured facts shape writing: one buffered pwritev of more than 512
+ * KiB into new pages runs 8 times slower than the same bytes in pieces; O_DIRECT likes pieces of 1 MiB; and some
+ * file systems accept O_DIRECT at open only to refuse it at the first write, so the fallback sits there too. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +15,8 @@
 #include "os/disk_internal.h"
 #include "os/fault.h"
 
-/* A direct file has a second, buffered descriptor for reads, whose offset and size need not be aligned; the kernel keeps the
- * two coherent (a direct write drops the cached pages it covers). */
+/* A direct file has a second, buffered descriptor for reads, whose offset and size need not be aligned; the kernel
+ * keeps the two coherent (a direct write drops the cached pages it covers). */
 struct disk_file {
     int fd;
     int direct_fd; /* -1: none, or refused */

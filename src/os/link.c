@@ -1,6 +1,6 @@
-/* The life of a connection, its reads and its writes. Writes go straight to the kernel (uv_try_write, up to 1024 pieces a
- * call) at the end of the turn. Only when the kernel is full is uv_write used, and only for the next few pieces, as the way to learn when
- * there is room again: given all pieces it would malloc a copy of their list. */
+/* The life of a connection, its reads and its writes. Writes go straight to the kernel (uv_try_write, up to 1024
+ * pieces a call) at the end of the turn. Only when the kernel is full is uv_write used, and only for the next few
+ * pieces, as the way to learn when there is room again: given all pieces it would malloc a copy of their list. */
 #include "os/link.h"
 
 #include <stdlib.h>
@@ -95,17 +95,44 @@ static void link_closing_took_too_long(struct os_link *link)
 
 /* ---- reading ---- */
 
+/* libuv reads a ready socket up to 32 times. A few fast senders could thus make one turn last 30 ms and more, in
+ * which no heartbeat leaves; so each link gets a share of the turn, and the rest is still there in the next. */
+static uint32_t link_read_left(struct os_link *link)
+{
+    struct os_loop *loop = link->loop;
+    if (link->read_turn != loop->read_turn) {
+        link->read_turn = loop->read_turn;
+        link->read_left_bytes = loop->read_share_bytes;
+        loop->read_links++;
+    }
+    return link->read_left_bytes;
+}
+
+static void loop_share_reading(struct os_loop *loop)
+{
+    uint32_t share = LINK_READ_BYTES_PER_TURN / (loop->read_links > 0 ? loop->read_links : 1);
+    share = share > LINK_READ_BYTES_MAX ? LINK_READ_BYTES_MAX : share;
+    loop->read_share_bytes = share < LINK_READ_BYTES_MIN ? LINK_READ_BYTES_MIN : share;
+    loop->read_links = 0;
+    loop->read_turn++;
+}
+
 static void link_on_alloc(uv_handle_t *handle, size_t suggested_size, uv_buf_t *buf)
 {
     struct os_link *link = handle->data;
-    if (link->state != OS_LINK_OPEN) {
-        *buf = uv_buf_init((char *)link->loop->discard, OS_LINK_DISCARD_BYTES);
+    uint8_t *data = link->loop->discard;
+    size_t size = OS_LINK_DISCARD_BYTES;
+    if (link_read_left(link) == 0) {
+        *buf = (uv_buf_t){.base = NULL, .len = 0}; /* libuv then reports UV_ENOBUFS and leaves the socket alone */
         return;
     }
-    uint8_t *data = NULL;
-    size_t size = 0;
-    link->link.handler->on_alloc(&link->link, &data, &size);
-    *buf = (uv_buf_t){.base = (char *)data, .len = data != NULL ? size : 0};
+    if (link->state == OS_LINK_OPEN) {
+        size = 0;
+        link->link.handler->on_alloc(&link->link, &data, &size);
+    }
+    /* Cut at the share, not at what is left of it: the last read may overshoot, but a chunk is filled in one piece. */
+    uint32_t share = link->loop->read_share_bytes;
+    *buf = (uv_buf_t){.base = (char *)data, .len = size < share ? size : share};
 }
 
 static void link_update_reading(struct os_link *link);
@@ -128,12 +155,14 @@ static void link_on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
 {
     struct os_link *link = stream->data;
     if (size >= 0) {
+        uint32_t left = link->read_left_bytes;
+        link->read_left_bytes = (size_t)size < left ? left - (uint32_t)size : 0;
         if (link->state == OS_LINK_OPEN) {
             link->link.handler->on_read(&link->link, (size_t)size);
         }
     } else if (size == UV_EOF) {
         link_on_end_of_input(link);
-    } else {
+    } else if (size != UV_ENOBUFS || link->read_left_bytes > 0) {
         enum err reason = size == UV_ENOBUFS ? ERR_NO_MEMORY : os__err_of_uv((int)size);
         trace_debug(link->loop->trace, "link_read_failed", "remote=%s reason=%s", link->link.remote,
                     uv_err_name((int)size));
@@ -261,9 +290,9 @@ static void link_flush(struct os_link *link)
     }
 }
 
-/* Of os_loop, at the end of each turn. What becomes dirty meanwhile waits for the next turn, so that an owner who always has
- * more to send cannot keep the loop from reading. */
-static void link_flush_all(struct os_loop *loop)
+/* Of os_loop, at the end of each turn. What becomes dirty meanwhile waits for the next turn, so that an owner who
+ * always has more to send cannot keep the loop from reading. */
+static void link_end_turn(struct os_loop *loop)
 {
     for (uint32_t left = loop->dirty_count; left > 0 && loop->dirty_count > 0; left--) {
         struct os_link *link = TAILQ_FIRST(&loop->dirty);
@@ -273,6 +302,7 @@ static void link_flush_all(struct os_loop *loop)
     if (loop->dirty_count > 0) {
         os_loop_wake(loop);
     }
+    loop_share_reading(loop);
 }
 
 /* ---- the port ---- */
@@ -349,13 +379,14 @@ static const struct link_ops link_ops = {
 
 static bool loop_prepare_for_links(struct os_loop *loop)
 {
-    if (loop->flush == NULL) {
+    if (loop->end_turn == NULL) {
         loop->discard = malloc(OS_LINK_DISCARD_BYTES);
         if (loop->discard == NULL) {
             return false;
         }
         loop->heads = buf_pool_new(LINK_HEAD_BLOCK_BYTES, LINK_HEAD_BLOCKS_KEPT);
-        loop->flush = link_flush_all;
+        loop_share_reading(loop);
+        loop->end_turn = link_end_turn;
     }
     return true;
 }

@@ -32,6 +32,8 @@ struct os_link {
     bool dirty;       /* in loop->dirty */
     bool end_of_input; /* theirs came */
     uint32_t writing_count;
+    uint64_t read_turn;      /* loop->read_turn that read_left_bytes is about */
+    uint32_t read_left_bytes;
     uint32_t handles_open;
     struct os_link_queue queue;
     uv_tcp_t tcp;
@@ -52,8 +54,8 @@ void os_link__opened(struct os_link *link);
 /* Reads unless paused or closed meanwhile, and writes what was queued. */
 void os_link__start(struct os_link *link);
 
-/* Ends it at once: handles are closed, queued output is dropped, on_closed(reason) follows in a later turn (with OK when the owner
- * had closed it). Once closed, does nothing. */
+/* Ends it at once: handles are closed, queued output is dropped, on_closed(reason) follows in a later turn (with OK
+ * when the owner had closed it). Once closed, does nothing. */
 void os_link__fail(struct os_link *link, enum err reason);
 
 /* Calls on_deadline unless the deadline is set again, or the link gone, before. */

@@ -1,5 +1,5 @@
-/* The ring of pieces behind a link. Its memory is given back only when it had grown past RING_KEEP and is empty: a burst
- * is paid for once, ten thousand idle links stay small. */
+/* The ring of pieces behind a link. Its memory is given back only when it had grown past RING_KEEP and is empty: a
+ * burst is paid for once, ten thousand idle links stay small. */
 #include "os/link_queue.h"
 
 #include <stdlib.h>

@@ -21,7 +21,8 @@ struct os_link_queue {
     uint32_t block_used;
 };
 
-/* Copies data behind everything queued. `frozen` = pieces at the front that may not grow. False: no memory, nothing queued. */
+/* Copies data behind everything queued. `frozen` = pieces at the front that may not grow. False: no memory, nothing
+ * queued. */
 bool os_link_queue__copy(struct os_link_queue *queue, struct buf_pool *blocks, uint32_t frozen, const void *data,
                          size_t size);
 

@@ -1,5 +1,6 @@
-/* Accepting, on a poll handle of our own instead of uv_listen: libuv's answer to "no descriptors left" is to accept and drop
- * everybody, or, when its spare descriptor is gone too, to spin; and it offers no way to stop accepting for a while. */
+/* Accepting, on a poll handle of our own instead of uv_listen: libuv's answer to "no descriptors left" is to accept
+ * and drop everybody, or, when its spare descriptor is gone too, to spin; and it offers no way to stop accepting
+ * for a while. */
 #include "os/listener.h"
 
 #include <errno.h>
@@ -150,7 +151,8 @@ static int socket_listen(const struct addrinfo *address)
     return -1;
 }
 
-/* The first address of the host that can be listened on. For "every address": IPv6, which brings IPv4 along, else IPv4. */
+/* The first address of the host that can be listened on. For "every address": IPv6, which brings IPv4 along, else
+ * IPv4. */
 static enum err address_listen(const struct os_address *address, int *ret_fd)
 {
     bool every = address->host[0] == '\0' || strcmp(address->host, "*") == 0;
@@ -191,7 +193,8 @@ static void listener_open_handles(struct os_listener *listener)
 }
 
 enum err os_listen(struct os_loop *loop, const char *address, const char *name, uint32_t connections_max,
-                   void (*on_accept)(void *context, struct link *link), void *context, struct os_listener **ret_listener)
+                   void (*on_accept)(void *context, struct link *link), void *context,
+                   struct os_listener **ret_listener)
 {
     struct os_address parsed;
     int fd = -1;

@@ -13,12 +13,13 @@
 
 struct os_listener;
 
-/* Listens on "host:port"; host "" or "*" = every address; port 0 = one of the kernel's choice. `name` (static, or living
- * as long as every link of it) is what link->listener will say. on_accept sets link->handler and link->owner, or calls
- * link->ops->close to refuse (then handler may stay NULL and no callback comes). Blocks for the name service when
- * `address` holds a name. ERR_ADDRESS: malformed, unknown or in use. */
+/* Listens on "host:port"; host "" or "*" = every address; port 0 = one of the kernel's choice. `name` (static, or
+ * living as long as every link of it) is what link->listener will say. on_accept sets link->handler and
+ * link->owner, or calls link->ops->close to refuse (then handler may stay NULL and no callback comes). Blocks for
+ * the name service when `address` holds a name. ERR_ADDRESS: malformed, unknown or in use. */
 enum err os_listen(struct os_loop *loop, const char *address, const char *name, uint32_t connections_max,
-                   void (*on_accept)(void *context, struct link *link), void *context, struct os_listener **ret_listener);
+                   void (*on_accept)(void *context, struct link *link), void *context,
+                   struct os_listener **ret_listener);
 
 /* The real "host:port", numeric; valid until close. */
 const char *os_listener_address(const struct os_listener *listener);

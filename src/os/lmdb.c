@@ -213,8 +213,8 @@ static bool lmdb_is_dead(struct os_lmdb *lmdb)
     return code == MDB_PANIC;
 }
 
-/* Decides whether the store may be used after a failed commit. Out of space or memory was found before the meta page was
- * touched: the pages written belong to nobody. Anything else may be a failed sync. */
+/* Decides whether the store may be used after a failed commit. Out of space or memory was found before the meta
+ * page was touched: the pages written belong to nobody. Anything else may be a failed sync. */
 static enum err lmdb_commit_failed(struct os_lmdb *lmdb, int code)
 {
     enum err error = lmdb_fault(lmdb->trace, "txn_commit", code);

@@ -1,19 +1,20 @@
 /* The real twin of port/kv.h on LMDB: one environment, one unnamed database, one process.
  *
  * Opening reads the file's own structure first (os/lmdb_check.h): LMDB trusts every page number it finds and would
- * crash on garbage; here garbage is ERR_FORMAT. A new store is built aside and renamed into place, so a directory that
- * exists always holds a whole store, and a store that lost its data file is ERR_FORMAT, never a fresh empty one.
+ * crash on garbage; here garbage is ERR_FORMAT. A new store is built aside and renamed into place, so a directory
+ * that exists always holds a whole store, and a store that lost its data file is ERR_FORMAT, never a fresh empty
+ * one.
  *
  * What the port leaves open:
- * - A full map: the write gets ERR_STORAGE_FULL; abort the transaction. The next kv begin that finds no transaction open
- *   doubles the map, so a retry succeeds. KV_MAP_BYTES is chosen so that this is the exception. Where that much
- *   address space is refused (ulimit -v), open takes the largest half, quarter ... that is granted.
+ * - A full map: the write gets ERR_STORAGE_FULL; abort the transaction. The next kv begin that finds no transaction
+ *   open doubles the map, so a retry succeeds. KV_MAP_BYTES is chosen so that this is the exception. Where that
+ *   much address space is refused (ulimit -v), open takes the largest half, quarter ... that is granted.
  * - A full disk: ERR_STORAGE_FULL from commit; nothing changed, the store stays usable.
  * - A commit or sync that fails in any other way poisons the store: every later call is ERR_IO, until a new process
  *   reads back what the disk really holds (reliability.md S7: LMDB itself would carry on after a failed sync).
- * - After a failed put or del the transaction can only be aborted; its commit returns that first error.
- * Threads: transactions may begin on any thread; a write transaction stays on its thread, and begin(write) on a second
- * thread waits for the first to end. */
+ * - After a failed put or del the transaction can only be aborted; its commit returns that first error. Threads:
+ *   transactions may begin on any thread; a write transaction stays on its thread, and begin(write) on a second
+ *   thread waits for the first to end. */
 #ifndef FLOTILLA_OS_LMDB_H
 #define FLOTILLA_OS_LMDB_H
 
@@ -23,8 +24,8 @@
 
 struct os_lmdb;
 
-/* The store in directory <root>/<dir>, made if that directory is missing; `root` must exist. map_bytes: 0 for KV_MAP_BYTES.
- * trace (may be NULL) is borrowed until close. ERR_FORMAT: there, but not a store we can trust. */
+/* The store in directory <root>/<dir>, made if that directory is missing; `root` must exist. map_bytes: 0 for
+ * KV_MAP_BYTES. trace (may be NULL) is borrowed until close. ERR_FORMAT: there, but not a store we can trust. */
 enum err os_lmdb_open(const char *root, const char *dir, uint64_t map_bytes, const struct trace *trace,
                       struct os_lmdb **ret_lmdb);
 

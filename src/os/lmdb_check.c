@@ -1,9 +1,9 @@
-/* A reader of LMDB 0.9's file format that believes nothing. LMDB maps the file and follows page numbers and offsets as it
- * finds them; a torn or foreign file ends in SIGSEGV, SIGBUS or abort(). So the structure is walked here first.
- * Layout (lmdb 0.9.24, data version 1, 64-bit little-endian): page = {u64 number, u16 pad, u16 flags,
- * u16 lower, u16 upper | u32 overflow pages}, then u16 offsets of nodes; node = {u16 lo, u16 hi, u16 flags, u16 key size},
- * key, data. Leaf: lo/hi = data size, flag BIGDATA = the data is a u64 number of the first overflow page. Branch:
- * lo, hi, flags = 48-bit number of the child. */
+/* A reader of LMDB 0.9's file format that believes nothing. LMDB maps the file and follows page numbers and offsets
+ * as it finds them; a torn or foreign file ends in SIGSEGV, SIGBUS or abort(). So the structure is walked here
+ * first. Layout (lmdb 0.9.24, data version 1, 64-bit little-endian): page = {u64 number, u16 pad, u16 flags, u16
+ * lower, u16 upper | u32 overflow pages}, then u16 offsets of nodes; node = {u16 lo, u16 hi, u16 flags, u16 key
+ * size}, key, data. Leaf: lo/hi = data size, flag BIGDATA = the data is a u64 number of the first overflow page.
+ * Branch: lo, hi, flags = 48-bit number of the child. */
 #include "os/lmdb_check.h"
 
 #include <errno.h>
@@ -19,7 +19,7 @@
 #include "base/limits.h"
 #include "os/fault.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(size_t) == 8, "LMDB's file has the machine's layout");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(size_t) == 8, "the layout read here");
 
 #define META_MAGIC 0xbeefc0deu
 #define META_VERSION 1u
@@ -273,7 +273,8 @@ static enum err page_read(struct check *check, uint64_t number, uint32_t level, 
     return OK;
 }
 
-/* The subtree at page `number`; `level` counts from 0 at the root, leaves are at depth - 1. Recursion is bounded by DEPTH_MAX. */
+/* The subtree at page `number`; `level` counts from 0 at the root, leaves are at depth - 1. Recursion is bounded by
+ * DEPTH_MAX. */
 static enum err subtree_check(struct check *check, uint64_t number, uint32_t level, uint32_t depth)
 {
     uint8_t *page;

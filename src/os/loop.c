@@ -1,7 +1,8 @@
-/* The rhythm of the broker on libuv. Everything hangs on one uv_prepare handle, because libuv runs those after timers and
- * after all socket callbacks of the last poll, and before it sleeps: the one place where "the end of the turn" exists.
- * The uv_timer's own callback only leaves a mark, so that `timer` is called from there too: a timer that re-armed
- * itself for a moment in the past inside uv__run_timers would keep libuv (1.44) in that function for ever. */
+/* The rhythm of the broker on libuv. Everything hangs on one uv_prepare handle, because libuv runs those after
+ * timers and after all socket callbacks of the last poll, and before it sleeps: the one place where "the end of the
+ * turn" exists. The uv_timer's own callback only leaves a mark, so that `timer` is called from there too: a timer
+ * that re-armed itself for a moment in the past inside uv__run_timers would keep libuv (1.44) in that function for
+ * ever. */
 #include "os/loop.h"
 
 #include <errno.h>
@@ -81,8 +82,8 @@ static void os_loop__set_timer(struct os_loop *loop)
         uv_timer_stop(&loop->timer);
         return;
     }
-    /* uv_now and uv_hrtime count from the same moment; uv_now may lag but never leads. So the rounded-up millisecond, counted
-     * from uv_now, cannot fire before the deadline. */
+    /* uv_now and uv_hrtime count from the same moment; uv_now may lag but never leads. So the rounded-up
+     * millisecond, counted from uv_now, cannot fire before the deadline. */
     uint64_t due_ms = loop->deadline_us / 1000 + (loop->deadline_us % 1000 != 0);
     uint64_t now_ms = uv_now(loop->uv);
     int failed = uv_timer_start(&loop->timer, os_loop__on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
@@ -104,8 +105,8 @@ static void os_loop__on_prepare(uv_prepare_t *prepare)
     if (handler != NULL && handler->turn != NULL) {
         handler->turn(loop->context);
     }
-    if (loop->flush != NULL) {
-        loop->flush(loop);
+    if (loop->end_turn != NULL) {
+        loop->end_turn(loop);
     }
     os_loop__set_timer(loop);
     loop->now_us = 0;

@@ -40,9 +40,12 @@ struct os_loop {
     /* Of os/link.c: links with output to write at the end of the turn, and what they share. */
     struct os_link_list dirty;
     uint32_t dirty_count;
-    void (*flush)(struct os_loop *loop); /* NULL until there was a link */
+    void (*end_turn)(struct os_loop *loop); /* NULL until there was a link */
     struct buf_pool *heads;              /* owned; blocks for copied heads */
     uint8_t *discard;                    /* owned; where the bytes of closing links go, OS_LINK_DISCARD_BYTES */
+    uint64_t read_turn;        /* number of the turn, for the budgets */
+    uint32_t read_links;       /* links that read in this turn */
+    uint32_t read_share_bytes; /* what each link may read in it */
     uint32_t links_count;
     uint32_t listeners_count;
     uint32_t disks_count;

@@ -1,5 +1,5 @@
-/* Files, lanes and the lock of the real disk, in a fresh directory. pwritev and fdatasync are interposed: this program's
- * definitions come before the C library's, and follow the plan below. */
+/* Files, lanes and the lock of the real disk, in a fresh directory. pwritev and fdatasync are interposed: this
+ * program's definitions come before the C library's, and follow the plan below. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -155,7 +155,7 @@ static void test_write_direct(void **state)
 {
     write_and_compare(*state, DISK_DIRECT, 4096, 4096, 0);
     write_and_compare(*state, DISK_DIRECT, 3u << 20, 12288, 8192);
-    plan = (struct fault_plan){.error_every = 2, .error = EINVAL}; /* a file system that says no late, each second call */
+    plan = (struct fault_plan){.error_every = 2, .error = EINVAL}; /* a file system that says no late */
     write_and_compare(*state, DISK_DIRECT, 40960, 4096, 0);
 }
 

@@ -49,6 +49,8 @@ struct fixture {
     bool refuse;
     int accepted;
     int turns;
+    uint64_t received_before; /* this turn, by the server */
+    uint64_t received_in_turn_max;
     int bufs_out;
 };
 
@@ -189,7 +191,11 @@ static void on_accept(void *context, struct link *link)
 
 static void on_turn(void *context)
 {
-    ((struct fixture *)context)->turns++;
+    struct fixture *f = context;
+    uint64_t in_turn = f->server.received - f->received_before;
+    f->received_in_turn_max = in_turn > f->received_in_turn_max ? in_turn : f->received_in_turn_max;
+    f->received_before = f->server.received;
+    f->turns++;
 }
 
 static const struct os_loop_handler loop_handler = {.turn = on_turn};
@@ -342,6 +348,7 @@ static void test_pause_and_resume(void **state)
     f->server.link->ops->pause(f->server.link);
     f->server.link->ops->resume(f->server.link);
     AWAIT(f, f->server.received == f->client.sent);
+    assert_true(f->received_in_turn_max <= LINK_READ_BYTES_MAX + CHUNK_BYTES); /* one link does not own the turn */
 }
 
 static void test_close_writes_what_is_queued(void **state)
@@ -376,6 +383,7 @@ static void test_close_in_on_read_and_both_sides(void **state)
     assert_int_equal(f->client.reason, ERR_CLOSED);
 
     f->server = f->client = (struct side){.f = f};
+    f->received_before = 0;
     connect_client(f);
     AWAIT(f, f->client.connected && f->server.link != NULL);
     f->server.link->ops->close(f->server.link);
