@@ -79,7 +79,7 @@ enum err batch_builder_append(struct batch_builder *builder, const struct record
     int64_t timestamp_delta = (int64_t)((uint64_t)record->timestamp - (uint64_t)builder->base_timestamp);
     uint64_t body_bytes = body_size(record, timestamp_delta, builder->records_count);
     if (builder->size_bytes + varint_size((int64_t)body_bytes) + body_bytes > builder->capacity)
-        return builder->records_count > 0 && fits_empty_batch(builder, record) ? ERR_AGAIN : ERR_TOO_LARGE;
+        return fits_empty_batch(builder, record) ? ERR_AGAIN : ERR_TOO_LARGE;
 
     uint8_t *start = builder->memory + builder->size_bytes;
     uint8_t *to = varint_write(start, (int64_t)body_bytes);

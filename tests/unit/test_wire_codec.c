@@ -51,6 +51,7 @@ static void malformed_bytes_are_refused(void **state)
     } cases[] = {
         {"\x08", 1},                                              /* tag without value */
         {"\x08\x80", 2},                                          /* unfinished varint */
+        {"\x08\x07\x10", 3},                                      /* a good field, then a cut one */
         {"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12}, /* varint of 11 bytes */
         {"\x0a\x01x", 3},                                         /* wrong wire type for group */
         {"\x00\x01", 2},                                          /* field number 0 */

@@ -502,6 +502,10 @@ static void record_rules(void **state)
     assert_int_equal(RECORDS(1, "\x01"), ERR_CORRUPT_BATCH);                                 /* length -1 */
     assert_int_equal(RECORDS(1, "\xff\xff\xff\xff\x0f"), ERR_CORRUPT_BATCH);                 /* length -2^31 */
     assert_int_equal(RECORDS(1, ""), ERR_CORRUPT_BATCH);
+    assert_int_equal(RECORDS(1, "\x0c\0\0\0\x01\x01"), ERR_CORRUPT_BATCH);     /* header count beyond the end */
+    assert_int_equal(RECORDS(1, "\x0c\0\0\0\x01\x01\x01"), ERR_CORRUPT_BATCH); /* -1 headers and nothing else */
+    assert_int_equal(RECORDS(1, "\x14\0\0\0\x02k\x02v\x02\x01\x01"), ERR_CORRUPT_BATCH); /* null = null header */
+    assert_int_equal(RECORDS(1, "\x14\0\0\0\x02k\x02v\x02\0\x01"), OK);                  /* "" = null header */
     /* a timestamp delta of 2^63 - 1 on top of a base: wraps, is not refused */
     assert_int_equal(RECORDS(1, "\x1e\0\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\0\x01\x01\0"), OK);
 }
