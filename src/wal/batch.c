@@ -1,5 +1,5 @@
-/* Gathering and sealing of a batch, see batch.h. The loop thread only stores 40 bytes and a reference per record; everything that
- * touches payload (CRC, copy into the page cache) happens on the WAL's lane. */
+/* Gathering and sealing of a batch, see batch.h. The loop thread only stores 40 bytes and a reference per record;
+ * everything that touches payload (CRC, copy into the page cache) happens on the WAL's lane. */
 #include "wal/batch.h"
 
 #include <stdlib.h>
@@ -154,7 +154,7 @@ static void wal__batch_add_part(struct wal__batch *batch, const void *data, size
     batch->parts[batch->parts_count++] = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = size};
 }
 
-void wal__batch_seal(struct wal__batch *batch, uint64_t salt, struct wal__voucher *voucher)
+void wal__batch_seal(struct wal__batch *batch, const struct wal__file_header *file, struct wal__voucher *voucher)
 {
     ASSERT(batch->vouches == (voucher->lsn != 0));
     if (batch->parts == NULL) {
@@ -171,19 +171,20 @@ void wal__batch_seal(struct wal__batch *batch, uint64_t salt, struct wal__vouche
             wal__batch_add_part(batch, batch->payloads[i].data, batch->payloads[i].size);
         }
     }
-    uint32_t crc = crc32c(wal__seed(salt), batch->prefix + WAL__BATCH_HEADER_BYTES,
+    uint32_t crc = crc32c(wal__seed(file->salt), batch->prefix + WAL__BATCH_HEADER_BYTES,
                           batch->parts[0].iov_len - WAL__BATCH_HEADER_BYTES);
     for (int i = 1; i < batch->parts_count; i++) {
         crc = crc32c(crc, batch->parts[i].iov_base, batch->parts[i].iov_len);
     }
-    struct wal__batch_header header = {.salt = salt,
+    struct wal__batch_header header = {.salt = file->salt,
                                        .lsn = batch->lsn,
                                        .length = batch->length,
                                        .body_crc = crc,
                                        .records_count = batch->records_count,
                                        .previous_lsn = voucher->lsn,
                                        .previous_length = voucher->length,
-                                       .previous_crc = voucher->crc};
+                                       .previous_crc = voucher->crc,
+                                       .start_lsn = file->start_lsn};
     wal__batch_header_encode(&header, batch->prefix);
     batch->crc = header.crc;
     uint32_t fill = wal__span(batch->length) - batch->length;

@@ -1,8 +1,8 @@
-/* One group commit in the making: record headers in one array, references to payloads in another, nothing copied and, once the arrays have
- * grown, nothing allocated.
+/* One group commit in the making: record headers in one array, references to payloads in another, nothing copied and,
+ * once the arrays have grown, nothing allocated.
  *
- * Life: open (its lsn is fixed: the previous batch is closed, so its length is known) -> add* -> seal (in the job, on the lane
- * thread: CRCs and the list of parts for one gather write) -> drop (loop thread). Owned by struct wal. */
+ * Life: open (its lsn is fixed: the previous batch is closed, so its length is known) -> add* -> seal (in the job, on
+ * the lane thread: CRCs and the list of parts for one gather write) -> drop (loop thread). Owned by struct wal. */
 #ifndef FLOTILLA_WAL_BATCH_H
 #define FLOTILLA_WAL_BATCH_H
 
@@ -28,7 +28,7 @@ struct wal__batch {
     uint32_t crc;    /* of the header; after seal */
 
     bool vouches;
-    uint32_t list_room; /* group ids for which the list has room: an upper bound, counted before repeats are taken out */
+    uint32_t list_room; /* group ids that the list has room for: counted before repeats are taken out */
     uint8_t *prefix;    /* batch header and group list */
     uint32_t prefix_size, prefix_capacity;
 
@@ -56,8 +56,9 @@ bool wal__batch_fits(const struct wal__batch *batch, uint32_t payload_size);
 /* Takes a reference to the payload; one without a buf is copied. Must fit. */
 void wal__batch_add(struct wal__batch *batch, const struct wal_record *record);
 
-/* Any thread that alone holds both: sorts the voucher's groups, computes the CRCs and fills parts. Payload bytes are only read. */
-void wal__batch_seal(struct wal__batch *batch, uint64_t salt, struct wal__voucher *voucher);
+/* For this life of a file. Any thread that alone holds batch and voucher: sorts the voucher's groups, computes the
+ * CRCs and fills parts. Payload bytes are only read. */
+void wal__batch_seal(struct wal__batch *batch, const struct wal__file_header *file, struct wal__voucher *voucher);
 
 /* Loop thread: drops the references; the arrays stay for the next use. */
 void wal__batch_drop(struct wal__batch *batch);

@@ -1,6 +1,6 @@
-/* Chores on spare files. A fill is many short jobs, so that a segment write in the same lane never waits for more than one piece; the file
- * counts as ready when its last block, its length and its name are on the disk. A failed fill harms nobody: the next try comes
- * a second later. */
+/* Chores on spare files. A fill is many short jobs, so that a segment write in the same lane never waits for more
+ * than one piece; the file counts as ready when its last block, its length and its name are on the disk. A failed
+ * fill harms nobody: the next try comes a second later. */
 #include "wal/chore.h"
 
 #include <inttypes.h>
@@ -10,7 +10,7 @@
 #include "base/assert.h"
 
 #define FILL_PIECE_BYTES (1u << 20) /* about 1 ms of the lane */
-#define RETRY_US 1000000u
+#define RETRY_US         1000000u
 
 enum wal__chore_kind { CHORE_FILL, CHORE_REMOVE };
 
@@ -109,8 +109,8 @@ static void wal__chore_done(struct disk_job *job)
             trace_warn(files->trace, "wal_spare_failed", "file=%s error=%s", chore->path, err_name(chore->error));
         }
         if (chore->kind == CHORE_FILL) {
-            /* Without room the next try goes on where this one stopped. After any other error, what was written may be gone
-             * although the page cache shows it, so it is written again (a sync alone is never repeated). */
+            /* Without room the next try goes on where this one stopped. After any other error, what was written may
+             * be gone although the page cache shows it, so it is written again (a sync alone is never repeated). */
             bool keep = chore->error == OK || chore->error == ERR_STORAGE_FULL;
             chore->file->size_bytes = keep ? chore->filled_bytes : chore->begin_bytes;
             wal__files_add_spare(files, chore->file);
@@ -147,21 +147,44 @@ static void wal__chore_start(struct wal__files *files, enum wal__chore_kind kind
     files->disk->ops->submit(files->disk, DISK_LANE_STORE, &chore->job);
 }
 
-/* A spare may go when the budget needs its room, two others are ready, and a header on disk says that it is released. */
-static struct wal__file *wal__find_excess(struct wal__files *files)
+/* A spare may go when the budget needs its room, two others are ready, and a batch on the disk says that it is
+ * released. Those that would have to be filled first go first. */
+static struct wal__file *wal__find_excess(const struct wal__files *files)
 {
-    if (files->ready_count <= WAL__SPARES_READY_MIN) {
-        return NULL;
-    }
     uint64_t total_bytes = wal__files_used_bytes(files);
     struct wal__file *file, *excess = NULL;
-    TAILQ_FOREACH(file, &files->ready, link) {
+    TAILQ_FOREACH(file, &files->ready, link)
+    {
+        total_bytes += file->size_bytes;
+        if (files->ready_count > WAL__SPARES_READY_MIN && file->header.base_lsn < files->durable_start_lsn) {
+            excess = file;
+        }
+    }
+    TAILQ_FOREACH(file, &files->partial, link)
+    {
         total_bytes += file->size_bytes;
         if (file->header.base_lsn < files->durable_start_lsn) {
             excess = file;
         }
     }
     return total_bytes > files->budget_bytes ? excess : NULL;
+}
+
+/* The short spare that lacks least, else a new one. */
+static struct wal__file *wal__pick_to_fill(struct wal__files *files)
+{
+    struct wal__file *file, *longest = NULL;
+    TAILQ_FOREACH(file, &files->partial, link)
+    {
+        if (longest == NULL || file->size_bytes > longest->size_bytes) {
+            longest = file;
+        }
+    }
+    if (longest == NULL) {
+        return wal__files_new(files);
+    }
+    wal__files_drop_spare(files, longest);
+    return longest;
 }
 
 void wal__files_tend(struct wal__files *files, uint64_t now_us)
@@ -174,19 +197,12 @@ void wal__files_tend(struct wal__files *files, uint64_t now_us)
     }
     files->retry_us = 0;
     if (files->ready_count < WAL__SPARES_READY_MIN) {
-        struct wal__file *file = TAILQ_FIRST(&files->partial);
-        if (file != NULL) {
-            TAILQ_REMOVE(&files->partial, file, link);
-        } else {
-            file = wal__files_new(files);
-        }
-        wal__chore_start(files, CHORE_FILL, file);
+        wal__chore_start(files, CHORE_FILL, wal__pick_to_fill(files));
         return;
     }
     struct wal__file *excess = wal__find_excess(files);
     if (excess != NULL) {
-        TAILQ_REMOVE(&files->ready, excess, link);
-        files->ready_count--;
+        wal__files_drop_spare(files, excess);
         wal__chore_start(files, CHORE_REMOVE, excess);
     }
 }

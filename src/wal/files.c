@@ -9,9 +9,10 @@
 #include "base/assert.h"
 #include "wal/chore.h"
 
-#define SLOT_DIGITS 8
-#define SLOT_MAX 99999999u
-#define SUFFIX ".wal"
+#define SLOT_DIGITS       8
+#define SLOT_MAX          99999999u
+#define SUFFIX            ".wal"
+#define SCAN_WINDOW_BYTES (32u << 10)
 
 void wal__files_name(uint32_t slot, char name[WAL__NAME_BYTES_MAX])
 {
@@ -67,45 +68,79 @@ static void wal__visit_name(void *context, const char *name)
     }
 }
 
-/* A file that says it was never used must be empty behind its header block too: the header is synced before anything else is
- * written, so records without one mean that it rotted to zeros. */
-static enum err wal__check_unused(const uint8_t *blocks, size_t size)
+/* The header is gone. The first batch knows all of it but the boot number. If it is gone too, the file can no longer
+ * be read: but a batch further on is a trace of what it held. Payload might pose as one here; the worst it does is to
+ * raise that alarm. */
+static enum err wal__rebuild_header(struct wal__files *files, struct wal__file *file, struct disk_file *handle,
+                                    struct buf *window)
 {
-    for (size_t i = 0; i < size; i++) {
-        if (blocks[i] != 0) {
-            return ERR_FORMAT;
+    struct wal__batch_header batch;
+    for (uint64_t offset = WAL_BLOCK_BYTES; offset + WAL_BLOCK_BYTES <= file->size_bytes;) {
+        size_t got = 0;
+        enum err error = files->disk->ops->read(files->disk, handle, window->data, window->size, offset, &got);
+        if (error != OK) {
+            return error;
         }
+        for (size_t at = 0; at + WAL_BLOCK_BYTES <= got; at += WAL_BLOCK_BYTES) {
+            if (!wal__batch_header_decode_any(window->data + at, &batch)) {
+                continue;
+            }
+            if (offset + at == WAL_BLOCK_BYTES) {
+                file->header = (struct wal__file_header){
+                    .version = WAL__VERSION, .base_lsn = batch.lsn, .start_lsn = batch.start_lsn, .salt = batch.salt};
+                return OK;
+            }
+            if (batch.lsn > files->lost_lsn) {
+                files->lost_lsn = batch.lsn;
+                files->lost = file;
+            }
+        }
+        if (got < window->size) {
+            break;
+        }
+        offset += got;
     }
     return ERR_NO_FILE;
 }
 
-/* OK: used; ERR_NO_FILE: never used; ERR_FORMAT: used, header lost; else as the disk says. */
-static enum err wal__read_header(struct wal__files *files, struct wal__file *file)
+/* OK: used; ERR_NO_FILE: nothing in it; else as the disk says. A header of zeros counts as lost too if something
+ * stands behind it: it is synced before anything else is written. */
+static enum err wal__read_header(struct wal__files *files, struct wal__file *file, struct disk_file *handle,
+                                 struct buf *window)
+{
+    size_t got = 0;
+    uint8_t *blocks = window->data;
+    memset(blocks, 0, 2 * WAL_BLOCK_BYTES);
+    enum err error = files->disk->ops->size(files->disk, handle, &file->size_bytes);
+    if (error == OK) {
+        error = files->disk->ops->read(files->disk, handle, blocks, 2 * WAL_BLOCK_BYTES, 0, &got);
+    }
+    if (error != OK) {
+        return error;
+    }
+    error = wal__file_header_decode(blocks, &file->header);
+    if (error == ERR_FORMAT || (error == ERR_NO_FILE && !wal__block_is_zero(blocks + WAL_BLOCK_BYTES))) {
+        error = wal__rebuild_header(files, file, handle, window);
+        trace_warn(files->trace, "wal_header_lost", "slot=%" PRIu32 " rebuilt=%d", file->slot, error == OK);
+    }
+    return error;
+}
+
+static enum err wal__look_into(struct wal__files *files, struct wal__file *file)
 {
     char path[WAL__PATH_BYTES_MAX];
     struct disk_file *handle;
-    struct buf *blocks = buf_new(2 * WAL_BLOCK_BYTES);
-    size_t size = 0;
+    struct buf *window = buf_new(SCAN_WINDOW_BYTES);
     wal__files_path(files, file->slot, path);
     enum err error = files->disk->ops->open(files->disk, path, DISK_READ, &handle);
     if (error == OK) {
-        memset(blocks->data, 0, blocks->size);
-        error = files->disk->ops->size(files->disk, handle, &file->size_bytes);
-        if (error == OK) {
-            error = files->disk->ops->read(files->disk, handle, blocks->data, blocks->size, 0, &size);
-        }
+        error = wal__read_header(files, file, handle, window);
         files->disk->ops->close(files->disk, handle);
     }
-    if (error == OK) {
-        error = wal__file_header_decode(blocks->data, &file->header);
-        if (error == ERR_NO_FILE) {
-            error = wal__check_unused(blocks->data, blocks->size);
-        }
-    }
     if (error != OK && error != ERR_NO_FILE) {
-        trace_error(files->trace, "wal_header_unreadable", "file=%s error=%s", path, err_name(error));
+        trace_error(files->trace, "wal_file_unreadable", "file=%s error=%s", path, err_name(error));
     }
-    buf_unref(blocks);
+    buf_unref(window);
     return error;
 }
 
@@ -140,7 +175,8 @@ static void wal__drop_released(struct wal__files *files)
         TAILQ_REMOVE(&files->live, file, link);
         wal__files_add_spare(files, file);
     }
-    TAILQ_FOREACH(file, &files->live, link) {
+    TAILQ_FOREACH(file, &files->live, link)
+    {
         struct wal__file *next = TAILQ_NEXT(file, link);
         file->end_lsn = next != NULL ? next->header.base_lsn : file->header.base_lsn;
     }
@@ -165,17 +201,15 @@ enum err wal__files_scan(struct wal__files *files, struct disk *disk, const char
     TAILQ_CONCAT(&names, &files->partial, link);
     while ((file = TAILQ_FIRST(&names)) != NULL) {
         TAILQ_REMOVE(&names, file, link);
-        enum err found = error == OK ? wal__read_header(files, file) : ERR_NO_FILE;
+        enum err found = error == OK ? wal__look_into(files, file) : ERR_NO_FILE;
         if (found == OK) {
             wal__insert_live(files, file);
             continue;
         }
-        files->unreadable_count += found == ERR_FORMAT;
-        error = found == ERR_FORMAT || found == ERR_NO_FILE ? error : found;
+        error = found == ERR_NO_FILE ? error : found;
         wal__files_add_spare(files, file);
     }
     wal__drop_released(files);
-    files->durable_start_lsn = files->start_lsn;
     return error;
 }
 
@@ -204,6 +238,13 @@ void wal__files_add_spare(struct wal__files *files, struct wal__file *file)
     files->ready_count += ready;
 }
 
+void wal__files_drop_spare(struct wal__files *files, struct wal__file *file)
+{
+    bool ready = file->size_bytes >= files->file_bytes;
+    TAILQ_REMOVE(ready ? &files->ready : &files->partial, file, link);
+    files->ready_count -= ready;
+}
+
 struct wal__file *wal__files_new(struct wal__files *files)
 {
     return wal__file_new(files->slot_next++);
@@ -212,17 +253,14 @@ struct wal__file *wal__files_new(struct wal__files *files)
 struct wal__file *wal__files_take(struct wal__files *files)
 {
     struct wal__file *file = TAILQ_FIRST(&files->ready);
-    if (file != NULL) {
-        TAILQ_REMOVE(&files->ready, file, link);
-        files->ready_count--;
-        return file;
+    if (file == NULL) {
+        file = TAILQ_FIRST(&files->partial);
     }
-    file = TAILQ_FIRST(&files->partial);
-    if (file != NULL) {
-        TAILQ_REMOVE(&files->partial, file, link);
-        return file;
+    if (file == NULL) {
+        return wal__files_new(files);
     }
-    return wal__files_new(files);
+    wal__files_drop_spare(files, file);
+    return file;
 }
 
 void wal__files_enlist(struct wal__files *files, struct wal__file *file, const struct wal__file_header *header)
@@ -243,6 +281,7 @@ void wal__files_release(struct wal__files *files, uint64_t lsn)
     while ((file = TAILQ_FIRST(&files->live)) != TAILQ_LAST(&files->live, wal__file_list) && file->end_lsn <= lsn) {
         TAILQ_REMOVE(&files->live, file, link);
         wal__files_add_spare(files, file);
+        files->retry_us = 0; /* it may be what a chore had no room for */
         trace_debug(files->trace, "wal_released", "slot=%" PRIu32 " end_lsn=%" PRIu64, file->slot, file->end_lsn);
     }
     if (file != NULL && lsn >= file->header.base_lsn && file->header.base_lsn > files->start_lsn) {
@@ -254,7 +293,8 @@ uint64_t wal__files_used_bytes(const struct wal__files *files)
 {
     uint64_t used_bytes = 0;
     const struct wal__file *file;
-    TAILQ_FOREACH(file, &files->live, link) {
+    TAILQ_FOREACH(file, &files->live, link)
+    {
         used_bytes += file->size_bytes;
     }
     return used_bytes;

@@ -1,9 +1,10 @@
 /* The files of the log: which ones hold records, which ones are spare, and the chores that keep spares at hand.
  *
- * A file is *live* from the job that writes its header until its records are released, then *spare*. A spare is *ready* when all its blocks have
- * been written once (overwriting is 1.6 x to 4 x faster than growing, measured); files shorter than file_bytes are filled up with zeros
- * in pieces on DISK_LANE_STORE, ahead of the writer. A roll that finds no ready spare grows a file rather than wait.
- * Loop thread only, except what chore.run does to its own copy. */
+ * A file is *live* from the job that writes its header until its records are released, then *spare*. A spare is
+ * *ready* when all its blocks have been written once (overwriting is 1.6 x to 4 x faster than growing, measured);
+ * files shorter than file_bytes are filled up with zeros in pieces on DISK_LANE_STORE, ahead of the writer. A roll
+ * that finds no ready spare grows a file rather than wait. Loop thread only, except what chore.run does to its own
+ * copy. */
 #ifndef FLOTILLA_WAL_FILES_H
 #define FLOTILLA_WAL_FILES_H
 
@@ -13,7 +14,7 @@
 
 #include "wal/format.h"
 
-#define WAL__PATH_BYTES_MAX 256
+#define WAL__PATH_BYTES_MAX   256
 #define WAL__SPARES_READY_MIN 2u /* for the next roll and the next start */
 
 struct wal__file {
@@ -39,16 +40,17 @@ struct wal__files {
     struct wal__file_list partial; /* spares shorter than file_bytes */
     uint32_t ready_count;
     uint32_t slot_next;
-    uint32_t unreadable_count; /* found by scan: in use, but both copies of the header are gone */
-    uint64_t start_lsn;        /* where the log begins */
-    uint64_t durable_start_lsn; /* the same, as the newest header on disk has it */
-    bool disk_full;            /* the last chore failed for want of room */
-    uint64_t retry_us;         /* after a failed chore: not before; 0: none failed */
-    struct wal__chore *chore;  /* under way, or NULL */
+    struct wal__file *lost; /* found by scan, else NULL: a spare whose beginning is gone, with a batch at lost_lsn */
+    uint64_t lost_lsn;
+    uint64_t start_lsn;         /* where the log begins */
+    uint64_t durable_start_lsn; /* the same, as said by a durable batch of this boot; 0: none yet */
+    bool disk_full;             /* the last chore failed for want of room */
+    uint64_t retry_us;          /* after a failed chore: not before; 0: none failed */
+    struct wal__chore *chore;   /* under way, or NULL */
 };
 
-/* Reads the headers of all files in the directory and sorts them into live, ready and partial. A missing directory is an empty log.
- * ERR_IO, ERR_VERSION, ERR_NO_MEMORY ...: files are to be freed all the same. */
+/* Reads the headers of all files in the directory and sorts them into live, ready and partial. A missing directory is
+ * an empty log. ERR_IO, ERR_VERSION, ERR_NO_MEMORY ...: files are to be freed all the same. */
 enum err wal__files_scan(struct wal__files *files, struct disk *disk, const char *dir, const struct trace *trace,
                          uint64_t file_bytes, uint64_t budget_bytes);
 
@@ -70,15 +72,17 @@ struct wal__file *wal__files_take(struct wal__files *files);
 /* Appends a taken file to the live ones; the header says where it begins, which is where the one before it ends. */
 void wal__files_enlist(struct wal__files *files, struct wal__file *file, const struct wal__file_header *header);
 
+/* Into and out of the list that its length says; its length does not change in between. */
 void wal__files_add_spare(struct wal__files *files, struct wal__file *file);
+void wal__files_drop_spare(struct wal__files *files, struct wal__file *file);
 
 /* The live files that end at or below lsn, except the last, become spares. */
 void wal__files_release(struct wal__files *files, uint64_t lsn);
 
 uint64_t wal__files_used_bytes(const struct wal__files *files);
 
-/* Starts a chore if one is due: fill a spare while fewer than two are ready, or remove one beyond the budget. Cheap when there is
- * nothing to do; called every loop turn. */
+/* Starts a chore if one is due: fill a spare while fewer than two are ready, or remove one beyond the budget. Cheap
+ * when there is nothing to do; called every loop turn. */
 void wal__files_tend(struct wal__files *files, uint64_t now_us);
 
 /* When tend wants to be called although nothing else happens (a failed chore is tried again); UINT64_MAX = never. */

@@ -7,8 +7,8 @@
 #include "base/crc32c.h"
 #include "base/endian.h"
 
-#define FILE_MAGIC 0x4c41574c544c4f46ull /* "FOLTLWAL" as bytes */
-#define BATCH_MAGIC 0x5442574cu          /* "LWBT" as bytes */
+#define FILE_MAGIC  0x4c41574c544c4f46ull /* "FOLTLWAL" as bytes */
+#define BATCH_MAGIC 0x5442574cu           /* "LWBT" as bytes */
 
 uint32_t wal__seed(uint64_t salt)
 {
@@ -32,48 +32,39 @@ void wal__file_header_encode(const struct wal__file_header *header, uint8_t bloc
     store_le64(block + 32, header->salt);
     store_le64(block + 40, header->boot);
     store_le32(block + 12, wal__sector_crc(block));
-    memcpy(block + WAL__HEADER_COPY_AT, block, WAL__SECTOR_BYTES);
 }
 
-static bool wal__all_zero(const uint8_t *data, size_t size)
+/* The upper bound keeps sums of positions from overflowing, whatever the bytes say. */
+static bool wal__lsn_is_possible(uint64_t lsn)
 {
-    return data[0] == 0 && memcmp(data, data + 1, size - 1) == 0;
+    return lsn >= WAL__FIRST_LSN && lsn % WAL_BLOCK_BYTES == 0 && lsn <= INT64_MAX / 2;
 }
 
-static enum err wal__sector_decode(const uint8_t *sector, struct wal__file_header *ret_header)
+bool wal__block_is_zero(const uint8_t block[WAL_BLOCK_BYTES])
 {
-    if (load_le64(sector) != FILE_MAGIC || load_le32(sector + 12) != wal__sector_crc(sector)) {
-        return ERR_FORMAT;
-    }
-    if (load_le32(sector + 8) != WAL__VERSION) {
-        return ERR_VERSION;
-    }
-    *ret_header = (struct wal__file_header){.version = load_le32(sector + 8),
-                                            .base_lsn = load_le64(sector + 16),
-                                            .start_lsn = load_le64(sector + 24),
-                                            .salt = load_le64(sector + 32),
-                                            .boot = load_le64(sector + 40)};
-    bool possible = ret_header->base_lsn >= WAL__FIRST_LSN && ret_header->base_lsn % WAL_BLOCK_BYTES == 0 &&
-                    ret_header->base_lsn <= INT64_MAX && ret_header->start_lsn <= ret_header->base_lsn;
-    return possible ? OK : ERR_FORMAT;
+    return block[0] == 0 && memcmp(block, block + 1, WAL_BLOCK_BYTES - 1) == 0;
 }
 
 enum err wal__file_header_decode(const uint8_t block[WAL_BLOCK_BYTES], struct wal__file_header *ret_header)
 {
-    struct wal__file_header first, second;
-    enum err first_error = wal__sector_decode(block, &first);
-    enum err second_error = wal__sector_decode(block + WAL__HEADER_COPY_AT, &second);
-    if (first_error == ERR_VERSION || second_error == ERR_VERSION) {
+    if (wal__block_is_zero(block)) {
+        return ERR_NO_FILE;
+    }
+    if (load_le64(block) != FILE_MAGIC || load_le32(block + 12) != wal__sector_crc(block)) {
+        return ERR_FORMAT;
+    }
+    if (load_le32(block + 8) != WAL__VERSION) {
         return ERR_VERSION;
     }
-    if (first_error != OK && second_error != OK) {
-        return wal__all_zero(block, WAL_BLOCK_BYTES) ? ERR_NO_FILE : ERR_FORMAT;
+    struct wal__file_header header = {.version = load_le32(block + 8),
+                                      .base_lsn = load_le64(block + 16),
+                                      .start_lsn = load_le64(block + 24),
+                                      .salt = load_le64(block + 32),
+                                      .boot = load_le64(block + 40)};
+    if (!wal__lsn_is_possible(header.base_lsn) || header.start_lsn > header.base_lsn) {
+        return ERR_FORMAT;
     }
-    bool take_second = first_error != OK;
-    if (first_error == OK && second_error == OK) {
-        take_second = second.base_lsn != first.base_lsn ? second.base_lsn > first.base_lsn : second.boot > first.boot;
-    }
-    *ret_header = take_second ? second : first;
+    *ret_header = header;
     return OK;
 }
 
@@ -89,6 +80,7 @@ void wal__batch_header_encode(struct wal__batch_header *header, uint8_t bytes[WA
     store_le64(bytes + 40, header->previous_lsn);
     store_le32(bytes + 48, header->previous_length);
     store_le32(bytes + 52, header->previous_crc);
+    store_le64(bytes + 56, header->start_lsn);
     header->crc = crc32c(wal__seed(header->salt), bytes + 8, WAL__BATCH_HEADER_BYTES - 8);
     store_le32(bytes + 4, header->crc);
 }
@@ -98,26 +90,37 @@ bool wal__batch_header_hinted(const uint8_t bytes[WAL__BATCH_HEADER_BYTES], uint
     return load_le32(bytes) == BATCH_MAGIC && load_le64(bytes + 8) == salt;
 }
 
-bool wal__batch_header_decode(const uint8_t bytes[WAL__BATCH_HEADER_BYTES], uint64_t salt, uint64_t lsn,
-                              struct wal__batch_header *ret_header)
+bool wal__batch_header_decode_any(const uint8_t bytes[WAL__BATCH_HEADER_BYTES], struct wal__batch_header *ret_header)
 {
-    if (!wal__batch_header_hinted(bytes, salt) || load_le64(bytes + 16) != lsn) {
-        return false;
-    }
-    struct wal__batch_header header = {.salt = salt,
-                                       .lsn = lsn,
+    struct wal__batch_header header = {.salt = load_le64(bytes + 8),
+                                       .lsn = load_le64(bytes + 16),
                                        .length = load_le32(bytes + 24),
                                        .body_crc = load_le32(bytes + 28),
                                        .records_count = load_le32(bytes + 32),
                                        .previous_lsn = load_le64(bytes + 40),
                                        .previous_length = load_le32(bytes + 48),
                                        .previous_crc = load_le32(bytes + 52),
+                                       .start_lsn = load_le64(bytes + 56),
                                        .crc = load_le32(bytes + 4)};
-    if (header.crc != crc32c(wal__seed(salt), bytes + 8, WAL__BATCH_HEADER_BYTES - 8)) {
+    if (load_le32(bytes) != BATCH_MAGIC ||
+        header.crc != crc32c(wal__seed(header.salt), bytes + 8, WAL__BATCH_HEADER_BYTES - 8)) {
         return false;
     }
-    if (header.length < WAL__BATCH_HEADER_BYTES || header.length > WAL_BATCH_BYTES_MAX ||
-        header.previous_length > WAL_BATCH_BYTES_MAX) {
+    if (!wal__lsn_is_possible(header.lsn) || header.length < WAL__BATCH_HEADER_BYTES ||
+        header.length > WAL_BATCH_BYTES_MAX || header.previous_length > WAL_BATCH_BYTES_MAX ||
+        header.previous_lsn > header.lsn || header.start_lsn > header.lsn) {
+        return false;
+    }
+    *ret_header = header;
+    return true;
+}
+
+bool wal__batch_header_decode(const uint8_t bytes[WAL__BATCH_HEADER_BYTES], uint64_t salt, uint64_t lsn,
+                              struct wal__batch_header *ret_header)
+{
+    struct wal__batch_header header;
+    if (!wal__batch_header_hinted(bytes, salt) || load_le64(bytes + 16) != lsn ||
+        !wal__batch_header_decode_any(bytes, &header)) {
         return false;
     }
     *ret_header = header;

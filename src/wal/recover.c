@@ -1,10 +1,11 @@
 /* Reads the log and tells a torn tail from rot.
  *
- * What is known without trusting the bad bytes: a batch is submitted only after the sync of the batch before it has returned, a file
- * header is written only after the sync of everything before its base lsn (at a roll: the last batch; at a start: everything recovery
- * has read). So a bad range with a later valid batch header, or a later file, behind it was durable once: rot. With nothing behind it,
- * it was the batch in flight, never acknowledged: torn, cut (CTRL, Alagappan et al. 2018, needs the same kind of evidence). The
- * valid batch that follows names the groups of the one before it; only if it names exactly the bad range are others spared.
+ * What is known without trusting the bad bytes: a batch is submitted only after the sync of the batch before it has
+ * returned, a file header is written only after the sync of everything before its base lsn (at a roll: the last
+ * batch; at a start: everything recovery has read). So a bad range with a later valid batch header, or a later file,
+ * behind it was durable once: rot. With nothing behind it, it was the batch in flight, never acknowledged: torn, cut
+ * (CTRL, Alagappan et al. 2018, needs the same kind of evidence). The valid batch that follows names the groups of
+ * the one before it; only if it names exactly the bad range are others spared.
  *
  * A bad range therefore stays open, in `bad_lsn`, until a valid header or the end of the log decides about it. */
 #include "wal/recover.h"
@@ -170,7 +171,8 @@ static void reader_verdict(struct reader *r, uint64_t lsn, uint32_t length, cons
     }
 }
 
-/* A valid header follows: what lies open before it is rot. list.data is NULL if the batch vouches for none or is bad itself. */
+/* A valid header follows: what lies open before it is rot. list.data is NULL if the batch vouches for none or is bad
+ * itself. */
 static enum err reader_judge(struct reader *r, const struct wal__batch_header *header, struct slice list)
 {
     uint64_t named_end = header->previous_lsn + wal__span(header->previous_length);
@@ -211,7 +213,8 @@ static void reader_deliver(struct reader *r, const struct wal__batch_header *hea
 static enum err reader_take_batch(struct reader *r, const struct wal__batch_header *header)
 {
     struct slice list;
-    struct buf *batch = buf_new(wal__span(header->length)); /* one each: who keeps a record pins no more than its batch */
+    /* One buf each: who keeps a record pins no more than its batch. */
+    struct buf *batch = buf_new(wal__span(header->length));
     if (batch == NULL) {
         return ERR_NO_MEMORY;
     }
@@ -282,7 +285,8 @@ static enum err reader_read_file(struct reader *r, const struct wal__file *file)
     return error;
 }
 
-/* The log is over: what is still open is a torn tail if it lies in the newest file, and rot if a newer file stands behind it. */
+/* The log is over: what is still open is a torn tail if it lies in the newest file, and rot if a newer file stands
+ * behind it. */
 static void reader_finish(struct reader *r)
 {
     const struct wal__file *last = TAILQ_LAST(&r->files->live, wal__file_list);
@@ -295,7 +299,8 @@ static void reader_finish(struct reader *r)
     }
 }
 
-enum err wal__recover(const struct wal__files *files, const struct wal__sink *sink, struct wal__recovered *ret_recovered)
+enum err wal__recover(const struct wal__files *files, const struct wal__sink *sink,
+                      struct wal__recovered *ret_recovered)
 {
     struct reader r = {.files = files, .sink = sink};
     enum err error = OK;
@@ -315,11 +320,12 @@ enum err wal__recover(const struct wal__files *files, const struct wal__sink *si
         }
         buf_unref(r.window);
     }
-    if (error == OK && files->unreadable_count > 0) {
-        /* A file was in use and nobody can say where. The next file leaves a gap of one block at end_lsn, which tells
-         * every later start the same. */
+    if (error == OK && files->lost_lsn >= r.result.end_lsn) {
+        /* The newest file was in use and its beginning is gone. Its next life leaves a gap of one block at end_lsn,
+         * which tells every later start the same. */
         reader_report(&r, r.result.end_lsn, NULL, 0);
         r.result.end_lsn += WAL_BLOCK_BYTES;
+        r.result.use_lost_file = true;
     }
     if (error == OK) {
         *ret_recovered = r.result;

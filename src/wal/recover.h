@@ -1,4 +1,5 @@
-/* The reader of the log, for the start and for inspection: walks the live files in lsn order and judges every bad batch. Writes nothing. */
+/* The reader of the log, for the start and for inspection: walks the live files in lsn order and judges every bad
+ * batch. Writes nothing. */
 #ifndef FLOTILLA_WAL_RECOVER_H
 #define FLOTILLA_WAL_RECOVER_H
 
@@ -14,13 +15,15 @@ struct wal__sink {
 };
 
 struct wal__recovered {
-    uint64_t end_lsn;      /* where the log goes on */
-    bool last_file_empty;  /* the newest file holds its header and no whole batch: it may be used again */
+    uint64_t end_lsn;     /* where the log goes on */
+    bool last_file_empty; /* the newest file holds its header and no whole batch: it may be used again */
+    bool use_lost_file;   /* files.lost was the newest one: it must be the next one written to */
     uint64_t records_count;
     uint64_t damaged_count; /* calls of sink.damaged */
 };
 
 /* `files` as scanned. ERR_IO, ERR_NO_MEMORY ...: a read error stops the recovery, it is no verdict on a batch. */
-enum err wal__recover(const struct wal__files *files, const struct wal__sink *sink, struct wal__recovered *ret_recovered);
+enum err wal__recover(const struct wal__files *files, const struct wal__sink *sink,
+                      struct wal__recovered *ret_recovered);
 
 #endif

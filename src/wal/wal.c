@@ -1,8 +1,10 @@
-/* The log's front: gathers records into batches, keeps exactly one batch on its way, says what is durable, rolls and releases files.
+/* The log's front: gathers records into batches, keeps exactly one batch on its way, says what is durable, rolls and
+ * releases files.
  *
- * One batch at a time is a rule, not a limit of ours: a batch may vouch for the one before it only because that one's sync had returned
- * before this one was submitted, and it makes the last batch the only one that a crash can tear. A batch's lsn is fixed when it
- * opens, and does not depend on the file it will land in: that is chosen when it is submitted. */
+ * One batch at a time is a rule, not a limit of ours: a batch may vouch for the one before it only because that one's
+ * sync had returned before this one was submitted, and it makes the last batch the only one that a crash can tear. A
+ * batch's lsn is fixed when it opens, and does not depend on the file it will land in: that is chosen when it is
+ * submitted. */
 #include "wal/wal.h"
 
 #include <inttypes.h>
@@ -60,7 +62,8 @@ static enum err wal__sync_found(struct wal__files *files)
     struct disk *disk = files->disk;
     struct wal__file *file;
     enum err error = OK;
-    TAILQ_FOREACH(file, &files->live, link) {
+    TAILQ_FOREACH(file, &files->live, link)
+    {
         char path[WAL__PATH_BYTES_MAX];
         struct disk_file *handle;
         wal__files_path(files, file->slot, path);
@@ -77,8 +80,8 @@ static enum err wal__sync_found(struct wal__files *files)
     return disk->ops->sync_dir(disk, files->dir);
 }
 
-/* After kill -9 the page cache shows what the disk may not have: nothing read counts before it is synced. With no record there is
- * nothing to sync, but the directory's own name may be new. */
+/* After kill -9 the page cache shows what the disk may not have: nothing read counts before it is synced. With no
+ * record there is nothing to sync, but the directory's own name may be new. */
 static enum err wal__settle(struct wal__files *files)
 {
     struct disk *disk = files->disk;
@@ -98,7 +101,8 @@ static enum err wal__write_header(struct disk *disk, struct disk_file *handle, c
     return error == OK ? disk->ops->sync(disk, handle) : error;
 }
 
-/* Makes the write start a new life of a file at base_lsn. Its end is the proof, for ever, that all before base_lsn was durable. */
+/* Makes the write start a new life of a file at base_lsn. Its end is the proof, for ever, that all before base_lsn
+ * was durable. */
 static void wal__prepare_roll(struct wal *wal, struct wal__file *file, uint64_t base_lsn)
 {
     struct wal__write *write = &wal->write;
@@ -138,7 +142,6 @@ static void wal__finish_roll(struct wal *wal)
         file->size_bytes = WAL_BLOCK_BYTES;
     }
     wal__files_enlist(&wal->files, file, &wal->write.header);
-    wal->files.durable_start_lsn = wal->write.header.start_lsn;
     wal->current = file;
     wal->write.roll = false;
     wal->stats.recycled_files += recycled;
@@ -150,7 +153,10 @@ static void wal__finish_roll(struct wal *wal)
 static enum err wal__open_file(struct wal *wal, const struct wal__recovered *recovered)
 {
     struct wal__file *file = TAILQ_LAST(&wal->files.live, wal__file_list);
-    if (file != NULL && recovered->last_file_empty) {
+    if (recovered->use_lost_file) {
+        file = wal->files.lost;
+        wal__files_drop_spare(&wal->files, file);
+    } else if (file != NULL && recovered->last_file_empty) {
         TAILQ_REMOVE(&wal->files.live, file, link);
     } else {
         file = wal__files_take(&wal->files);
@@ -266,7 +272,7 @@ static void wal__write_run(struct disk_job *job)
     enum err error = write->roll ? wal__run_roll(wal) : OK;
     if (error == OK) {
         uint64_t offset = WAL_BLOCK_BYTES + batch->lsn - write->header.base_lsn;
-        wal__batch_seal(batch, write->header.salt, &wal->voucher);
+        wal__batch_seal(batch, &write->header, &wal->voucher);
         error = disk->ops->write(disk, wal->handle, batch->parts, batch->parts_count, offset);
     }
     if (error == OK) {
@@ -317,7 +323,8 @@ static bool wal__submit(struct wal *wal)
 static void wal__fail(struct wal *wal, enum err error)
 {
     wal->failed = true;
-    trace_error(wal->options.trace, "wal_failed", "durable_lsn=%" PRIu64 " error=%s", wal->durable_lsn, err_name(error));
+    trace_error(wal->options.trace, "wal_failed", "durable_lsn=%" PRIu64 " error=%s", wal->durable_lsn,
+                err_name(error));
     if (wal->write.roll) {
         free(wal->write.file); /* taken, and never enlisted */
         wal->write.roll = false;
@@ -349,6 +356,7 @@ static void wal__count_batch(struct wal *wal, const struct wal__batch *batch, ui
     if (file_bytes > wal->current->size_bytes) {
         wal->current->size_bytes = file_bytes;
     }
+    wal->files.durable_start_lsn = wal->write.header.start_lsn;
     wal->stats.batches++;
     wal->stats.written_bytes += span;
     wal->stats.last_sync_us = now_us - wal->write.submitted_us;
