@@ -113,8 +113,8 @@ uint64_t wal_pending_bytes(const struct wal *wal); /* gathered or on their way, 
 void wal_release(struct wal *wal, uint64_t lsn);
 uint64_t wal_used_bytes(const struct wal *wal);     /* of files with unreleased records and the one written to */
 uint64_t wal_oldest_end_lsn(const struct wal *wal); /* releasing up to it frees the oldest file; UINT64_MAX: one file */
-bool wal_wants_release(const struct wal *wal);      /* used more than half the budget: checkpoint what pins the oldest */
-bool wal_disk_full(const struct wal *wal);          /* no room for a spare: refuse produce, release. Ends by itself */
+bool wal_wants_release(const struct wal *wal); /* used more than half the budget: checkpoint what pins the oldest */
+bool wal_disk_full(const struct wal *wal);     /* no room for a spare: refuse produce, release. Ends by itself */
 
 struct wal_stats {
     uint64_t batches, records, written_bytes, syncs_us_total, rolls, recycled_files, spare_files;
