@@ -2,7 +2,7 @@
  * when it is durable.
  *
  * The order is: create, sync the directory, sync the file, checkpoint store, and only then may a file that no manifest
- * names any more be reused (DESIGN section 6). A renamed spare makes two directories dirty, and both are synced before
+ * names any more be reused. A renamed spare makes two directories dirty, and both are synced before
  * a manifest names the file: otherwise a power cut could leave one file under both names. */
 #include "base/assert.h"
 #include "store/impl.h"
@@ -95,6 +95,16 @@ static enum err checkpoint__sync_names(struct files *files, struct segment_log *
 {
     char path[STORE_PATH_BYTES];
     struct disk *disk = files->disk;
+    /* The spares first: a file may have come here and left again since, and this directory knows both, in their order.
+     */
+    if (files->spare_dir_is_dirty) {
+        files__spare_dir(files, path);
+        enum err error = disk->ops->sync_dir(disk, path);
+        if (error != OK) {
+            return error;
+        }
+        files->spare_dir_is_dirty = false;
+    }
     if (log->lane.names_are_dirty) {
         files__log_dir(files, log->group, path);
         enum err error = disk->ops->sync_dir(disk, path);
@@ -109,14 +119,6 @@ static enum err checkpoint__sync_names(struct files *files, struct segment_log *
             return error;
         }
         files->root_is_dirty = false;
-    }
-    if (files->spare_dir_is_dirty) {
-        files__spare_dir(files, path);
-        enum err error = disk->ops->sync_dir(disk, path);
-        if (error != OK) {
-            return error;
-        }
-        files->spare_dir_is_dirty = false;
     }
     return OK;
 }

@@ -1,8 +1,8 @@
 /* The store lane's files: a bounded cache of open ones, spare files, and the making, trimming and freeing of segments.
  *
  * A new segment takes a spare by rename if there is one of about its size: its blocks are allocated and written
- * already, and overwriting them sustains several times the rate of a growing file (peers.md section 6). A spare's name
- * is the generation of its last use.
+ * already, and overwriting them sustains several times the rate of a growing file (400-600 MB/s against 80-170, three
+ * brokers on one disk). A spare's name is the generation of its last use.
  *
  * Everything here runs inside jobs of the store lane, or on the loop thread while no job can be (start, close). */
 #include "base/assert.h"

@@ -114,6 +114,7 @@ static void find__submit(struct find_job *job, int64_t base_offset)
     if (job->segment != NULL) {
         struct segment *segment = job->segment;
         int64_t last_offset;
+        uint64_t above;
         segment->pins++;
         job->limit = segment->written_bytes;
         job->from_offset = log->start_offset;
@@ -122,7 +123,7 @@ static void find__submit(struct find_job *job, int64_t base_offset)
         job->position = 0;
         if (!segment->is_sealed &&
             index__find_time(&segment->index, segment->base_offset, job->timestamp_ms, &last_offset) &&
-            !index__find(&segment->index, segment->base_offset, last_offset, &job->position)) {
+            !index__find(&segment->index, segment->base_offset, last_offset, &job->position, &above)) {
             job->position = 0;
         }
         if (job->position > job->limit) {

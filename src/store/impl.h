@@ -96,8 +96,10 @@ void index__clear(struct segment_index *index);
 void index__add(struct segment_index *index, uint32_t relative_last, uint64_t position, uint32_t size_bytes,
                 int64_t max_timestamp);
 void index__finish(struct segment_index *index); /* the last time entry, at the roll */
-/* A batch boundary at or before the batch with `offset`, the nearest that is known. False: only the disk knows. */
-bool index__find(const struct segment_index *index, int64_t base_offset, int64_t offset, uint64_t *ret_position);
+/* A batch boundary at or before the batch with `offset`, the nearest that is known. False: only the disk knows.
+ * *ret_above: the next boundary known, UINT64_MAX if none; its batch may be the one itself. */
+bool index__find(const struct segment_index *index, int64_t base_offset, int64_t offset, uint64_t *ret_position,
+                 uint64_t *ret_above);
 /* The last offset of a batch up to which no timestamp reaches timestamp_ms. False: none known. */
 bool index__find_time(const struct segment_index *index, int64_t base_offset, int64_t timestamp_ms,
                       int64_t *ret_offset);
@@ -150,7 +152,7 @@ struct log_lane { /* lane */
     bool is_deleted;
     int64_t written_offset; /* everything below is in the files */
     enum err error;         /* why the last write failed */
-    enum err sync_error;    /* final: a failed sync may not be asked again (reliability.md S1) */
+    enum err sync_error;    /* final: a failed sync may not be asked again: the pages are called clean */
     struct segment_list dirty;
 };
 
@@ -185,7 +187,8 @@ struct segment *segment__new(struct segment_log *log, int64_t base_offset, uint6
 void segment__free(struct segment *segment);
 void segment__unpin(struct segment *segment);
 void segment__add_hint(struct segment *segment, int64_t offset, uint64_t position);
-bool segment__find_start(const struct segment *segment, int64_t offset, uint64_t *ret_position, bool *ret_exact);
+bool segment__find_start(const struct segment *segment, int64_t offset, uint64_t *ret_position, uint64_t *ret_above,
+                         bool *ret_exact);
 struct segment *segment_log__find(const struct segment_log *log, int64_t offset);
 void segment_log__add_segment(struct segment_log *log, struct segment *segment);
 void segment_log__release_hold(struct segment_log *log);

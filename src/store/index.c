@@ -74,18 +74,20 @@ void index__finish(struct segment_index *index)
     index__list_time(index);
 }
 
-bool index__find(const struct segment_index *index, int64_t base_offset, int64_t offset, uint64_t *ret_position)
+bool index__find(const struct segment_index *index, int64_t base_offset, int64_t offset, uint64_t *ret_position,
+                 uint64_t *ret_above)
 {
     uint32_t low = 0;
     uint32_t high = index->entries_count;
-    while (low < high) { /* entries before low are at or below offset, entries from high on are above */
+    while (low < high) { /* entries before low are below offset, entries from high on are not */
         uint32_t middle = low + (high - low) / 2;
-        if (base_offset + index->entries[middle].relative_last <= offset) {
+        if (base_offset + index->entries[middle].relative_last < offset) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
+    *ret_above = low < index->entries_count ? index->entries[low].position : UINT64_MAX;
     if (low > 0) {
         *ret_position = index->entries[low - 1].position;
         return true;

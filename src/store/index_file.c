@@ -39,15 +39,23 @@ enum err index_file__write(struct files *files, const struct segment *segment, c
 
 /* --- searching --- */
 
-/* Finds the last entry for which `before` holds; entries for which it holds come first. ERR_NO_FILE: none, or no such
- * file; ERR_FORMAT: odd size. On OK `entry` holds it. */
+/* The two entries around a key. */
+struct neighbours {
+    uint64_t count; /* entries in the file */
+    bool has_before, has_after;
+    uint8_t before[TIME_ENTRY_BYTES], after[TIME_ENTRY_BYTES];
+};
+
+/* Halves the file between entries for which `is_before` holds, which come first, and the others. ERR_FORMAT: odd size.
+ */
 static enum err search(struct files *files, const struct segment *segment, const char *suffix, size_t entry_bytes,
-                       bool (*before)(const uint8_t *entry, int64_t key), int64_t key, uint8_t *entry)
+                       bool (*is_before)(const uint8_t *entry, int64_t key), int64_t key, struct neighbours *found)
 {
     char path[STORE_PATH_BYTES];
     struct disk *disk = files->disk;
     struct disk_file *handle;
     uint64_t size;
+    *found = (struct neighbours){0};
     files__path(files, segment, suffix, path);
     enum err error = disk->ops->open(disk, path, DISK_READ, &handle);
     if (error != OK) {
@@ -57,9 +65,9 @@ static enum err search(struct files *files, const struct segment *segment, const
     if (error == OK && size % entry_bytes != 0) {
         error = ERR_FORMAT;
     }
+    found->count = error == OK ? size / entry_bytes : 0;
     uint64_t low = 0;
-    uint64_t high = error == OK ? size / entry_bytes : 0;
-    bool found = false;
+    uint64_t high = found->count;
     while (error == OK && low < high) {
         uint8_t probe[TIME_ENTRY_BYTES];
         size_t got = 0;
@@ -67,22 +75,23 @@ static enum err search(struct files *files, const struct segment *segment, const
         error = disk->ops->read(disk, handle, probe, entry_bytes, middle * entry_bytes, &got);
         if (error == OK && got != entry_bytes) {
             error = ERR_FORMAT;
-        }
-        if (error == OK && before(probe, key)) {
-            memcpy(entry, probe, entry_bytes);
-            found = true;
+        } else if (error == OK && is_before(probe, key)) {
+            memcpy(found->before, probe, entry_bytes);
+            found->has_before = true;
             low = middle + 1;
-        } else {
+        } else if (error == OK) {
+            memcpy(found->after, probe, entry_bytes);
+            found->has_after = true;
             high = middle;
         }
     }
     disk->ops->close(disk, handle);
-    return error != OK ? error : found ? OK : ERR_NO_FILE;
+    return error;
 }
 
-static bool is_at_or_below(const uint8_t *entry, int64_t relative)
+static bool is_below(const uint8_t *entry, int64_t relative)
 {
-    return (int64_t)load_be32(entry) <= relative;
+    return (int64_t)load_be32(entry) < relative;
 }
 
 static bool is_older(const uint8_t *entry, int64_t timestamp_ms)
@@ -90,40 +99,60 @@ static bool is_older(const uint8_t *entry, int64_t timestamp_ms)
     return (int64_t)load_be64(entry) < timestamp_ms;
 }
 
+/* What an entry says holds: at its position stands the header of a batch that ends with its offset. */
+static bool entry_is_true(struct files *files, struct segment *segment, uint64_t size_bytes, const uint8_t *entry,
+                          struct batch_header *ret_header)
+{
+    struct walk walk;
+    uint64_t position = load_be32(entry + 4);
+    if (position >= size_bytes) {
+        return false;
+    }
+    walk__begin(&walk, files, segment, position, size_bytes);
+    return walk__next(&walk, ret_header, &position) == OK &&
+           ret_header->base_offset + ret_header->last_offset_delta == segment->base_offset + (int64_t)load_be32(entry);
+}
+
 enum err index_file__find(struct files *files, struct segment *segment, uint64_t size_bytes, int64_t offset,
                           uint64_t *ret_position)
 {
-    uint8_t entry[INDEX_ENTRY_BYTES];
-    struct walk walk;
+    struct neighbours found;
     struct batch_header header;
-    uint64_t position;
     enum err error =
-        search(files, segment, ".index", INDEX_ENTRY_BYTES, is_at_or_below, offset - segment->base_offset, entry);
+        search(files, segment, ".index", INDEX_ENTRY_BYTES, is_below, offset - segment->base_offset, &found);
+    if (error == OK && found.count == 0) { /* nothing to index in a small segment, or a file that a crash left empty */
+        error = ERR_NO_FILE;
+    }
     if (error != OK) {
         return error;
     }
-    if (load_be32(entry + 4) >= size_bytes) {
+    /* The entry above first: its batch may hold the offset itself, whatever damage lies before it. */
+    if (found.has_after && entry_is_true(files, segment, size_bytes, found.after, &header) &&
+        header.base_offset <= offset) {
+        *ret_position = load_be32(found.after + 4);
+        return OK;
+    }
+    if (!found.has_before) {
+        *ret_position = 0;
+        return OK;
+    }
+    if (!entry_is_true(files, segment, size_bytes, found.before, &header)) {
         return ERR_FORMAT;
     }
-    walk__begin(&walk, files, segment, load_be32(entry + 4), size_bytes);
-    error = walk__next(&walk, &header, &position);
-    if (error != OK ||
-        header.base_offset + header.last_offset_delta != segment->base_offset + (int64_t)load_be32(entry)) {
-        return error == OK || error == ERR_CORRUPT ? ERR_FORMAT : error;
-    }
-    *ret_position = position;
+    *ret_position = load_be32(found.before + 4);
     return OK;
 }
 
 enum err index_file__find_time(struct files *files, struct segment *segment, int64_t timestamp_ms,
                                struct time_entry *ret_entry)
 {
-    uint8_t entry[TIME_ENTRY_BYTES];
-    enum err error = search(files, segment, ".timeindex", TIME_ENTRY_BYTES, is_older, timestamp_ms, entry);
-    if (error != OK) {
-        return error;
+    struct neighbours found;
+    enum err error = search(files, segment, ".timeindex", TIME_ENTRY_BYTES, is_older, timestamp_ms, &found);
+    if (error != OK || !found.has_before) {
+        return error != OK ? error : ERR_NO_FILE;
     }
-    *ret_entry = (struct time_entry){.timestamp = (int64_t)load_be64(entry), .relative_last = load_be32(entry + 8)};
+    *ret_entry = (struct time_entry){.timestamp = (int64_t)load_be64(found.before),
+                                     .relative_last = load_be32(found.before + 8)};
     return OK;
 }
 

@@ -3,7 +3,7 @@
  * A disk read never looks behind the known size of the segment: a recycled file holds old batches there, whole and with
  * good CRCs. Where memory begins the read ends; the next one is served from memory.
  *
- * Each batch must have a good CRC and begin at the offset that follows the one before (reliability.md S5, S6). Good
+ * Each batch must have a good CRC and begin at the offset that follows the one before. Good
  * batches in front of bad bytes are served; the read that begins at the bad ones gets ERR_CORRUPT, and one behind them
  * is served again. */
 #include "base/assert.h"
@@ -21,6 +21,7 @@ struct read_job {
     uint32_t bytes_max;
     uint64_t limit;    /* bytes of the segment that are in the file */
     uint64_t position; /* in and out: where the batch with offset begins, or a boundary before it */
+    uint64_t above;    /* another boundary, whose batch may hold offset; UINT64_MAX: none known */
     bool is_located;   /* position is a boundary at or before offset */
     bool is_exact;     /* and the batch there begins with offset */
     bool use_index_file;
@@ -48,28 +49,27 @@ static enum err read_job__locate(struct read_job *job, struct files *files)
     }
     uint64_t scan_bytes = job->use_index_file ? job->limit : job->unindexed_bytes;
     enum err error = index_file__scan(files, segment, scan_bytes, &job->scanned);
-    bool found = index__find(&job->scanned, segment->base_offset, job->offset, &job->position);
+    bool found = index__find(&job->scanned, segment->base_offset, job->offset, &job->position, &job->above);
     ASSERT(found); /* a scan covers from 0 */
-    if (error == OK && job->use_index_file) {
+    if (error == OK && job->use_index_file && job->scanned.entries_count > 0) {
         error = index_file__write(files, segment, &job->scanned);
         trace_info(files->trace, "segment_index_rebuilt", "group=%llu base=%lld error=%s",
                    (unsigned long long)segment->log->group, (long long)segment->base_offset, err_name(error));
     } else {
-        job->is_scanned = error == OK;
+        job->is_scanned = error == OK && !job->use_index_file;
     }
     return OK; /* damage behind offset does not matter, and before it is found by the walk */
 }
 
-static enum err read_job__walk(struct read_job *job, struct files *files)
+/* From a boundary to the batch that holds offset. */
+static enum err read_job__walk(struct read_job *job, struct files *files, uint64_t from)
 {
     struct walk walk;
     struct batch_header header;
-    if (job->is_exact) {
-        return OK;
-    }
-    walk__begin(&walk, files, job->segment, job->position, job->limit);
+    uint64_t position;
+    walk__begin(&walk, files, job->segment, from, job->limit);
     do {
-        enum err error = walk__next(&walk, &header, &job->position);
+        enum err error = walk__next(&walk, &header, &position);
         if (error != OK) {
             return error == ERR_CLOSED ? ERR_CORRUPT : error;
         }
@@ -77,7 +77,20 @@ static enum err read_job__walk(struct read_job *job, struct files *files)
     if (header.base_offset > job->offset) {
         return ERR_CORRUPT;
     }
+    job->position = position;
     return OK;
+}
+
+static enum err read_job__reach(struct read_job *job, struct files *files)
+{
+    if (job->is_exact) {
+        return OK;
+    }
+    enum err error = read_job__walk(job, files, job->position);
+    if (error == ERR_CORRUPT && job->above < job->limit) { /* the damage may lie between the boundary and the batch */
+        error = read_job__walk(job, files, job->above);
+    }
+    return error;
 }
 
 /* Reads at job->position until buf holds one whole batch and what else bytes_max allows. */
@@ -148,7 +161,7 @@ static void read_job__run(struct store_job *base)
         job->error = read_job__locate(job, files);
     }
     if (job->error == OK) {
-        job->error = read_job__walk(job, files);
+        job->error = read_job__reach(job, files);
     }
     if (job->error == OK) {
         job->error = read_job__fill(job, files, &got);
@@ -231,6 +244,7 @@ static void read_job__done(struct store_job *base)
     buf_unref(job->buf);
     job->buf = larger;
     job->is_located = true;
+    job->above = UINT64_MAX;
     job->is_scanned = false;
     job->bytes = 0;
     index__clear(&job->scanned);
@@ -257,7 +271,7 @@ static enum err segment_log__read_disk(struct segment_log *log, struct segment_r
     job->offset = read->offset;
     job->bytes_max = read->bytes_max;
     job->limit = segment->written_bytes;
-    job->is_located = segment__find_start(segment, read->offset, &job->position, &job->is_exact);
+    job->is_located = segment__find_start(segment, read->offset, &job->position, &job->above, &job->is_exact);
     job->use_index_file = segment->is_sealed;
     job->unindexed_bytes = segment->index.covered_from;
     segment->pins++;

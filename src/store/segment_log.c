@@ -36,10 +36,11 @@ void segment__add_hint(struct segment *segment, int64_t offset, uint64_t positio
     segment->hint_next = (segment->hint_next + 1) % SEGMENT_HINTS;
 }
 
-/* Where a read for offset may begin. *ret_exact: the batch there begins with just this offset. False: only the disk
- * knows. */
-bool segment__find_start(const struct segment *segment, int64_t offset, uint64_t *ret_position, bool *ret_exact)
+/* Where a read for offset may begin, see index__find. *ret_exact: the batch there begins with just this offset. */
+bool segment__find_start(const struct segment *segment, int64_t offset, uint64_t *ret_position, uint64_t *ret_above,
+                         bool *ret_exact)
 {
+    *ret_above = UINT64_MAX;
     for (uint32_t i = 0; i < SEGMENT_HINTS; i++) {
         if (segment->hints[i].offset == offset && segment->hints[i].position > 0) {
             *ret_position = segment->hints[i].position;
@@ -52,7 +53,7 @@ bool segment__find_start(const struct segment *segment, int64_t offset, uint64_t
         *ret_position = 0;
         return true;
     }
-    return !segment->is_sealed && index__find(&segment->index, segment->base_offset, offset, ret_position);
+    return !segment->is_sealed && index__find(&segment->index, segment->base_offset, offset, ret_position, ret_above);
 }
 
 void segment_log__add_segment(struct segment_log *log, struct segment *segment)

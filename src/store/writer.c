@@ -1,7 +1,7 @@
 /* Lane side of a write job: a chain of batches, grouped by log and in order within each, becomes few large writes.
  *
  * Each write gathers {prefix, bytes 16..} of many batches and ends on a multiple of 512 KiB of the file where it can:
- * single buffered writes above that run 8 times slower (peers.md 1.2), and writeback is started once for each such
+ * single buffered writes above that run 8 times slower (measured), and writeback is started once for each such
  * piece, never for a page that is still being filled. In a recycled file the last block of a run is filled up with
  * zeros: a whole page is overwritten without being read first, and what stands directly behind the end is no batch.
  *
