@@ -1,4 +1,5 @@
-/* Calls: small requests that any broker answers. One request at a time is under way for each; where it goes is decided anew at every try. */
+/* Calls: small requests that any broker answers. One request at a time is under way for each; where it goes is decided
+ * anew at every try. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,7 +63,8 @@ static enum err call__status(enum frame_type type, const union codec_message *re
 static bool call__may_repeat(const struct call *call, enum err status)
 {
     /* These say that nothing was done; after the others something may have been. */
-    bool refused = status == ERR_NOT_READY || status == ERR_BUSY || status == ERR_NOT_LEADER || status == ERR_SHUTTING_DOWN;
+    bool refused =
+        status == ERR_NOT_READY || status == ERR_BUSY || status == ERR_NOT_LEADER || status == ERR_SHUTTING_DOWN;
     return refused || (call->repeatable && status != ERR_UNKNOWN_PARTITION && client__is_retriable(status));
 }
 
@@ -112,7 +114,8 @@ static struct connection *call__choose(struct call *call)
     if (connection == NULL && client->favourite != NULL && connection_state(client->favourite) == CONNECTION_OPEN)
         connection = client->favourite;
     struct dialled *dialled, *next;
-    HASH_ITER(hh, client->dialled, dialled, next) {
+    HASH_ITER(hh, client->dialled, dialled, next)
+    {
         if (connection == NULL && connection_state(dialled->connection) == CONNECTION_OPEN)
             connection = dialled->connection;
     }
@@ -123,7 +126,8 @@ static struct connection *call__choose(struct call *call)
     for (uint32_t i = client->bootstrap_count; i < choice; i++)
         broker = broker->hh.next;
     if (connection == NULL)
-        connection = client__connection_to(client, choice < client->bootstrap_count ? client->bootstrap[choice] : broker->address);
+        connection = client__connection_to(client, choice < client->bootstrap_count ? client->bootstrap[choice]
+                                                                                    : broker->address);
     return connection;
 }
 

@@ -1,4 +1,5 @@
-/* The client: its connections by address, the end of a loop turn (when gathered batches and frames go out), alarms on one timer. */
+/* The client: its connections by address, the end of a loop turn (when gathered batches and frames go out), alarms on
+ * one timer. */
 #include "client/client.h"
 
 #include <stdio.h>
@@ -8,12 +9,12 @@
 
 #include "base/assert.h"
 
-#define SWEEP_INTERVAL_MS 100u
-#define BACKOFF_FIRST_MS 10u
-#define BACKOFF_MAX_MS 500u
-#define TIMEOUT_DEFAULT_MS 30000u
+#define SWEEP_INTERVAL_MS          100u
+#define BACKOFF_FIRST_MS           10u
+#define BACKOFF_MAX_MS             500u
+#define TIMEOUT_DEFAULT_MS         30000u
 #define CONNECT_TIMEOUT_DEFAULT_MS 3000u
-#define RECEIVE_BUFS_KEPT 32u
+#define RECEIVE_BUFS_KEPT          32u
 
 /* The public numbers are the internal ones. */
 #define SAME(name) _Static_assert((int)FLO_##name == (int)ERR_##name, "enum flo_error must follow enum err");
@@ -139,7 +140,8 @@ void client__forget_turn(struct flo_client *client, struct turn *turn)
 
 static void on_timer(uv_timer_t *timer);
 
-/* The timer may stand earlier than any alarm (one was moved or stopped): it then fires for nothing, which is cheaper than a search. */
+/* The timer may stand earlier than any alarm (one was moved or stopped): it then fires for nothing, which is cheaper
+ * than a search. */
 static void client__arm(struct flo_client *client, uint64_t at_ms)
 {
     if ((client->timer_at_ms != 0 && client->timer_at_ms <= at_ms) || client->closing)
@@ -168,7 +170,7 @@ static void on_timer(uv_timer_t *timer)
         alarm->on_alarm(alarm);
     }
     TAILQ_FOREACH(alarm, &client->alarms, link)
-        client__arm(client, alarm->at_ms);
+    client__arm(client, alarm->at_ms);
 }
 
 void client__set_alarm(struct flo_client *client, struct alarm *alarm, uint64_t at_ms)
@@ -193,7 +195,7 @@ static void on_sweep(struct alarm *alarm)
     bool waiting = false;
     struct dialled *dialled, *next;
     HASH_ITER(hh, client->dialled, dialled, next)
-        waiting |= connection_sweep(dialled->connection, client__now_ms(client));
+    waiting |= connection_sweep(dialled->connection, client__now_ms(client));
     if (waiting)
         client__set_alarm(client, &client->sweep, client__now_ms(client) + SWEEP_INTERVAL_MS);
 }
@@ -222,7 +224,8 @@ static void client__handle_closed(struct flo_client *client)
     if (--client->closes_left > 0)
         return;
     struct dialled *dialled, *next;
-    HASH_ITER(hh, client->dialled, dialled, next) {
+    HASH_ITER(hh, client->dialled, dialled, next)
+    {
         HASH_DELETE(hh, client->dialled, dialled);
         connection_free(dialled->connection);
         free(dialled);
@@ -366,7 +369,7 @@ void flo_client_close(struct flo_client *client, void (*on_closed)(void *context
     client->closes_left = 2 + client->dialled_count;
     struct dialled *dialled, *next;
     HASH_ITER(hh, client->dialled, dialled, next)
-        connection_close(dialled->connection);
+    connection_close(dialled->connection);
     uv_close((uv_handle_t *)&client->turn_end, on_handle_closed);
     uv_close((uv_handle_t *)&client->timer, on_handle_closed);
 }

@@ -1,5 +1,6 @@
 /* Inside the library: the client's connections, its metadata, and calls (small requests that any broker answers).
- * Users see flotilla.h only. Errors here are enum err; they leave the library as enum flo_error, whose numbers are the same. */
+ * Users see flotilla.h only. Errors here are enum err; they leave the library as enum flo_error, whose numbers are the
+ * same. */
 #ifndef FLOTILLA_CLIENT_CLIENT_H
 #define FLOTILLA_CLIENT_CLIENT_H
 
@@ -10,7 +11,7 @@
 #include "client/flotilla.h"
 #include "client/metadata.h"
 
-#define BOOTSTRAP_MAX 32u
+#define BOOTSTRAP_MAX   32u
 #define CONNECTIONS_MAX 1024u /* addresses that one client ever talks to */
 
 struct call;
@@ -53,13 +54,14 @@ struct flo_client {
     struct metadata metadata;
     struct rng rng;
     uv_prepare_t turn_end;
-    uv_timer_t timer; /* stands at the earliest alarm */
+    uv_timer_t timer;     /* stands at the earliest alarm */
     uint64_t timer_at_ms; /* 0: not running */
     struct alarm sweep;
     TAILQ_HEAD(, turn) turns;
     TAILQ_HEAD(, alarm) alarms;
     TAILQ_HEAD(, alarm) due; /* going off right now */
-    struct connection *dirty[2 * CONNECTIONS_MAX]; /* one may be lost, and be written to again, while the others are flushed */
+    struct connection
+        *dirty[2 * CONNECTIONS_MAX]; /* one may be lost, and be written to again, while the others are flushed */
     uint32_t dirty_count;
     TAILQ_HEAD(, call) calls;
     uint32_t users_count; /* producers and consumers */
@@ -90,8 +92,8 @@ bool client__is_retriable(enum err error);
 /* Next delay of a retry: 10 ms doubling to 500. *io_backoff_ms starts at 0. */
 uint32_t client__backoff(uint32_t *io_backoff_ms);
 
-/* A small request that any broker answers (or the one that the reply's leader hint names). Retried until its deadline on
- * refused connections and retriable statuses; after a connection was lost only if `repeatable`. */
+/* A small request that any broker answers (or the one that the reply's leader hint names). Retried until its deadline
+ * on refused connections and retriable statuses; after a connection was lost only if `repeatable`. */
 struct call {
     struct request request;
     TAILQ_ENTRY(call) link;
@@ -106,12 +108,13 @@ struct call {
     bool repeatable;
     bool sent;
     void *context;
-    /* OK: reply is the decoded message, frame its frame. Statuses in the reply that cannot be cured come as error with reply set.
-     * The call is the callee's again. */
+    /* OK: reply is the decoded message, frame its frame. Statuses in the reply that cannot be cured come as error with
+     * reply set. The call is the callee's again. */
     void (*on_done)(struct call *call, enum err error, const union codec_message *reply, const struct frame *frame);
 };
 
-/* call: zeroed, with type, message, deadline_ms (0: the client's), repeatable, on_done and context set; stays in place until on_done. */
+/* call: zeroed, with type, message, deadline_ms (0: the client's), repeatable, on_done and context set; stays in place
+ * until on_done. */
 void call_start(struct flo_client *client, struct call *call);
 void call_cancel(struct call *call); /* no on_done; a call that is not started is allowed */
 

@@ -1,10 +1,11 @@
 /* One TCP connection: resolving, connecting, gathering writes, receiving frames.
  *
- * Writes: a `struct write` collects the heads of up to WRITE_FRAMES_MAX frames and slices of their payloads; requests own none of it, so
- * a request may end (by its reply, even) before libuv is done with the bytes.
+ * Writes: a `struct write` collects the heads of up to WRITE_FRAMES_MAX frames and slices of their payloads; requests
+ * own none of it, so a request may end (by its reply, even) before libuv is done with the bytes.
  *
- * Receiving: small frames are cut out of 64 KiB chunks. A frame that does not fit the rest of its chunk gets a buffer of its own, and the reads are
- * limited to that frame's end, so that at most one chunk's worth of a large fetch reply is ever copied. */
+ * Receiving: small frames are cut out of 64 KiB chunks. A frame that does not fit the rest of its chunk gets a buffer
+ * of its own, and the reads are limited to that frame's end, so that at most one chunk's worth of a large fetch reply
+ * is ever copied. */
 #include "client/connection.h"
 
 #include <stdio.h>
@@ -18,13 +19,13 @@
 #include "base/assert.h"
 #include "base/limits.h"
 
-#define WRITE_FRAMES_MAX 64u
+#define WRITE_FRAMES_MAX  64u
 #define WRITE_HEADS_BYTES (16u << 10)
-#define BACKOFF_FIRST_MS 10u
-#define BACKOFF_MAX_MS 500u
+#define BACKOFF_FIRST_MS  10u
+#define BACKOFF_MAX_MS    500u
 #define KEEPALIVE_SECONDS 30u
-#define SILENCE_MS 10000u
-#define SWEEP_COUNT 64u
+#define SILENCE_MS        10000u
+#define SWEEP_COUNT       64u
 
 struct write {
     uv_write_t uv;
@@ -52,8 +53,8 @@ struct connection {
     uint32_t backoff_ms;
     uint32_t handles_count; /* libuv handles and requests that may still call back */
     bool dirty;
-    uv_tcp_t *tcp; /* owned until uv_close; one per life */
-    uv_timer_t timer; /* connect deadline or backoff */
+    uv_tcp_t *tcp;            /* owned until uv_close; one per life */
+    uv_timer_t timer;         /* connect deadline or backoff */
     struct write_list queued; /* not given to libuv yet */
     struct write *spare;
     struct request_list pending;
@@ -164,7 +165,8 @@ static uint64_t connection__adopt(struct connection *connection, struct request 
 }
 
 /* Appends a frame: head encoded in place, payload by reference. */
-static void write__add(struct write *write, uint64_t id, enum frame_type type, const void *message, struct slice payload)
+static void write__add(struct write *write, uint64_t id, enum frame_type type, const void *message,
+                       struct slice payload)
 {
     uint8_t *head = write->heads + write->heads_size;
     uint32_t head_size = 0;
@@ -181,7 +183,8 @@ static void write__add(struct write *write, uint64_t id, enum frame_type type, c
 static struct write *connection__gathering(struct connection *connection)
 {
     struct write *write = TAILQ_LAST(&connection->queued, write_list);
-    if (write == NULL || write->frames_count == WRITE_FRAMES_MAX || write->heads_size + CODEC_HEAD_BYTES_MAX > WRITE_HEADS_BYTES) {
+    if (write == NULL || write->frames_count == WRITE_FRAMES_MAX ||
+        write->heads_size + CODEC_HEAD_BYTES_MAX > WRITE_HEADS_BYTES) {
         write = write_new(connection);
         TAILQ_INSERT_TAIL(&connection->queued, write, link);
     }
@@ -218,8 +221,8 @@ static void on_backoff_over(uv_timer_t *timer)
         connection__start(connection);
 }
 
-/* Drops what was gathered and ends every request of the life that is over. Callbacks may send again: their requests belong to the next life
- * and stand behind the old ones. */
+/* Drops what was gathered and ends every request of the life that is over. Callbacks may send again: their requests
+ * belong to the next life and stand behind the old ones. */
 static void connection__end_requests(struct connection *connection, enum err error)
 {
     struct write *write;
@@ -280,7 +283,8 @@ static void on_allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buf
                                connection->receive_limit - connection->receive_end);
 }
 
-/* The frame at receive_start needs `needed` bytes: makes room for it, and lets reads stop at its end if it is a large one. False: no memory. */
+/* The frame at receive_start needs `needed` bytes: makes room for it, and lets reads stop at its end if it is a large
+ * one. False: no memory. */
 static bool connection__make_room(struct connection *connection, uint64_t needed)
 {
     uint32_t have = connection->receive_end - connection->receive_start;
@@ -349,7 +353,8 @@ static enum err connection__parse(struct connection *connection)
         if (connection->state != CONNECTION_OPEN || connection->life != life)
             return OK;
     }
-    /* All parsed. The chunk is used from its start again if nobody kept it, and left to its holders if it is nearly full. */
+    /* All parsed. The chunk is used from its start again if nobody kept it, and left to its holders if it is nearly
+     * full. */
     if (connection->receive_limit != RECEIVE_SMALL_BYTES || connection->receive_buf->size != RECEIVE_SMALL_BYTES ||
         (connection->receive_buf->refs > 1 && connection->receive_end > RECEIVE_SMALL_BYTES / 2)) {
         buf_unref(connection->receive_buf);
@@ -376,7 +381,8 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *unused)
 
 /* ---- connecting ---- */
 
-/* A peer that vanished without a word (power, network) is noticed by unanswered bytes, not only by keepalives on an idle wire. */
+/* A peer that vanished without a word (power, network) is noticed by unanswered bytes, not only by keepalives on an
+ * idle wire. */
 static void connection__limit_silence(struct connection *connection)
 {
     int fd;
@@ -593,8 +599,10 @@ bool connection_sweep(struct connection *connection, uint64_t now_ms)
         /* Ids, not pointers: a callback may cancel any request, or send again. */
         late_count = 0;
         struct request *request;
-        TAILQ_FOREACH(request, &connection->pending, link) {
-            if (request->deadline_ms != 0 && request->deadline_ms <= now_ms && request->id <= newest_id && late_count < SWEEP_COUNT)
+        TAILQ_FOREACH(request, &connection->pending, link)
+        {
+            if (request->deadline_ms != 0 && request->deadline_ms <= now_ms && request->id <= newest_id &&
+                late_count < SWEEP_COUNT)
                 late[late_count++] = request->id;
         }
         for (uint32_t i = 0; i < late_count; i++) {

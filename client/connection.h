@@ -1,8 +1,10 @@
-/* A connection: one TCP address, frames over it, requests matched with replies by id. It connects when something is to be sent and again
- * after a loss, 10 ms to 500 ms apart; it never sends a request twice: whoever made the request decides that.
+/* A connection: one TCP address, frames over it, requests matched with replies by id. It connects when something is to
+ * be sent and again after a loss, 10 ms to 500 ms apart; it never sends a request twice: whoever made the request
+ * decides that.
  *
- * Writes gather until connection_flush (the client calls it once per loop turn) and go out as one uv_write of many frames; payload is
- * handed over by reference. Replies point into the receive buffer, which a receiver may keep by taking a reference. */
+ * Writes gather until connection_flush (the client calls it once per loop turn) and go out as one uv_write of many
+ * frames; payload is handed over by reference. Replies point into the receive buffer, which a receiver may keep by
+ * taking a reference. */
 #ifndef FLOTILLA_CLIENT_CONNECTION_H
 #define FLOTILLA_CLIENT_CONNECTION_H
 
@@ -19,9 +21,10 @@
 struct connection;
 struct request;
 
-/* How a request ended. OK: reply is there (NULL if none was awaited: the bytes are written), bytes is the buf it lies in, both borrowed
- * for the call. ERR_REFUSED: never sent. ERR_CLOSED: the connection broke, outcome unknown. ERR_TIMEOUT: no reply until the request's
- * deadline. ERR_CANCELLED: the connection is being closed for good. Anything else: the broker's FRAME_ERROR. */
+/* How a request ended. OK: reply is there (NULL if none was awaited: the bytes are written), bytes is the buf it lies
+ * in, both borrowed for the call. ERR_REFUSED: never sent. ERR_CLOSED: the connection broke, outcome unknown.
+ * ERR_TIMEOUT: no reply until the request's deadline. ERR_CANCELLED: the connection is being closed for good. Anything
+ * else: the broker's FRAME_ERROR. */
 typedef void (*request_cb)(struct request *request, enum err error, const struct frame *reply, struct buf *bytes);
 
 /* Embedded in what waits for the answer; may be used again once it has ended. All zero but on_done to begin with. */
@@ -38,7 +41,13 @@ struct request {
 
 TAILQ_HEAD(request_list, request);
 
-enum connection_state { CONNECTION_IDLE, CONNECTION_WAITING, CONNECTION_CONNECTING, CONNECTION_OPEN, CONNECTION_CLOSING };
+enum connection_state {
+    CONNECTION_IDLE,
+    CONNECTION_WAITING,
+    CONNECTION_CONNECTING,
+    CONNECTION_OPEN,
+    CONNECTION_CLOSING
+};
 
 struct connection_owner {
     uv_loop_t *loop;
@@ -48,9 +57,9 @@ struct connection_owner {
     uint64_t connect_timeout_ms;
     const char *client_id; /* may be NULL */
     void *context;
-    void (*on_dirty)(void *context, struct connection *connection);      /* connection_flush is due this turn */
-    void (*on_contact)(void *context, struct connection *connection);    /* a connection stands */
-    void (*on_closed)(void *context, struct connection *connection);     /* after connection_close: free is allowed */
+    void (*on_dirty)(void *context, struct connection *connection);   /* connection_flush is due this turn */
+    void (*on_contact)(void *context, struct connection *connection); /* a connection stands */
+    void (*on_closed)(void *context, struct connection *connection);  /* after connection_close: free is allowed */
 };
 
 #define RECEIVE_SMALL_BYTES (64u << 10)
@@ -63,7 +72,8 @@ void connection_free(struct connection *connection); /* after on_closed */
 const char *connection_address(const struct connection *connection);
 enum connection_state connection_state(const struct connection *connection);
 
-/* Encodes the message now; payload is referenced until it is written. The request ends through on_done, never within this call. */
+/* Encodes the message now; payload is referenced until it is written. The request ends through on_done, never within
+ * this call. */
 void connection_send(struct connection *connection, struct request *request, enum frame_type type, const void *message,
                      struct slice payload, bool reply_awaited);
 

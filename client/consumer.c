@@ -1,5 +1,5 @@
-/* The consumer: hands out batches and notices of its feeds in turns, verifies and opens batches when they are taken (so that only what is read is
- * paid for), and keeps the memory of everything fetched within bounds. */
+/* The consumer: hands out batches and notices of its feeds in turns, verifies and opens batches when they are taken (so
+ * that only what is read is paid for), and keeps the memory of everything fetched within bounds. */
 #include "client/consumer.h"
 
 #include <stdlib.h>
@@ -8,11 +8,11 @@
 #include "base/assert.h"
 #include "base/limits.h"
 
-#define FETCH_BYTES_DEFAULT (1u << 20)
-#define FETCH_BYTES_MIN (16u << 10)
-#define WAIT_DEFAULT_MS 1000u
+#define FETCH_BYTES_DEFAULT    (1u << 20)
+#define FETCH_BYTES_MIN        (16u << 10)
+#define WAIT_DEFAULT_MS        1000u
 #define PREFETCH_DEFAULT_BYTES ((uint64_t)16 << 20)
-#define ATTRIBUTE_CONTROL 0x20u
+#define ATTRIBUTE_CONTROL      0x20u
 
 /* What struct flo_fetched hides from the user. */
 struct fetched_state {
@@ -22,7 +22,8 @@ struct fetched_state {
     uint32_t held_bytes;
     int64_t from_offset; /* records below it were not asked for */
 };
-_Static_assert(sizeof(struct fetched_state) <= sizeof(((struct flo_fetched *)0)->internal), "flo_fetched.internal is too small");
+_Static_assert(sizeof(struct fetched_state) <= sizeof(((struct flo_fetched *)0)->internal),
+               "flo_fetched.internal is too small");
 
 static struct fetched_state *state_of(struct flo_fetched *fetched)
 {
@@ -109,7 +110,8 @@ static void consumer__end_opening(struct flo_consumer *consumer, enum err error)
 
 static void on_consumer_metadata(struct metadata_wait *wait, enum err error)
 {
-    struct flo_consumer *consumer = (struct flo_consumer *)((char *)wait - offsetof(struct flo_consumer, metadata_wait));
+    struct flo_consumer *consumer =
+        (struct flo_consumer *)((char *)wait - offsetof(struct flo_consumer, metadata_wait));
     int32_t only = consumer->options.partition;
     if (error == OK && only >= 0 && (uint32_t)only >= consumer->topic->partitions_count)
         error = ERR_UNKNOWN_PARTITION;
@@ -142,9 +144,11 @@ enum flo_error flo_consumer_open(struct flo_client *client, const struct flo_con
                                  struct flo_consumer **ret_consumer)
 {
     bool start_ok = options->start <= FLO_START_TIME;
-    bool value_ok = (options->start != FLO_START_OFFSET && options->start != FLO_START_TAIL) || options->start_value >= 0;
+    bool value_ok =
+        (options->start != FLO_START_OFFSET && options->start != FLO_START_TAIL) || options->start_value >= 0;
     if (options->topic == NULL || !start_ok || !value_ok || options->partition < FLO_ANY_PARTITION ||
-        options->fetch_bytes < FETCH_BYTES_MIN || options->fetch_bytes > FETCH_BYTES_MAX || options->prefetch_bytes == 0)
+        options->fetch_bytes < FETCH_BYTES_MIN || options->fetch_bytes > FETCH_BYTES_MAX ||
+        options->prefetch_bytes == 0)
         return FLO_INVALID;
     struct metadata_topic *topic = metadata_topic(client, options->topic);
     if (topic == NULL)
@@ -184,8 +188,8 @@ static struct opener *consumer__take_opener(struct flo_consumer *consumer)
 }
 
 /* Verifies and opens the batch at `data`. On errors the state holds nothing. */
-static enum err consumer__open_batch(struct flo_consumer *consumer, const uint8_t *data, const struct batch_header *header,
-                                     struct fetched_state *state)
+static enum err consumer__open_batch(struct flo_consumer *consumer, const uint8_t *data,
+                                     const struct batch_header *header, struct fetched_state *state)
 {
     if (!batch_crc_ok(data, header->size_bytes))
         return ERR_CORRUPT_BATCH;

@@ -3,8 +3,8 @@
  *   consumer.c   the public functions: what is handed out, in which order, memory
  *   feed.c       one partition: where to start, one fetch after the other, trouble
  *
- * A feed has at most one fetch under way: where the next begins is known only from the reply. It is sent the moment the reply is there,
- * long before its records are taken, as long as all that waits stays below prefetch_bytes. */
+ * A feed has at most one fetch under way: where the next begins is known only from the reply. It is sent the moment the
+ * reply is there, long before its records are taken, as long as all that waits stays below prefetch_bytes. */
 #ifndef FLOTILLA_CLIENT_CONSUMER_H
 #define FLOTILLA_CLIENT_CONSUMER_H
 
@@ -30,10 +30,10 @@ struct feed {
     uint64_t group;
     enum feed_state state;
     struct request request;
-    int64_t fetch_offset; /* of the next fetch */
-    int64_t give_offset;  /* of the next record handed out */
-    bool may_wait;        /* nothing is there: the next fetch is a long poll */
-    bool at_end;          /* END was said, or is due */
+    int64_t fetch_offset;   /* of the next fetch */
+    int64_t give_offset;    /* of the next record handed out */
+    bool may_wait;          /* nothing is there: the next fetch is a long poll */
+    bool at_end;            /* END was said, or is due */
     uint64_t waiting_bytes; /* in chunks */
     STAILQ_HEAD(, chunk) chunks;
     /* Notices, given when the chunks before them are taken. */
@@ -69,13 +69,13 @@ struct flo_consumer {
     enum err failed;
     bool open;
     bool closing;
-    bool was_empty; /* flo_consumer_next said FLO_AGAIN */
+    bool was_empty;     /* flo_consumer_next said FLO_AGAIN */
     struct feed *feeds; /* owned */
     uint32_t feeds_count;
-    uint32_t fetch_bytes; /* asked for by each feed */
-    struct feed_list ready;   /* with something to give, in turns */
+    uint32_t fetch_bytes;   /* asked for by each feed */
+    struct feed_list ready; /* with something to give, in turns */
     struct feed_list starved;
-    uint64_t held_bytes;  /* in chunks and in what is handed out */
+    uint64_t held_bytes;          /* in chunks and in what is handed out */
     SLIST_HEAD(, opener) openers; /* free ones */
     void (*on_closed)(void *context);
     void *on_closed_context;
@@ -90,9 +90,9 @@ bool consumer__has_room(const struct flo_consumer *consumer);
 void feed__init(struct feed *feed, struct flo_consumer *consumer, uint32_t partition);
 void feed__deinit(struct feed *feed);
 void feed__start(struct feed *feed);
-void feed__go_on(struct feed *feed);                   /* fetches if nothing is under way and there is room */
-void feed__drop_chunk(struct feed *feed);              /* the first one is used up */
-void feed__end(struct feed *feed, enum err error);     /* for good; the error is given out after what is there */
+void feed__go_on(struct feed *feed);               /* fetches if nothing is under way and there is room */
+void feed__drop_chunk(struct feed *feed);          /* the first one is used up */
+void feed__end(struct feed *feed, enum err error); /* for good; the error is given out after what is there */
 bool feed__has_something(const struct feed *feed);
 
 #endif

@@ -1,5 +1,6 @@
-/* One partition of a consumer: finds the start, then fetches. Trouble (no leader, lost connection, busy broker) is retried with fresh metadata for
- * as long as the user keeps the consumer; after timeout_ms without success the user is told, once per such time. */
+/* One partition of a consumer: finds the start, then fetches. Trouble (no leader, lost connection, busy broker) is
+ * retried with fresh metadata for as long as the user keeps the consumer; after timeout_ms without success the user is
+ * told, once per such time. */
 #include "client/consumer.h"
 
 #include <stdlib.h>
@@ -7,8 +8,8 @@
 
 #include "base/assert.h"
 
-#define OFFSET_LATEST (-1)
-#define OFFSET_EARLIEST (-2)
+#define OFFSET_LATEST    (-1)
+#define OFFSET_EARLIEST  (-2)
 #define ANSWER_MARGIN_MS 10000u
 
 static void on_fetched(struct request *request, enum err error, const struct frame *frame, struct buf *bytes);
@@ -144,8 +145,9 @@ static void on_listed(struct request *request, enum err error, const struct fram
     const struct flo_consumer_options *options = &feed->consumer->options;
     ListOffsetsReply reply = {0};
     if (error == OK)
-        error = frame->type == FRAME_LIST_OFFSETS_REPLY ? codec_decode(frame->type, frame->proto, frame->proto_size, &reply)
-                                                        : ERR_BAD_FRAME;
+        error = frame->type == FRAME_LIST_OFFSETS_REPLY
+                    ? codec_decode(frame->type, frame->proto, frame->proto_size, &reply)
+                    : ERR_BAD_FRAME;
     if (error == OK)
         error = (enum err)reply.status;
     if (error == ERR_NOT_LEADER)
@@ -200,13 +202,14 @@ void feed__go_on(struct feed *feed)
 }
 
 /* The offset behind the last batch of a reply; false: not whole batches that lead on from fetch_offset. */
-static bool feed__find_next_offset(const struct feed *feed, const uint8_t *data, uint32_t size, int64_t *ret_next_offset)
+static bool feed__find_next_offset(const struct feed *feed, const uint8_t *data, uint32_t size,
+                                   int64_t *ret_next_offset)
 {
     int64_t next_offset = feed->fetch_offset;
     for (uint32_t at = 0; at < size;) {
         struct batch_header header;
-        if (batch_parse(data + at, size - at, &header) != OK || header.size_bytes > size - at || header.last_offset_delta < 0 ||
-            header.base_offset < 0 || header.base_offset > INT64_MAX - INT32_MAX - 1)
+        if (batch_parse(data + at, size - at, &header) != OK || header.size_bytes > size - at ||
+            header.last_offset_delta < 0 || header.base_offset < 0 || header.base_offset > INT64_MAX - INT32_MAX - 1)
             return false;
         int64_t end_offset = header.base_offset + header.last_offset_delta + 1;
         if (end_offset <= next_offset)
@@ -218,7 +221,8 @@ static bool feed__find_next_offset(const struct feed *feed, const uint8_t *data,
     return true;
 }
 
-/* Below the log's start: those records are gone, reading goes on behind them. Above the end: said by a leader who knows. */
+/* Below the log's start: those records are gone, reading goes on behind them. Above the end: said by a leader who
+ * knows. */
 static void feed__out_of_range(struct feed *feed, const FetchReply *reply)
 {
     if (feed->fetch_offset >= reply->log_start) {
@@ -265,7 +269,8 @@ static void on_fetched(struct request *request, enum err error, const struct fra
     struct feed *feed = feed_of(request);
     FetchReply reply = {0};
     if (error == OK)
-        error = frame->type == FRAME_FETCH_REPLY ? codec_decode(frame->type, frame->proto, frame->proto_size, &reply) : ERR_BAD_FRAME;
+        error = frame->type == FRAME_FETCH_REPLY ? codec_decode(frame->type, frame->proto, frame->proto_size, &reply)
+                                                 : ERR_BAD_FRAME;
     if (error == OK)
         error = (enum err)reply.status;
     if (error == ERR_NOT_LEADER)

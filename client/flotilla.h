@@ -4,20 +4,23 @@
  *   client    the connections to a cluster and what is known of it (brokers, topics, leaders)
  *   producer  appends records to one topic
  *   consumer  reads one or all partitions of one topic from a position you choose
- *   record    {key, value, headers, timestamp}; records travel and are stored in batches; within a partition each has an offset
+ *   record    {key, value, headers, timestamp}; records travel and are stored in batches; within a partition each has
+ * an offset
  *
- * LOOP AND THREADS. Everything runs on the caller's uv_loop_t; no thread is made. A client and all that hangs off it belong to the thread
- * that runs this loop. No function blocks. No callback is made from inside the call that caused it, except where it says so; a callback may
- * call any function of the library, also close what called it.
+ * LOOP AND THREADS. Everything runs on the caller's uv_loop_t; no thread is made. A client and all that hangs off it
+ * belong to the thread that runs this loop. No function blocks. No callback is made from inside the call that caused
+ * it, except where it says so; a callback may call any function of the library, also close what called it.
  *
- * OWNERSHIP. Handles (client, producer, consumer) are made by x_new or x_open and given back by x_close, which is asynchronous: the handle
- * must not be used after the call of x_close, its callbacks are no longer made except on_closed, and its memory is gone when on_closed
- * returns. Close producers and consumers before their client. Strings and structs passed in are copied; what is handed out says how
- * long it is valid.
+ * OWNERSHIP. Handles (client, producer, consumer) are made by x_new or x_open and given back by x_close, which is
+ * asynchronous: the handle must not be used after the call of x_close, its callbacks are no longer made except
+ * on_closed, and its memory is gone when on_closed returns. Close producers and consumers before their client. Strings
+ * and structs passed in are copied; what is handed out says how long it is valid.
  *
- * ERRORS are enum flo_error; the numbers are stable. FLO_FULL and FLO_AGAIN are no errors: they say "wait for the callback".
+ * ERRORS are enum flo_error; the numbers are stable. FLO_FULL and FLO_AGAIN are no errors: they say "wait for the
+ * callback".
  *
- * OPTIONS. Fill a struct with its x_options_init first, then change what you need: fields that a later version adds get their default.
+ * OPTIONS. Fill a struct with its x_options_init first, then change what you need: fields that a later version adds get
+ * their default.
  *
  * A producer in short (errors left out):
  *     flo_client_options_init(&co);           co.brokers = "127.0.0.1:9640";
@@ -85,14 +88,15 @@ FLO_API const char *flo_error_text(enum flo_error error);
 /* "0.1.0"; static. */
 FLO_API const char *flo_version(void);
 
-/* ---------------------------------------------------------------------------------------------------------------------- client */
+/* ----------------------------------------------------------------------------------------------------------------------
+ * client */
 
 struct flo_client;
 
 struct flo_client_options {
-    const char *brokers;         /* "HOST:PORT[,HOST:PORT]": first contact only, the rest is asked from whoever answers */
-    const char *client_id;       /* for the broker's log; may be NULL */
-    uint32_t timeout_ms;         /* deadline of a request, 30000 */
+    const char *brokers;   /* "HOST:PORT[,HOST:PORT]": first contact only, the rest is asked from whoever answers */
+    const char *client_id; /* for the broker's log; may be NULL */
+    uint32_t timeout_ms;   /* deadline of a request, 30000 */
     uint32_t connect_timeout_ms; /* nobody answered until then at first contact: FLO_REFUSED; 3000 */
     uint64_t reserved[4];
 };
@@ -100,12 +104,14 @@ struct flo_client_options {
 FLO_API void flo_client_options_init(struct flo_client_options *options);
 
 /* Makes no connection yet. FLO_ADDRESS: brokers is malformed. */
-FLO_API enum flo_error flo_client_new(uv_loop_t *loop, const struct flo_client_options *options, struct flo_client **ret_client);
+FLO_API enum flo_error flo_client_new(uv_loop_t *loop, const struct flo_client_options *options,
+                                      struct flo_client **ret_client);
 
 /* Requests under way end with FLO_CANCELLED. on_closed may be NULL. */
 FLO_API void flo_client_close(struct flo_client *client, void (*on_closed)(void *context), void *context);
 
-/* ---------------------------------------------------------------------------------------------------------------------- topics */
+/* ----------------------------------------------------------------------------------------------------------------------
+ * topics */
 
 #define FLO_REPLICAS_MAX 7
 
@@ -132,8 +138,10 @@ struct flo_topic_spec {
 typedef void (*flo_topic_cb)(void *context, enum flo_error error, const char *detail);
 
 /* Ends when every partition has a leader. FLO_UNKNOWN_OUTCOME: the connection broke after the request was sent. */
-FLO_API enum flo_error flo_topic_create(struct flo_client *client, const struct flo_topic_spec *spec, flo_topic_cb on_done, void *context);
-FLO_API enum flo_error flo_topic_delete(struct flo_client *client, const char *name, flo_topic_cb on_done, void *context);
+FLO_API enum flo_error flo_topic_create(struct flo_client *client, const struct flo_topic_spec *spec,
+                                        flo_topic_cb on_done, void *context);
+FLO_API enum flo_error flo_topic_delete(struct flo_client *client, const char *name, flo_topic_cb on_done,
+                                        void *context);
 
 struct flo_broker_info {
     uint64_t id;
@@ -142,7 +150,12 @@ struct flo_broker_info {
     const char *rack;
 };
 
-enum flo_partition_state { FLO_PARTITION_BIRTH = 1, FLO_PARTITION_LIVE = 2, FLO_PARTITION_DAMAGED = 3, FLO_PARTITION_DEAD = 4 };
+enum flo_partition_state {
+    FLO_PARTITION_BIRTH = 1,
+    FLO_PARTITION_LIVE = 2,
+    FLO_PARTITION_DAMAGED = 3,
+    FLO_PARTITION_DEAD = 4
+};
 
 struct flo_partition_info {
     uint32_t partition;
@@ -159,6 +172,7 @@ struct flo_partition_info {
 struct flo_topic_info {
     enum flo_error error;
     const char *name;
+    bool internal; /* of the brokers themselves: no records to produce or consume */
     uint8_t id[16];
     uint32_t state;
     struct flo_topic_config config;
@@ -176,11 +190,13 @@ struct flo_cluster_info {
 /* info is NULL unless error is FLO_OK; valid during the callback. */
 typedef void (*flo_describe_cb)(void *context, enum flo_error error, const struct flo_cluster_info *info);
 
-/* topic NULL: all topics. offsets: also asks every partition's leader for log_start and high_watermark. A topic that does not exist is
- * error FLO_UNKNOWN_TOPIC. */
-FLO_API enum flo_error flo_describe(struct flo_client *client, const char *topic, bool offsets, flo_describe_cb on_done, void *context);
+/* topic NULL: all topics. offsets: also asks every partition's leader for log_start and high_watermark. A topic that
+ * does not exist is error FLO_UNKNOWN_TOPIC. */
+FLO_API enum flo_error flo_describe(struct flo_client *client, const char *topic, bool offsets, flo_describe_cb on_done,
+                                    void *context);
 
-/* --------------------------------------------------------------------------------------------------------------------- records */
+/* ---------------------------------------------------------------------------------------------------------------------
+ * records */
 
 struct flo_header {
     const void *key;
@@ -190,7 +206,7 @@ struct flo_header {
 };
 
 #define FLO_ANY_PARTITION (-1)
-#define FLO_NOW (-1)
+#define FLO_NOW           (-1)
 
 struct flo_record {
     const void *key; /* NULL: none */
@@ -200,11 +216,13 @@ struct flo_record {
     const struct flo_header *headers;
     size_t headers_count;
     int64_t timestamp_ms; /* UNIX time; FLO_NOW */
-    int32_t partition;    /* FLO_ANY_PARTITION: by key (murmur2 as Kafka's clients do); without a key one that changes per batch */
-    uint64_t tag;         /* given back with the delivery if flo_producer_options.tags is set */
+    int32_t partition; /* FLO_ANY_PARTITION: by key (murmur2 as Kafka's clients do); without a key one that changes per
+                          batch */
+    uint64_t tag;      /* given back with the delivery if flo_producer_options.tags is set */
 };
 
-/* -------------------------------------------------------------------------------------------------------------------- producer */
+/* --------------------------------------------------------------------------------------------------------------------
+ * producer */
 
 struct flo_producer;
 
@@ -226,13 +244,15 @@ struct flo_producer_options {
     const char *name; /* NULL: anonymous. A name keeps its id across processes, and fences the one who had it before. */
     enum flo_acks acks;
     enum flo_codec codec;
-    uint32_t linger_ms;    /* a batch waits that long to fill; 0: goes when nothing of its partition is on the way; default 5 */
+    uint32_t
+        linger_ms; /* a batch waits that long to fill; 0: goes when nothing of its partition is on the way; default 5 */
     uint32_t batch_bytes;  /* 128 KiB */
     uint32_t timeout_ms;   /* a record's deadline from flo_producer_send on; default: the client's */
     uint64_t memory_bytes; /* bound on all batches; 32 MiB */
     bool tags;
     void *context;
-    /* Topic and producer id are known, or never will be (FLO_UNKNOWN_TOPIC, FLO_REFUSED ...; then close it). May be NULL. */
+    /* Topic and producer id are known, or never will be (FLO_UNKNOWN_TOPIC, FLO_REFUSED ...; then close it). May be
+     * NULL. */
     void (*on_open)(void *context, enum flo_error error);
     /* flo_producer_send said FLO_FULL before and has room now; also once after on_open(FLO_OK). */
     void (*on_writable)(void *context);
@@ -243,20 +263,24 @@ struct flo_producer_options {
 
 FLO_API void flo_producer_options_init(struct flo_producer_options *options);
 
-/* Guarantees. acks all: a record is stored once, however often the library had to send it, also across restarts of brokers; a batch is
- * retried until its deadline. When the deadline passes with an unknown outcome, its delivery and those behind it that were sent say so
- * (FLO_TIMEOUT, FLO_UNKNOWN_OUTCOME); an anonymous producer then goes on under a new id; a named one has failed: every record ends with that error
- * until it is opened again. FLO_FENCED fails a producer for good, too. acks leader, none: retries may duplicate, and a fail-over may lose;
- * deliveries carry no offset; none: delivered means written to the connection. */
+/* Guarantees. acks all: a record is stored once, however often the library had to send it, also across restarts of
+ * brokers; a batch is retried until its deadline. When the deadline passes with an unknown outcome, its delivery and
+ * those behind it that were sent say so (FLO_TIMEOUT, FLO_UNKNOWN_OUTCOME); an anonymous producer then goes on under a
+ * new id; a named one has failed: every record ends with that error until it is opened again. FLO_FENCED fails a
+ * producer for good, too. acks leader, none: retries may duplicate, and a fail-over may lose; deliveries carry no
+ * offset; none: delivered means written to the connection. */
 FLO_API enum flo_error flo_producer_open(struct flo_client *client, const struct flo_producer_options *options,
                                          struct flo_producer **ret_producer);
 
-/* Copies the record into its partition's batch. FLO_OK: on_delivered will follow. Otherwise nothing was taken: FLO_FULL (also before
- * on_open), FLO_TOO_LARGE, FLO_UNKNOWN_PARTITION, FLO_INVALID (64-bit sizes that no batch holds), or the error that failed the producer. */
+/* Copies the record into its partition's batch. FLO_OK: on_delivered will follow. Otherwise nothing was taken: FLO_FULL
+ * (also before on_open), FLO_TOO_LARGE, FLO_UNKNOWN_PARTITION, FLO_INVALID (64-bit sizes that no batch holds), or the
+ * error that failed the producer. */
 FLO_API enum flo_error flo_producer_send(struct flo_producer *producer, const struct flo_record *record);
 
-/* Sends what lingers. on_flushed comes when every record accepted so far has been delivered. One flush at a time: FLO_BUSY. */
-FLO_API enum flo_error flo_producer_flush(struct flo_producer *producer, void (*on_flushed)(void *context), void *context);
+/* Sends what lingers. on_flushed comes when every record accepted so far has been delivered. One flush at a time:
+ * FLO_BUSY. */
+FLO_API enum flo_error flo_producer_flush(struct flo_producer *producer, void (*on_flushed)(void *context),
+                                          void *context);
 
 /* Partitions of the topic; 0 before on_open. */
 FLO_API uint32_t flo_producer_partitions(const struct flo_producer *producer);
@@ -267,7 +291,8 @@ FLO_API int64_t flo_producer_id(const struct flo_producer *producer);
 /* Flush first if deliveries matter: records not delivered yet are forgotten without a callback. */
 FLO_API void flo_producer_close(struct flo_producer *producer, void (*on_closed)(void *context), void *context);
 
-/* -------------------------------------------------------------------------------------------------------------------- consumer */
+/* --------------------------------------------------------------------------------------------------------------------
+ * consumer */
 
 struct flo_consumer;
 
@@ -303,8 +328,8 @@ enum flo_fetched_kind {
     FLO_FETCHED_RECORDS,
     FLO_FETCHED_END,   /* everything up to the high watermark has been handed out; more may come */
     FLO_FETCHED_SKIP,  /* records [base_offset, next_offset) are no longer stored (retention) and were passed over */
-    FLO_FETCHED_ERROR, /* see error. FLO_CORRUPT_BATCH, FLO_TOO_LARGE (opened batch) and FLO_OUT_OF_RANGE end this partition; after
-                        * others the library goes on trying. */
+    FLO_FETCHED_ERROR, /* see error. FLO_CORRUPT_BATCH, FLO_TOO_LARGE (opened batch) and FLO_OUT_OF_RANGE end this
+                        * partition; after others the library goes on trying. */
 };
 
 /* What flo_consumer_next hands out: for RECORDS one batch, whose memory the caller holds until flo_fetched_release. */
@@ -315,7 +340,7 @@ struct flo_fetched {
     int64_t base_offset;
     int64_t next_offset; /* where reading this partition goes on after it */
     int64_t high_watermark;
-    uint32_t records_count;    /* as the batch says; flo_fetched_next may give fewer when reading started inside it */
+    uint32_t records_count; /* as the batch says; flo_fetched_next may give fewer when reading started inside it */
     uint64_t internal[12];
 };
 
@@ -332,8 +357,8 @@ struct flo_message {
     uint32_t headers_size;
 };
 
-/* FLO_AGAIN: nothing now. FLO_OK: *ret_fetched is filled; give it back with flo_fetched_release (in any order; holding many stops the
- * fetching at prefetch_bytes). The batch's CRC was verified and its codec undone. */
+/* FLO_AGAIN: nothing now. FLO_OK: *ret_fetched is filled; give it back with flo_fetched_release (in any order; holding
+ * many stops the fetching at prefetch_bytes). The batch's CRC was verified and its codec undone. */
 FLO_API enum flo_error flo_consumer_next(struct flo_consumer *consumer, struct flo_fetched *ret_fetched);
 
 /* The next record of a RECORDS item. FLO_AGAIN: that was the last. FLO_CORRUPT_BATCH: the rest cannot be read. */

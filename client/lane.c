@@ -1,11 +1,14 @@
-/* One partition of a producer: batches leave in order, up to five are in flight, and their order at the broker is their order here.
+/* One partition of a producer: batches leave in order, up to five are in flight, and their order at the broker is their
+ * order here.
  *
- * When something goes wrong the lane stops sending, waits for the replies still under way, then sends again, oldest first, what is not
- * stored: same bytes, same sequences, so the broker can tell a duplicate (DESIGN of the dedup table: Kafka's rules). Sequences change only where
- * that is safe:
- *   - a batch that was refused for good leaves a gap: those behind it were refused too (out of order), and are renumbered;
- *   - a batch given up with its outcome unknown poisons the numbering: those sent behind it are given up with it, and the lane goes on under a
- *     new producer id (anonymous) or not at all (named: a new epoch would fence whoever holds the name now);
+ * When something goes wrong the lane stops sending, waits for the replies still under way, then sends again, oldest
+ * first, what is not stored: same bytes, same sequences, so the broker can tell a duplicate (DESIGN of the dedup table:
+ * Kafka's rules). Sequences change only where that is safe:
+ *   - a batch that was refused for good leaves a gap: those behind it were refused too (out of order), and are
+ * renumbered;
+ *   - a batch given up with its outcome unknown poisons the numbering: those sent behind it are given up with it, and
+ * the lane goes on under a new producer id (anonymous) or not at all (named: a new epoch would fence whoever holds the
+ * name now);
  *   - another group id means the topic was made anew: nothing of ours is there, numbering starts at 0. */
 #include "client/producer.h"
 
@@ -13,7 +16,8 @@
 
 #include "base/assert.h"
 
-/* A try that a live connection does not answer is asked about again: the leader may have changed behind a hanging broker. */
+/* A try that a live connection does not answer is asked about again: the leader may have changed behind a hanging
+ * broker. */
 #define TRY_TIMEOUT_MS 10000u
 
 static void lane__settle(struct lane *lane);
@@ -32,7 +36,8 @@ static bool batch_was_sent(const struct batch *batch)
 static struct batch *lane__first_open_fate(struct lane *lane)
 {
     struct batch *batch;
-    TAILQ_FOREACH(batch, &lane->batches, in_lane) {
+    TAILQ_FOREACH(batch, &lane->batches, in_lane)
+    {
         if (batch->state != BATCH_DONE)
             return batch;
     }
@@ -64,8 +69,9 @@ static void lane__compress(struct lane *lane, struct batch *batch)
     }
     uint32_t size_bytes;
     /* No memory, or no gain: it goes as it is. */
-    if (producer->compressed == NULL || batch_compress(&producer->compressor, codec, batch->buf->data, batch->size_bytes,
-                                                       producer->compressed->data, producer->compressed->size, &size_bytes) != OK)
+    if (producer->compressed == NULL ||
+        batch_compress(&producer->compressor, codec, batch->buf->data, batch->size_bytes, producer->compressed->data,
+                       producer->compressed->size, &size_bytes) != OK)
         return;
     memcpy(batch->buf->data, producer->compressed->data, size_bytes);
     batch->size_bytes = size_bytes;
@@ -123,7 +129,8 @@ static void lane__send(struct lane *lane, struct batch *batch, struct connection
     batch->state = BATCH_SENT;
     lane->in_flight++;
     struct slice payload = {.buf = batch->buf, .data = batch->buf->data, .size = batch->size_bytes};
-    connection_send(connection, &batch->request, FRAME_PRODUCE, &message, payload, producer->options.acks != FLO_ACKS_NONE);
+    connection_send(connection, &batch->request, FRAME_PRODUCE, &message, payload,
+                    producer->options.acks != FLO_ACKS_NONE);
 }
 
 static void lane__stall(struct lane *lane, enum err error, bool needs_metadata)
@@ -133,7 +140,8 @@ static void lane__stall(struct lane *lane, enum err error, bool needs_metadata)
     lane->last_error = error;
 }
 
-/* May the lane number batches? Takes over the producer's newest identity when nothing numbered under the old one is left. */
+/* May the lane number batches? Takes over the producer's newest identity when nothing numbered under the old one is
+ * left. */
 static bool lane__has_identity(struct lane *lane)
 {
     struct flo_producer *producer = lane->producer;
@@ -150,7 +158,8 @@ static bool lane__has_identity(struct lane *lane)
 static struct batch *lane__next_to_send(struct lane *lane)
 {
     struct batch *batch;
-    TAILQ_FOREACH(batch, &lane->batches, in_lane) {
+    TAILQ_FOREACH(batch, &lane->batches, in_lane)
+    {
         if (batch->state == BATCH_READY || batch->state == BATCH_RETRY)
             return batch;
     }
@@ -171,7 +180,7 @@ static struct connection *lane__find_leader(struct lane *lane)
         lane->confirmed = lane->next_sequence = 0;
         struct batch *batch;
         TAILQ_FOREACH(batch, &lane->batches, in_lane)
-            batch->has_sequence = batch->outcome_unknown = false;
+        batch->has_sequence = batch->outcome_unknown = false;
     }
     return client__connection_to_broker(producer->client, partition->leader);
 }
@@ -264,8 +273,8 @@ static void lane__renumber(struct lane *lane)
     lane->next_sequence = expected;
 }
 
-/* A refusal that says the broker's memory of this producer is not ours. It only counts for the oldest batch: those behind a batch that is not
- * stored are refused like this for its sake. */
+/* A refusal that says the broker's memory of this producer is not ours. It only counts for the oldest batch: those
+ * behind a batch that is not stored are refused like this for its sake. */
 static void lane__judge_numbering(struct lane *lane, struct batch *batch, enum err error)
 {
     struct flo_producer *producer = lane->producer;
@@ -275,8 +284,8 @@ static void lane__judge_numbering(struct lane *lane, struct batch *batch, enum e
         lane__give_up(lane, batch, error);
         return;
     }
-    /* Forgotten after long idleness, and nothing of ours can have been stored since: the same records under a new id are no duplicates.
-     * Those of which this is not sure are sorted out when all replies are in (lane__renumber). */
+    /* Forgotten after long idleness, and nothing of ours can have been stored since: the same records under a new id
+     * are no duplicates. Those of which this is not sure are sorted out when all replies are in (lane__renumber). */
     lane->identity_min = lane->identity + 1;
     if (producer->identity < lane->identity_min)
         producer__renew_identity(producer);
@@ -308,7 +317,8 @@ static void on_produced(struct request *request, enum err error, const struct fr
     ProduceReply reply = {.base_offset = -1};
     ASSERT(batch->state == BATCH_SENT);
     if (error == OK && frame != NULL) {
-        error = frame->type == FRAME_PRODUCE_REPLY ? codec_decode(frame->type, frame->proto, frame->proto_size, &reply) : ERR_BAD_FRAME;
+        error = frame->type == FRAME_PRODUCE_REPLY ? codec_decode(frame->type, frame->proto, frame->proto_size, &reply)
+                                                   : ERR_BAD_FRAME;
         if (error == OK)
             error = (enum err)reply.status;
     }
@@ -319,7 +329,8 @@ static void on_produced(struct request *request, enum err error, const struct fr
         batch__decide(batch, OK, lane->producer->options.acks == FLO_ACKS_ALL ? reply.base_offset : -1);
     } else if (error != ERR_CANCELLED) {
         lane__judge(lane, batch, error);
-        /* A hint only changes where the retry goes first: metadata is asked for all the same when that fails as well. */
+        /* A hint only changes where the retry goes first: metadata is asked for all the same when that fails as well.
+         */
         if (error == ERR_NOT_LEADER && metadata_hint_leader(lane->producer->topic, lane->partition, reply.leader))
             lane->needs_metadata = false;
     }
@@ -356,7 +367,8 @@ static void on_lane_retry(struct alarm *alarm)
         lane__resume(lane);
 }
 
-/* After every change: hands out what is decided, fails or recovers or goes on. May call the user; the producer may be closing then. */
+/* After every change: hands out what is decided, fails or recovers or goes on. May call the user; the producer may be
+ * closing then. */
 static void lane__settle(struct lane *lane)
 {
     struct flo_producer *producer = lane->producer;
@@ -379,7 +391,8 @@ static void lane__settle(struct lane *lane)
     }
     bool waiting = lane->retry.at_ms != 0 || lane->metadata_wait.topic != NULL;
     if (lane->recovering && lane->in_flight == 0 && !waiting)
-        client__set_alarm(producer->client, &lane->retry, client__now_ms(producer->client) + client__backoff(&lane->backoff_ms));
+        client__set_alarm(producer->client, &lane->retry,
+                          client__now_ms(producer->client) + client__backoff(&lane->backoff_ms));
     else
         lane__pump(lane);
 }
@@ -429,7 +442,7 @@ void lane__deinit(struct lane *lane)
 {
     struct batch *batch;
     TAILQ_FOREACH(batch, &lane->batches, in_lane)
-        request_cancel(&batch->request);
+    request_cancel(&batch->request);
     client__set_alarm(lane->producer->client, &lane->retry, 0);
     metadata_forget(&lane->metadata_wait);
 }

@@ -1,4 +1,5 @@
-/* Metadata: asked for per topic, remembered until it is contradicted. Replies replace what was known of brokers and of that topic. */
+/* Metadata: asked for per topic, remembered until it is contradicted. Replies replace what was known of brokers and of
+ * that topic. */
 #include "client/metadata.h"
 
 #include <stdio.h>
@@ -68,7 +69,8 @@ static void metadata_topic__resize(struct metadata_topic *topic, uint32_t partit
     topic->partitions_count = partitions_count;
 }
 
-static enum err metadata_topic__read(struct metadata_topic *topic, const MetadataReply *reply, const struct frame *frame)
+static enum err metadata_topic__read(struct metadata_topic *topic, const MetadataReply *reply,
+                                     const struct frame *frame)
 {
     struct codec_cursor cursor = {frame->payload, frame->payload_size};
     enum err error = metadata_read_brokers(&topic->client->metadata, &cursor, reply->broker_count);
@@ -82,7 +84,8 @@ static enum err metadata_topic__read(struct metadata_topic *topic, const Metadat
         return error;
     if (row.status != OK)
         return (enum err)row.status;
-    if (strcmp(row.name, topic->name) != 0 || row.partition_count == 0 || row.partition_count > PARTITIONS_PER_TOPIC_MAX)
+    if (strcmp(row.name, topic->name) != 0 || row.partition_count == 0 ||
+        row.partition_count > PARTITIONS_PER_TOPIC_MAX)
         return ERR_BAD_FRAME;
     metadata_topic__resize(topic, row.partition_count);
     if (row.has_config && row.config.has_max_batch_bytes)
@@ -97,7 +100,8 @@ static enum err metadata_topic__read(struct metadata_topic *topic, const Metadat
     return OK;
 }
 
-static void on_topic_answered(struct call *call, enum err error, const union codec_message *reply, const struct frame *frame)
+static void on_topic_answered(struct call *call, enum err error, const union codec_message *reply,
+                              const struct frame *frame)
 {
     struct metadata_topic *topic = call->context;
     topic->call = NULL;
@@ -173,14 +177,16 @@ bool metadata_hint_leader(struct metadata_topic *topic, uint32_t partition, uint
 void metadata_deinit(struct metadata *metadata)
 {
     struct metadata_topic *topic, *next_topic;
-    HASH_ITER(hh, metadata->topics, topic, next_topic) {
+    HASH_ITER(hh, metadata->topics, topic, next_topic)
+    {
         HASH_DELETE(hh, metadata->topics, topic);
         ASSERT(topic->call == NULL);
         free(topic->partitions);
         free(topic);
     }
     struct metadata_broker *broker, *next_broker;
-    HASH_ITER(hh, metadata->brokers, broker, next_broker) {
+    HASH_ITER(hh, metadata->brokers, broker, next_broker)
+    {
         HASH_DELETE(hh, metadata->brokers, broker);
         free(broker);
     }

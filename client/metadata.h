@@ -1,5 +1,5 @@
-/* What the client knows of the cluster: where brokers listen, which group a partition is and who leads it. A hint that is asked for
- * again when a broker contradicts it. */
+/* What the client knows of the cluster: where brokers listen, which group a partition is and who leads it. A hint that
+ * is asked for again when a broker contradicts it. */
 #ifndef FLOTILLA_CLIENT_METADATA_H
 #define FLOTILLA_CLIENT_METADATA_H
 

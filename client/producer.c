@@ -1,7 +1,7 @@
 /* The producer: where a record goes, the memory of batches, linger and deadlines, opening, flush and close.
  *
- * flo_producer_send is the hot path: it copies the record into its partition's open batch and does nothing else; closing batches, sending and all
- * callbacks come at the end of the loop turn. */
+ * flo_producer_send is the hot path: it copies the record into its partition's open batch and does nothing else;
+ * closing batches, sending and all callbacks come at the end of the loop turn. */
 #include "client/producer.h"
 
 #include <stdlib.h>
@@ -12,13 +12,13 @@
 #include "wire/partitioner.h"
 #include "wire/varint.h"
 
-#define LINGER_DEFAULT_MS 5u
+#define LINGER_DEFAULT_MS          5u
 #define BATCH_BYTES_DEFAULT_CLIENT (128u << 10)
-#define BATCH_BYTES_MIN 512u
-#define MEMORY_DEFAULT_BYTES ((uint64_t)32 << 20)
-#define HEADERS_ON_STACK 16u
-#define HEADERS_MAX 10000u
-#define BUFS_KEPT 4096u
+#define BATCH_BYTES_MIN            512u
+#define MEMORY_DEFAULT_BYTES       ((uint64_t)32 << 20)
+#define HEADERS_ON_STACK           16u
+#define HEADERS_MAX                10000u
+#define BUFS_KEPT                  4096u
 
 /* ---- memory ---- */
 
@@ -39,7 +39,8 @@ static struct batch *producer__take_batch(struct flo_producer *producer, uint32_
     }
     uint64_t *tags = batch->tags;
     uint32_t tags_capacity = batch->tags_capacity;
-    *batch = (struct batch){.buf = buf, .tags = tags, .tags_capacity = tags_capacity, .state = BATCH_OPEN, .base_offset = -1};
+    *batch = (struct batch){
+        .buf = buf, .tags = tags, .tags_capacity = tags_capacity, .state = BATCH_OPEN, .base_offset = -1};
     producer->memory_used += buf->size;
     batch->serial = ++producer->next_serial;
     batch->opened_ms = client__now_ms(producer->client);
@@ -81,7 +82,8 @@ void producer__deliver(struct flo_producer *producer, struct batch *batch)
         .bytes = batch->bytes,
         .tags = producer->options.tags ? batch->tags : NULL,
     };
-    /* First out of the way, so that the callback finds room for what it sends; its tags stay until the next batch is opened. */
+    /* First out of the way, so that the callback finds room for what it sends; its tags stay until the next batch is
+     * opened. */
     uint64_t *tags = batch->tags;
     uint32_t tags_capacity = batch->tags_capacity;
     batch->tags = NULL;
@@ -118,7 +120,8 @@ static void on_producer_alarm(struct alarm *alarm)
     struct flo_producer *producer = (struct flo_producer *)((char *)alarm - offsetof(struct flo_producer, alarm));
     uint64_t now_ms = client__now_ms(producer->client);
     struct lane *lane;
-    while ((lane = TAILQ_FIRST(&producer->lingering)) != NULL && lane->open->opened_ms + producer->options.linger_ms <= now_ms) {
+    while ((lane = TAILQ_FIRST(&producer->lingering)) != NULL &&
+           lane->open->opened_ms + producer->options.linger_ms <= now_ms) {
         lane->lingering = false;
         TAILQ_REMOVE(&producer->lingering, lane, linger_link);
         lane->open_due = true;
@@ -252,8 +255,8 @@ void producer__renew_identity(struct flo_producer *producer)
     ASSERT(producer->idempotent);
     if (producer->init.client != NULL)
         return;
-    producer->init = (struct call){
-        .type = FRAME_INIT_PRODUCER, .repeatable = true, .context = producer, .on_done = on_identity};
+    producer->init =
+        (struct call){.type = FRAME_INIT_PRODUCER, .repeatable = true, .context = producer, .on_done = on_identity};
     InitProducerRequest *request = &producer->init.message.as_InitProducerRequest;
     *request = (InitProducerRequest){.timeout_ms = producer->options.timeout_ms};
     if (producer->options.name != NULL)
@@ -270,7 +273,8 @@ void producer__fail(struct flo_producer *producer, enum err error)
 
 static void on_producer_metadata(struct metadata_wait *wait, enum err error)
 {
-    struct flo_producer *producer = (struct flo_producer *)((char *)wait - offsetof(struct flo_producer, metadata_wait));
+    struct flo_producer *producer =
+        (struct flo_producer *)((char *)wait - offsetof(struct flo_producer, metadata_wait));
     if (error != OK) {
         producer__end_opening(producer, error);
         return;
@@ -359,7 +363,8 @@ static struct lane *producer__choose_lane(struct flo_producer *producer, const s
 }
 
 /* A record that fits no batch of the usual size gets one of its own. */
-static enum flo_error producer__append_large(struct flo_producer *producer, struct lane *lane, const struct record *record)
+static enum flo_error producer__append_large(struct flo_producer *producer, struct lane *lane,
+                                             const struct record *record)
 {
     uint64_t capacity = record_size_max(record);
     if (capacity > producer->topic->max_batch_bytes)
@@ -429,8 +434,8 @@ static inline struct blob blob_of(const void *data, size_t size)
 /* Sizes that no batch holds are stopped before they are cut to 32 bits. */
 static bool sizes_ok(const struct flo_record *record)
 {
-    if ((record->key != NULL && record->key_size > BATCH_BYTES_MAX) || (record->value != NULL && record->value_size > BATCH_BYTES_MAX) ||
-        record->headers_count > HEADERS_MAX)
+    if ((record->key != NULL && record->key_size > BATCH_BYTES_MAX) ||
+        (record->value != NULL && record->value_size > BATCH_BYTES_MAX) || record->headers_count > HEADERS_MAX)
         return false;
     for (size_t i = 0; i < record->headers_count; i++) {
         if (record->headers[i].key_size > BATCH_BYTES_MAX || record->headers[i].value_size > BATCH_BYTES_MAX)
@@ -556,7 +561,8 @@ enum flo_error flo_producer_flush(struct flo_producer *producer, void (*on_flush
     producer->on_flushed = on_flushed;
     producer->on_flushed_context = context;
     struct batch *batch;
-    TAILQ_FOREACH(batch, &producer->ages, by_age) {
+    TAILQ_FOREACH(batch, &producer->ages, by_age)
+    {
         if (batch->state == BATCH_OPEN) {
             batch->lane->open_due = true;
             producer__mark_due(producer, batch->lane);

@@ -3,8 +3,8 @@
  *   producer.c   the public functions: where a record goes, memory, linger, deadlines, flush, close
  *   lane.c       one partition: sending in order, replies, retries, sequences
  *
- * A batch is OPEN while records are added, READY when closed, SENT while a reply is awaited, RETRY when it was sent and may be again,
- * DONE when its fate is known; it is delivered, oldest first, when all before it are DONE. */
+ * A batch is OPEN while records are added, READY when closed, SENT while a reply is awaited, RETRY when it was sent and
+ * may be again, DONE when its fate is known; it is delivered, oldest first, when all before it are DONE. */
 #ifndef FLOTILLA_CLIENT_PRODUCER_H
 #define FLOTILLA_CLIENT_PRODUCER_H
 
@@ -14,8 +14,9 @@
 #include "wire/builder.h"
 #include "wire/compress.h"
 
-/* The broker remembers the last five batches of a producer (DONE_BATCHES): more in flight could not all be told from duplicates. */
-#define LANE_INFLIGHT_MAX DONE_BATCHES
+/* The broker remembers the last five batches of a producer (DONE_BATCHES): more in flight could not all be told from
+ * duplicates. */
+#define LANE_INFLIGHT_MAX       DONE_BATCHES
 #define LANE_INFLIGHT_NO_LINGER 2u /* one on the wire, one at the broker: the rest gathers */
 
 enum batch_state { BATCH_OPEN, BATCH_READY, BATCH_SENT, BATCH_RETRY, BATCH_DONE };
@@ -59,9 +60,9 @@ struct lane {
     struct alarm retry;
     struct metadata_wait metadata_wait;
     /* acks all */
-    uint64_t identity;         /* of the producer, under which this lane numbers; 0: none */
-    uint64_t identity_min;     /* older ones must not be used any more */
-    int32_t confirmed;         /* the sequence after the last batch that was stored */
+    uint64_t identity;     /* of the producer, under which this lane numbers; 0: none */
+    uint64_t identity_min; /* older ones must not be used any more */
+    int32_t confirmed;     /* the sequence after the last batch that was stored */
     int32_t next_sequence;
     bool due; /* in producer->due */
     TAILQ_ENTRY(lane) due_link;
@@ -117,7 +118,7 @@ void producer__fail(struct flo_producer *producer, enum err error);
 /* ---- for producer.c ---- */
 
 void lane__init(struct lane *lane, struct flo_producer *producer, uint32_t partition);
-void lane__deinit(struct lane *lane); /* cancels what is under way; batches are the producer's to free */
+void lane__deinit(struct lane *lane);      /* cancels what is under way; batches are the producer's to free */
 void lane__close_batch(struct lane *lane); /* open -> READY */
 void lane__pump(struct lane *lane);
 void lane__expire(struct lane *lane, struct batch *batch); /* its deadline has passed */

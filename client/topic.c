@@ -1,4 +1,5 @@
-/* What flotilla.h offers for topics: create, delete, describe. Each is one call; describe turns rows into arrays for the callback. */
+/* What flotilla.h offers for topics: create, delete, describe. Each is one call; describe turns rows into arrays for
+ * the callback. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,7 +7,10 @@
 #include "client/client.h"
 
 _Static_assert(FLO_REPLICAS_MAX == RAFT_VOTERS_MAX, "flotilla.h must have room for all voters");
-_Static_assert(sizeof(((PartitionRow *)0)->replicas) == FLO_REPLICAS_MAX * sizeof(uint64_t), "rows and flotilla.h must agree");
+_Static_assert(sizeof(((PartitionRow *)0)->replicas) == FLO_REPLICAS_MAX * sizeof(uint64_t),
+               "rows and flotilla.h must agree");
+
+#define KIND_STATE 2u /* TopicRow.kind: operations, not records */
 
 struct topic_call {
     struct call call;
@@ -37,12 +41,14 @@ static void *allocate(size_t count, size_t size)
     return memory;
 }
 
-static void on_topic_done(struct call *call, enum err error, const union codec_message *reply, const struct frame *frame)
+static void on_topic_done(struct call *call, enum err error, const union codec_message *reply,
+                          const struct frame *frame)
 {
     struct topic_call *topic_call = call->context;
     const char *detail = "";
     if (reply != NULL)
-        detail = call->type == FRAME_CREATE_TOPIC ? reply->as_CreateTopicReply.message : reply->as_DeleteTopicReply.message;
+        detail =
+            call->type == FRAME_CREATE_TOPIC ? reply->as_CreateTopicReply.message : reply->as_DeleteTopicReply.message;
     topic_call->on_done(topic_call->context, (enum flo_error)error, detail);
     free(topic_call);
 }
@@ -94,7 +100,8 @@ static struct flo_topic_config config_from_proto(const TopicConfig *config)
 /* The broker's deadline is the caller's; the call waits a little longer, so that the broker's own answer is heard. */
 #define ANSWER_MARGIN_MS 500u
 
-enum flo_error flo_topic_create(struct flo_client *client, const struct flo_topic_spec *spec, flo_topic_cb on_done, void *context)
+enum flo_error flo_topic_create(struct flo_client *client, const struct flo_topic_spec *spec, flo_topic_cb on_done,
+                                void *context)
 {
     size_t size = spec->name == NULL ? 0 : strlen(spec->name);
     if (size == 0 || size > TOPIC_NAME_BYTES_MAX)
@@ -182,6 +189,7 @@ static enum err described__read_topic(struct described *described, uint32_t at, 
     *topic = (struct flo_topic_info){
         .error = (enum flo_error)row->status,
         .name = row->name,
+        .internal = row->kind == KIND_STATE,
         .state = row->state,
         .config = config_from_proto(&row->config),
         .partitions_count = row->partition_count,
@@ -212,7 +220,8 @@ static enum err described__read(struct described *described, const MetadataReply
         enum err error = codec_next_row(&cursor, ROW_BROKER, row);
         if (error != OK)
             return error;
-        described->brokers[i] = (struct flo_broker_info){.id = row->id, .host = row->host, .port = row->port, .rack = row->rack};
+        described->brokers[i] =
+            (struct flo_broker_info){.id = row->id, .host = row->host, .port = row->port, .rack = row->rack};
     }
     for (uint32_t i = 0; i < reply->topic_count; i++) {
         enum err error = described__read_topic(described, i, &cursor);
@@ -238,7 +247,8 @@ static void on_described(struct call *call, enum err error, const union codec_me
     free(describe_call);
 }
 
-enum flo_error flo_describe(struct flo_client *client, const char *topic, bool offsets, flo_describe_cb on_done, void *context)
+enum flo_error flo_describe(struct flo_client *client, const char *topic, bool offsets, flo_describe_cb on_done,
+                            void *context)
 {
     size_t size = topic == NULL ? 0 : strlen(topic);
     if (topic != NULL && (size == 0 || size > TOPIC_NAME_BYTES_MAX))
