@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "broker/admin.h"
 #include "broker/broker.h"
 #include "broker/config.h"
+#include "broker/pages.h"
 #include "os/disk.h"
 #include "os/link.h"
 #include "os/listener.h"
@@ -37,6 +39,7 @@ struct daemon {
     struct broker *broker;
     struct os_listener *client[CLIENT_LISTENERS_MAX];
     struct os_listener *peer;
+    struct admin *admin;
     const char *config_file; /* NULL: none */
     unsigned signals;
     int exit_code;
@@ -193,6 +196,23 @@ static bool daemon__listen_at(struct daemon *d, const char *address, const char 
     return error == OK;
 }
 
+static unsigned daemon__page(void *context, const char *path, FILE *out, const char **ret_type)
+{
+    const struct daemon *d = context;
+    return pages_write(d->broker, path, out, ret_type);
+}
+
+/* Before recovery: whoever asks for health is answered as soon as the loop turns, with "recovering". */
+static bool daemon__listen_admin(struct daemon *d)
+{
+    const struct admin_source source = {.context = d, .page = daemon__page};
+    enum err error = admin_open(d->loop, d->config.admin, &source, ADMIN_DEADLINE_MS, &d->admin);
+    if (error != OK) {
+        fprintf(stderr, "flotillad: cannot listen on %s for admin: %s\n", d->config.admin, err_text(error));
+    }
+    return error == OK;
+}
+
 static void daemon__on_ready(void *context)
 {
     struct daemon *d = context;
@@ -207,7 +227,7 @@ static void daemon__on_ready(void *context)
         return;
     }
     printf("ready id=%lu client=%s peer=%s admin=%s registry=embedded\n", d->config.id,
-           os_listener_address(d->client[0]), os_listener_address(d->peer), d->config.admin);
+           os_listener_address(d->client[0]), os_listener_address(d->peer), admin_address(d->admin));
     fflush(stdout);
 }
 
@@ -312,9 +332,11 @@ static enum err daemon__open(struct daemon *d)
     if (error == OK) {
         error = os_lmdb_open(d->config.data, KV_DIR, 0, &d->trace, &d->kv);
     }
-    if (error != OK) {
-        return error;
-    }
+    return error;
+}
+
+static enum err daemon__recover(struct daemon *d)
+{
     os_loop_set_handler(d->loop, &daemon__handler, d);
     const struct broker_options options = {.config = &d->config,
                                            .disk = os_disk_port(d->disk),
@@ -347,6 +369,12 @@ int main(int argc, char **argv)
                               .sink = trace_to_stderr,
                               .context = getenv("JOURNAL_STREAM") != NULL ? d : NULL};
     error = daemon__open(d);
+    if (error == OK && !daemon__listen_admin(d)) {
+        return BROKER_EXIT_START;
+    }
+    if (error == OK) {
+        error = daemon__recover(d);
+    }
     if (error != OK) {
         return daemon__refuse(d, error);
     }

@@ -1,0 +1,157 @@
+/* Reads the broker's insides into plain structs; nothing here changes anything. */
+#include "broker/status.h"
+
+#include <string.h>
+
+#include "broker/impl.h"
+
+static void status__storage(const struct broker *b, struct status_broker *out)
+{
+    struct wal_stats wal;
+    struct store_stats store;
+    wal_stats(b->wal, &wal);
+    store_stats(b->store, &store);
+    out->wal_used_bytes = wal_used_bytes(b->wal);
+    out->wal_budget_bytes = b->config->wal_budget_bytes;
+    out->wal_pending_bytes = wal_pending_bytes(b->wal);
+    out->wal_written_bytes = wal.written_bytes;
+    out->wal_batches = wal.batches;
+    out->wal_rolls = wal.rolls;
+    out->wal_spare_files = wal.spare_files;
+    out->segment_queue_bytes = store_queued_bytes(b->store);
+    out->segment_written_bytes = store.written_bytes;
+    out->segment_read_bytes = store.read_bytes;
+    out->segment_rolls = store.rolls;
+    out->segment_tail_hits = store.tail_hits;
+    out->segment_disk_reads = store.disk_reads;
+    out->tail_bytes = store_tail_bytes(b->store);
+}
+
+static void status__groups(const struct broker *b, struct status_broker *out)
+{
+    for (const struct partition *p = b->groups; p != NULL; p = p->hh.next) {
+        out->groups++;
+        out->leaders += partition_leads(p);
+        out->damaged += p->state == PARTITION_DAMAGED;
+        if (p->raft != NULL) {
+            out->leaderless += p->state == PARTITION_LIVE && raft_leader(p->raft) == 0;
+            out->apply_lag_entries += raft_commit_index(p->raft) - p->applied_index;
+        }
+    }
+}
+
+void status_read(const struct broker *b, struct status_broker *ret_status)
+{
+    struct status_broker out = {
+        .id = b->identity.broker,
+        .boot = b->identity.boot,
+        .rack = b->config->rack,
+        .host = b->advertised[0].host,
+        .port = b->advertised[0].port,
+        .counters = &b->counters,
+        .connections = b->sessions_count,
+        .topics = catalog_count(b->catalog),
+        .receive_chunk_bytes = buf_pool_bytes(b->chunks),
+        .inflight_bytes = b->inflight_bytes,
+        .memory_budget_bytes = b->config->memory_bytes,
+    };
+    out.ready = broker_is_ready(b, &out.reason);
+    memcpy(out.cluster_id, b->identity.cluster_id, sizeof out.cluster_id);
+    memcpy(out.disk_uuid, b->identity.disk_uuid, sizeof out.disk_uuid);
+    status__storage(b, &out);
+    status__groups(b, &out);
+    *ret_status = out;
+}
+
+/* --- topics and partitions --- */
+
+static const char *status__state(const struct partition *p)
+{
+    switch (p->state) {
+    case PARTITION_BIRTH:
+        return "creating";
+    case PARTITION_LIVE:
+        return "live";
+    case PARTITION_DAMAGED:
+        return "corrupt";
+    case PARTITION_DEAD:
+        return "deleted";
+    }
+    return "unknown";
+}
+
+static const char *status__role(const struct raft *raft)
+{
+    switch (raft_role(raft)) {
+    case RAFT_LEADER:
+        return "leader";
+    case RAFT_CANDIDATE:
+        return "candidate";
+    case RAFT_FOLLOWER:
+        return "follower";
+    }
+    return "unknown";
+}
+
+static void status__partition(const struct topic *topic, uint32_t number, struct status_partition *out)
+{
+    const struct partition *p = topic->partitions[number];
+    *out = (struct status_partition){.topic = topic->row.name,
+                                     .number = number,
+                                     .group = topic->row.first_group + number,
+                                     .state = "lost",
+                                     .role = "none"};
+    if (p == NULL) {
+        return;
+    }
+    out->replica = p->replica;
+    out->state = status__state(p);
+    out->applied_index = p->applied_index;
+    out->log_start = partition_log_start(p);
+    out->high_watermark = partition_high_watermark(p);
+    out->stored_bytes = p->log != NULL ? segment_log_bytes(p->log) : 0;
+    out->voters_count = p->voters_count;
+    memcpy(out->voters, p->voter_brokers, sizeof out->voters);
+    if (p->raft == NULL) {
+        return;
+    }
+    out->role = status__role(p->raft);
+    out->term = raft_term(p->raft);
+    out->commit_index = raft_commit_index(p->raft);
+    for (uint32_t i = 0; i < p->voters_count; i++) {
+        if (p->voters[i] == raft_leader(p->raft)) {
+            out->leader = p->voter_brokers[i];
+        }
+    }
+}
+
+static uint64_t status__stored_bytes(const struct topic *topic)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; topic->partitions != NULL && i < topic->row.partitions_count; i++) {
+        const struct partition *p = topic->partitions[i];
+        bytes += p != NULL && p->log != NULL ? segment_log_bytes(p->log) : 0;
+    }
+    return bytes;
+}
+
+void status_visit(const struct broker *b, const struct status_visitor *visitor)
+{
+    for (const struct topic *topic = catalog_first(b->catalog); topic != NULL; topic = topic->hh.next) {
+        const struct status_topic out = {.row = &topic->row,
+                                         .internal = catalog_name_internal(topic->row.name),
+                                         .produced_records = topic->produced_records,
+                                         .produced_bytes = topic->produced_bytes,
+                                         .fetched_bytes = topic->fetched_bytes,
+                                         .stored_bytes = status__stored_bytes(topic)};
+        if (visitor->topic != NULL) {
+            visitor->topic(visitor->context, &out);
+        }
+        for (uint32_t i = 0; topic->partitions != NULL && visitor->partition != NULL && i < topic->row.partitions_count;
+             i++) {
+            struct status_partition partition;
+            status__partition(topic, i, &partition);
+            visitor->partition(visitor->context, &partition);
+        }
+    }
+}
