@@ -314,7 +314,20 @@ static char *config__next_line(char *line, int size, void *context)
 {
     struct config_reader *r = context;
     r->line++;
-    return fgets(line, size, r->file);
+    if (fgets(line, size, r->file) == NULL) {
+        return NULL;
+    }
+    size_t used = strlen(line);
+    if (used == (size_t)size - 1 && line[used - 1] != '\n') { /* the rest must not be read as a line of its own */
+        int c;
+        while ((c = fgetc(r->file)) != EOF && c != '\n') {
+        }
+        if (line[strspn(line, " \t")] != ';' && line[strspn(line, " \t")] != '#') {
+            fprintf(r->complaints, "%s:%d: longer than %d bytes\n", r->path, r->line, size - 2);
+            r->failed = true;
+        }
+    }
+    return line;
 }
 
 static int config__on_key(void *context, const char *section, const char *name, const char *value)
