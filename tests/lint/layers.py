@@ -20,7 +20,7 @@ LAYERS = {
 # files that see more than their folder does
 MORE = {
     'broker/main.c': {'os'},
-    'broker/admin.c': {'os'},
+    'broker/admin': {'os'},
     'client/inspect': {'port', 'wal', 'meta', 'store', 'os'},  # offline reading, shares recovery's readers
 }
 # header of a library -> the only places that may include it
