@@ -64,6 +64,9 @@
 #define STORE_BLOCK_BYTES 4096u
 #define STORE_WRITE_BYTES_MAX (512u << 10) /* one write and one start of writeback, see WAL_WRITE_BYTES_MAX */
 #define STORE_WRITE_PARTS_MAX 1024         /* IOV_MAX */
+#define STORE_JOB_BYTES_MIN (8u << 20)     /* queued bytes that start a write job before their age does: long runs write fastest */
+#define STORE_DIRECT_BYTES_MIN (256u << 10) /* runs from here on go round the page cache */
+#define STORE_STAGING_BYTES (1u << 20)     /* one such write */
 #define STORE_JOB_BYTES_MAX (16u << 20)    /* one write job, so that reads get their turn on the lane */
 #define STORE_QUEUE_AGE_US 200000
 #define STORE_RETRY_US 1000000
@@ -71,6 +74,7 @@
 #define STORE_READ_BUFS_KEPT 16
 #define STORE_SYNC_FILES_MAX 32            /* a checkpoint with more dirty files ends in one syncfs (10,000 files: 0.10 s against 1.45) */
 
+#define DISK_DIRECT_BYTES_MIN (64u << 10)        /* below it, the page cache and the kernel's merging win */
 #define DISK_DIRECT_WRITE_BYTES_MAX (1u << 20) /* one O_DIRECT pwritev: 1.0-1.6 GB/s in pieces of this size (measured) */
 
 /* checkpoint store */

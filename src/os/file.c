@@ -154,6 +154,27 @@ static void cursor_advance(struct cursor *at, size_t bytes)
     ASSERT(at->parts_count > 0 || bytes == 0);
 }
 
+static bool is_aligned(uint64_t value)
+{
+    return value % WAL_BLOCK_BYTES == 0;
+}
+
+/* Whether what is left to write may bypass the page cache: see DISK_DIRECT. */
+static bool cursor_may_be_direct(const struct cursor *at, uint64_t offset)
+{
+    size_t bytes = 0;
+    if (!is_aligned(offset) || !is_aligned(at->skip_bytes)) {
+        return false;
+    }
+    for (int i = 0; i < at->parts_count; i++) {
+        if (!is_aligned((uintptr_t)at->parts[i].iov_base) || !is_aligned(at->parts[i].iov_len)) {
+            return false;
+        }
+        bytes += at->parts[i].iov_len;
+    }
+    return bytes - at->skip_bytes >= DISK_DIRECT_BYTES_MIN;
+}
+
 static enum err file_write(struct disk *port, struct disk_file *file, const struct iovec *parts, int parts_count,
                            uint64_t offset)
 {
@@ -162,7 +183,7 @@ static enum err file_write(struct disk *port, struct disk_file *file, const stru
     ASSERT(parts_count >= 0);
     cursor_advance(&at, 0); /* over leading empty parts */
     while (at.parts_count > 0) {
-        bool direct = file->direct_fd >= 0;
+        bool direct = file->direct_fd >= 0 && cursor_may_be_direct(&at, offset);
         size_t bytes;
         int count = cursor_window(&at, direct ? DISK_DIRECT_WRITE_BYTES_MAX : WAL_WRITE_BYTES_MAX, window, &bytes);
         ASSERT(offset <= INT64_MAX - bytes);

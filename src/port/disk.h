@@ -29,8 +29,9 @@ enum disk_open_flags {
     DISK_WRITE = 1 << 0,  /* read and write */
     DISK_CREATE = 1 << 1, /* with DISK_WRITE: made if missing */
     DISK_EXCLUSIVE = 1 << 2, /* with DISK_CREATE: ERR_EXISTS if there */
-    DISK_DIRECT = 1 << 3, /* O_DIRECT if the file system allows it, else silently buffered; then offset, size and memory of
-                             every write are multiples of 4 KiB */
+    /* Writes of at least DISK_DIRECT_BYTES_MIN whose offset, sizes and memory are multiples of 4 KiB bypass the page cache, if
+     * the file system allows; all others, and all reads, go through it as usual. The two are coherent. */
+    DISK_DIRECT = 1 << 3,
 };
 
 /* Embedded in the owner's structure; the owner keeps it alive until done. */

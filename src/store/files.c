@@ -36,6 +36,10 @@ enum err files__init(struct files *files, const struct store_options *options, c
     if (error != OK) {
         return error;
     }
+    void *staging = NULL;
+    int no_memory = posix_memalign(&staging, STORE_BLOCK_BYTES, STORE_STAGING_BYTES + STORE_BLOCK_BYTES);
+    ASSERT(no_memory == 0);
+    files->staging = staging;
     files->window = malloc(WALK_WINDOW_BYTES);
     files->spares = calloc(files->spares_max + 1, sizeof files->spares[0]);
     ASSERT(files->window != NULL && files->spares != NULL);
@@ -48,6 +52,7 @@ void files__deinit(struct files *files)
         files__close(files, TAILQ_FIRST(&files->open));
     }
     free(files->window);
+    free(files->staging);
     free(files->spares);
 }
 
@@ -136,7 +141,7 @@ enum err files__open(struct files *files, struct segment *segment)
         TAILQ_INSERT_TAIL(&files->open, segment, file.open_link);
         return OK;
     }
-    return files__open_flags(files, segment, DISK_WRITE);
+    return files__open_flags(files, segment, DISK_WRITE | DISK_DIRECT);
 }
 
 void files__mark_dirty(struct files *files, struct segment *segment)
@@ -210,7 +215,7 @@ enum err files__create(struct files *files, struct segment *segment)
         files->root_is_dirty = true; /* even if it was there: its name may never have been synced */
     }
     bool is_spare = !segment->file.is_lost && files__take_spare(files, segment) == OK;
-    enum err error = files__open_flags(files, segment, DISK_WRITE | DISK_CREATE);
+    enum err error = files__open_flags(files, segment, DISK_WRITE | DISK_CREATE | DISK_DIRECT);
     if (error != OK) {
         return error;
     }

@@ -220,6 +220,7 @@ struct files {
     struct files_counters counters;
     uint8_t *window; /* of walk.c */
     struct iovec parts[STORE_WRITE_PARTS_MAX];
+    uint8_t *staging; /* owned; STORE_STAGING_BYTES and a block, block aligned */
 };
 
 enum err files__init(struct files *files, const struct store_options *options, const char *dir);

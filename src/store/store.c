@@ -272,7 +272,7 @@ void store_flush(struct store *store)
     if (store->write_jobs_count > 0 || TAILQ_EMPTY(&store->queued)) {
         return;
     }
-    if (store->is_forced || store->unsubmitted_bytes >= STORE_WRITE_BYTES_MAX ||
+    if (store->is_forced || store->unsubmitted_bytes >= STORE_JOB_BYTES_MIN ||
         clock_now_us(store->clock) >= store->queue_since_us + STORE_QUEUE_AGE_US) {
         store__submit_writes(store, false);
     }

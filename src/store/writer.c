@@ -5,10 +5,17 @@
  * piece, never for a page that is still being filled. In a recycled file the last block of a run is filled up with
  * zeros: a whole page is overwritten without being read first, and what stands directly behind the end is no batch.
  *
+ * A long run goes round the page cache: writing fresh pages of it throttles a busy broker to a third of what the disk
+ * takes (0.4 against 1.0-1.6 GB/s, measured over a minute). The bytes are then gathered in one aligned staging
+ * buffer, the only copy of payload that a broker makes, and leave in pieces of 1 MiB; the partial blocks at
+ * both ends go through the cache, so that the next run finds them there.
+ *
  * A log's batches reach the disk as a prefix: when one fails, all later ones of that log fail too, until the loop sends
  * them again. */
 #include "base/assert.h"
 #include "store/impl.h"
+
+#include <string.h>
 
 struct writer {
     struct files *files;
@@ -17,9 +24,36 @@ struct writer {
     uint64_t position;        /* of what is gathered */
     uint32_t bytes;           /* gathered */
     int parts_count;
+    bool is_direct; /* bytes are in files->staging, from position % 4096 on; else in files->parts */
 };
 
 static const uint8_t zeros[STORE_BLOCK_BYTES];
+
+static enum err writer__write(struct writer *w, const struct iovec *parts, int parts_count, uint64_t position)
+{
+    struct disk *disk = w->files->disk;
+    return disk->ops->write(disk, w->segment->file.handle, parts, parts_count, position);
+}
+
+/* What is staged, in up to three writes: to the first block boundary, whole blocks, the rest. */
+static enum err writer__write_staged(struct writer *w)
+{
+    uint64_t at = w->position;
+    uint64_t end = w->position + w->bytes;
+    uint8_t *data = w->files->staging + at % STORE_BLOCK_BYTES;
+    while (at < end) {
+        uint64_t blocks_end = end - end % STORE_BLOCK_BYTES;
+        uint64_t stop = at % STORE_BLOCK_BYTES != 0 ? at + (-at & (STORE_BLOCK_BYTES - 1)) : at < blocks_end ? blocks_end : end;
+        struct iovec part = {.iov_base = data, .iov_len = (stop < end ? stop : end) - at};
+        enum err error = writer__write(w, &part, 1, at);
+        if (error != OK) {
+            return error;
+        }
+        at += part.iov_len;
+        data += part.iov_len;
+    }
+    return OK;
+}
 
 static enum err writer__flush(struct writer *w)
 {
@@ -28,7 +62,8 @@ static enum err writer__flush(struct writer *w)
     if (w->bytes == 0) {
         return OK;
     }
-    enum err error = disk->ops->write(disk, file->handle, w->files->parts, w->parts_count, w->position);
+    enum err error = w->is_direct ? writer__write_staged(w)
+                                  : writer__write(w, w->files->parts, w->parts_count, w->position);
     if (error != OK) {
         return error;
     }
@@ -39,7 +74,7 @@ static enum err writer__flush(struct writer *w)
     if (w->position > file->length_bytes) {
         file->length_bytes = w->position;
     }
-    if (w->position % STORE_WRITE_BYTES_MAX == 0) { /* a hint: its error comes again from the sync */
+    if (!w->is_direct && w->position % STORE_WRITE_BYTES_MAX == 0) { /* a hint: its error comes again from the sync */
         disk->ops->writeback(disk, file->handle, w->position - STORE_WRITE_BYTES_MAX, STORE_WRITE_BYTES_MAX);
     }
     return OK;
@@ -49,9 +84,14 @@ static enum err writer__add(struct writer *w, const uint8_t *data, uint32_t size
 {
     while (size > 0) {
         uint64_t at = w->position + w->bytes;
-        uint32_t room = (uint32_t)(STORE_WRITE_BYTES_MAX - at % STORE_WRITE_BYTES_MAX);
+        uint32_t piece = w->is_direct ? STORE_STAGING_BYTES : STORE_WRITE_BYTES_MAX;
+        uint32_t room = (uint32_t)(piece - at % piece);
         uint32_t part = size < room ? size : room;
-        w->files->parts[w->parts_count++] = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = part};
+        if (w->is_direct) {
+            memcpy(w->files->staging + w->position % STORE_BLOCK_BYTES + w->bytes, data, part);
+        } else {
+            w->files->parts[w->parts_count++] = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = part};
+        }
         w->bytes += part;
         data += part;
         size -= part;
@@ -94,6 +134,17 @@ static enum err writer__end(struct writer *w)
     return writer__flush(w);
 }
 
+/* Whether the run that begins with this batch is worth going round the page cache. */
+static bool writer__is_long(const struct store_item *item)
+{
+    const struct segment *segment = item->segment;
+    uint64_t bytes = 0;
+    for (; item != NULL && item->segment == segment && bytes < STORE_DIRECT_BYTES_MIN; item = TAILQ_NEXT(item, link)) {
+        bytes += item->body.size;
+    }
+    return bytes >= STORE_DIRECT_BYTES_MIN;
+}
+
 static enum err writer__begin(struct writer *w, struct store_item *item)
 {
     struct segment_log *log = item->segment->log;
@@ -110,6 +161,7 @@ static enum err writer__begin(struct writer *w, struct store_item *item)
     w->segment = item->segment;
     w->first = item;
     w->position = item->position;
+    w->is_direct = writer__is_long(item);
     return OK;
 }
 

@@ -8,7 +8,6 @@
 #include "base/assert.h"
 #include "base/crc32c.h"
 
-#define DIRECT_BYTES 4096u
 
 struct disk_file {
     struct inode *inode; /* one reference */
@@ -134,23 +133,11 @@ static void write_dies(struct sim_disk *disk, struct disk_file *file, const stru
     }
 }
 
-static bool direct_is_aligned(const struct iovec *parts, int parts_count, uint64_t offset)
-{
-    bool aligned = offset % DIRECT_BYTES == 0;
-    for (int i = 0; i < parts_count; i++) {
-        aligned = aligned && parts[i].iov_len % DIRECT_BYTES == 0 && (uintptr_t)parts[i].iov_base % DIRECT_BYTES == 0;
-    }
-    return aligned;
-}
-
 static enum err sim_write(struct disk *port, struct disk_file *file, const struct iovec *parts, int parts_count,
                           uint64_t offset)
 {
     struct sim_disk *disk = disk_of(port);
     ASSERT(file->flags & DISK_WRITE);
-    if ((file->flags & DISK_DIRECT) && !direct_is_aligned(parts, parts_count, offset)) {
-        world_fail(disk->world, "port", "unaligned direct write to %s at %llu", file->path, (unsigned long long)offset);
-    }
     bool was_alive = !disk->world->crashed;
     if (!world_io(disk->world, SIM_IO_WRITE)) {
         if (was_alive) {
@@ -482,6 +469,16 @@ void sim_disk_power_cut(struct sim_disk *disk)
 struct disk *sim_disk_port(struct sim_disk *disk)
 {
     return &disk->port;
+}
+
+void sim_disk_set_context(struct sim_disk *disk, void *context)
+{
+    disk->options.context = context;
+}
+
+void sim_disk_calm(struct sim_disk *disk)
+{
+    disk->options.stall = 0;
 }
 
 struct disk *sim_disk_shadow(struct sim_disk *disk)

@@ -93,13 +93,13 @@ static void enough_bytes_are_written_at_once(void **state)
 {
     struct bench *b = bench_new(0, 0);
     (void)state;
-    bench_fill(b, 0, STORE_WRITE_BYTES_MAX - 30000, 30000);
+    bench_fill(b, 0, STORE_JOB_BYTES_MIN - 30000, 30000);
     store_flush(b->store);
     assert_false(store_is_busy(b->store));
     bench_append(b, 1, 1, 60000);
     store_flush(b->store);
     assert_true(store_is_busy(b->store));
-    bench_fill(b, 0, STORE_WRITE_BYTES_MAX, 30000);
+    bench_fill(b, 0, STORE_JOB_BYTES_MIN, 30000);
     store_flush(b->store); /* one write job at a time: this gathers */
     uint64_t queued_bytes = store_queued_bytes(b->store);
     assert_true(store_disk_run(&b->disk));
@@ -129,9 +129,9 @@ static void writes_are_large_but_not_too_large(void **state)
     writes = b->disk.writes;
     uint64_t writebacks = b->disk.writebacks;
     bench_write(b);
-    assert_int_equal(b->disk.write_bytes_max, STORE_WRITE_BYTES_MAX);
-    assert_true(b->disk.writes - writes <= 15);
-    assert_true(b->disk.writebacks - writebacks >= 13);
+    assert_int_equal(b->disk.write_bytes_max, STORE_STAGING_BYTES);
+    assert_true(b->disk.writes - writes <= 12);
+    assert_int_equal(b->disk.writebacks, writebacks); /* a long run goes round the page cache */
     bench_read_all(b, 1);
     bench_free(b);
 }
