@@ -191,6 +191,7 @@ static void checkpoint__settle(struct checkpoint_item *item)
     b->counters.checkpoints_total++;
     p->live_lsn = item->live_lsn < p->live_lsn_since ? item->live_lsn : p->live_lsn_since;
     p->checkpoint_index = item->picture.group.applied_index;
+    p->has_picture = true;
     struct wal_record record = {.type = WAL_CHECKPOINT,
                                 .group = p->group,
                                 .replica = p->replica,
@@ -281,7 +282,7 @@ static void checkpoint__make_room(struct broker *b)
         if (p->live_lsn >= oldest_end || !checkpoint__possible(p)) {
             continue;
         }
-        if (p->entries_since_checkpoint == 0 && p->checkpoint_index == p->applied_index && p->window.count > 0) {
+        if (p->has_picture && p->entries_since_checkpoint == 0 && p->checkpoint_index == p->applied_index && p->window.count > 0) {
             partition__reappend(p);
         } else {
             checkpoint_want(p);
@@ -300,6 +301,7 @@ void checkpoint_turn(struct broker *b)
         return;
     }
     if (wal_wants_release(b->wal)) {
+        checkpoint_release(b); /* what pinned the oldest file may have been deleted, not checkpointed */
         checkpoint__make_room(b);
     }
     if (!TAILQ_EMPTY(&b->checkpoint_queue)) {

@@ -120,10 +120,12 @@ struct partition {
     uint64_t live_lsn_since;     /* the same for records since the picture of a running checkpoint */
     bool checkpointing;
     bool checkpoint_wanted;
+    bool has_picture;            /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
     TAILQ_ENTRY(partition) checkpoint_link;
     uint64_t bytes_since_checkpoint, entries_since_checkpoint;
     uint64_t checkpoint_index;   /* applied index of the last durable checkpoint */
     uint64_t snapshot_lsn, repaired_lsn;
+    uint64_t unjoined_index, unjoined_lsn; /* replay: highest entry that did not join what stood before it, 0: none */
     uint64_t term_saved, vote_saved; /* hard state as last given to the WAL */
 };
 

@@ -69,6 +69,7 @@ static enum err recovery__group(void *context, const struct meta_group *group)
     p->applied_index = group->applied_index;
     p->applied_term = group->applied_term;
     p->checkpoint_index = group->applied_index;
+    p->has_picture = true;
     p->window.first_index = group->applied_index + 1;
     p->log_clock_ms = group->log_clock_ms;
     p->snapshot_lsn = group->snapshot_lsn;
@@ -183,9 +184,14 @@ static void recovery__entry(struct recovery *r, struct partition *p, const struc
         }
         return;
     }
-    if (record->index != last + 1 || record->term < last_term) {
-        r->broker->counters.apply_gap_total++;
-        recovery__damage(r, p, lsn, "entries do not join");
+    if (record->index > last + 1) {
+        /* What was before it may have been released after it was written again further on; it then comes again too. */
+        p->unjoined_index = record->index > p->unjoined_index ? record->index : p->unjoined_index;
+        p->unjoined_lsn = lsn;
+        return;
+    }
+    if (record->term < last_term) {
+        recovery__damage(r, p, lsn, "an entry is of an earlier term than the one before it");
         return;
     }
     struct window_entry entry = {
@@ -193,7 +199,7 @@ static void recovery__entry(struct recovery *r, struct partition *p, const struc
     window_push(&p->window, &entry);
 }
 
-static void recovery__truncate(struct recovery *r, struct partition *p, uint64_t index, uint64_t lsn)
+static void recovery__truncate(struct partition *p, uint64_t index)
 {
     static const struct outcome nobody_waits = {.error = ERR_UNKNOWN_OUTCOME};
     if (index <= p->applied_index) {
@@ -202,9 +208,10 @@ static void recovery__truncate(struct recovery *r, struct partition *p, uint64_t
         }
         index = p->applied_index + 1;
     }
+    if (p->unjoined_index >= index) {
+        p->unjoined_index = index - 1;
+    }
     window_truncate(&p->window, index, &nobody_waits);
-    (void)r;
-    (void)lsn;
 }
 
 static void recovery__record(void *context, const struct wal_record *record, uint64_t lsn)
@@ -233,7 +240,7 @@ static void recovery__record(void *context, const struct wal_record *record, uin
         }
         break;
     case WAL_TRUNCATE:
-        recovery__truncate(r, p, record->index, lsn);
+        recovery__truncate(p, record->index);
         break;
     case WAL_GROUP_DEAD:
         recovery__add(&r->dead, &r->dead_count, &r->dead_capacity, p->group);
@@ -295,6 +302,12 @@ static enum err recovery__replay(struct recovery *r)
 static void recovery__conclude(struct recovery *r)
 {
     struct broker *b = r->broker;
+    for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
+        if (p->unjoined_index > window_last(&p->window)) {
+            b->counters.apply_gap_total++;
+            recovery__damage(r, p, p->unjoined_lsn, "entries do not join");
+        }
+    }
     for (uint32_t i = 0; i < r->damaged_count; i++) {
         struct partition *p = groups_find(b, r->damaged[i]);
         struct wal_record record = {.type = WAL_DAMAGED,
