@@ -290,7 +290,12 @@ void produce_sweep(struct broker *b, uint64_t now_us)
 
 void produce_free_all(struct broker *b)
 {
-    ASSERT(TAILQ_EMPTY(&b->produces));
+    while (!TAILQ_EMPTY(&b->produces)) { /* not judged yet when the storage failed: nobody hears of them any more */
+        struct produce *r = TAILQ_FIRST(&b->produces);
+        TAILQ_REMOVE(&b->produces, r, deadline_link);
+        slice_unref(&r->batch);
+        free(r);
+    }
     while (!STAILQ_EMPTY(&b->produce_free)) {
         struct produce *r = STAILQ_FIRST(&b->produce_free);
         STAILQ_REMOVE_HEAD(&b->produce_free, pending_link);

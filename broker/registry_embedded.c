@@ -586,7 +586,6 @@ void registry_embedded_free(struct registry *base)
     if (registry == NULL) {
         return;
     }
-    ASSERT(registry->jobs_count == 0);
     HASH_ITER (hh, registry->pending, notice, next) {
         HASH_DEL(registry->pending, notice);
         free(notice);

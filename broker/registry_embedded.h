@@ -22,6 +22,6 @@
 /* All three borrowed until free; trace may be NULL. */
 struct registry *registry_embedded_new(struct kv *kv, struct disk *disk, const struct trace *trace);
 bool registry_embedded_is_busy(const struct registry *registry); /* a job or a callback is outstanding */
-void registry_embedded_free(struct registry *registry);          /* must not be busy */
+void registry_embedded_free(struct registry *registry); /* must not be busy, unless the jobs died with a crash */
 
 #endif

@@ -489,7 +489,7 @@ void wal_close(struct wal *wal)
     if (wal == NULL) {
         return;
     }
-    ASSERT(wal->write.batch == NULL);
+    wal__batch_free(wal->write.batch); /* only after a crash: no job runs any more, and no done comes */
     if (wal->handle != NULL) {
         wal->options.disk->ops->close(wal->options.disk, wal->handle);
     }
