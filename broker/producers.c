@@ -45,7 +45,10 @@ static void init__propose(struct init_request *r, struct topic *topic)
     uint32_t count = topic->row.partitions_count;
     uint32_t number = size > 0 ? partitioner_choose(r->name, (uint32_t)size, count) : b->producers_next++ % count;
     struct partition *p = topic->partitions[number];
-    enum err status = p == NULL ? ERR_CORRUPT : partition_status(p);
+    /* While the topic is being made some partitions are not there yet; later that means damage. */
+    enum err status = p != NULL                        ? partition_status(p)
+                      : topic->row.state == TOPIC_LIVE ? ERR_CORRUPT
+                                                       : ERR_NOT_READY;
     if (status != OK) {
         init__fail(r, status);
         return;
