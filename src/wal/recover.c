@@ -146,6 +146,12 @@ static void reader_report(struct reader *r, uint64_t lsn, const uint64_t *groups
     }
 }
 
+/* Of a range nobody has named, the last block counts: it may hold new rot behind an old, repaired one. */
+static void reader_report_all(struct reader *r, uint64_t end_lsn)
+{
+    reader_report(r, end_lsn - WAL_BLOCK_BYTES, NULL, 0);
+}
+
 static enum err reader_report_list(struct reader *r, uint64_t lsn, struct slice list)
 {
     uint32_t count = load_le32(list.data);
@@ -179,7 +185,8 @@ static enum err reader_judge(struct reader *r, const struct wal__batch_header *h
     bool named = header->previous_lsn != 0 && named_end == header->lsn;
     if (!r->bad) {
         /* A whole batch in the place of another one: its bytes came from elsewhere. */
-        bool swapped = named && r->previous.lsn == header->previous_lsn && r->previous.crc != header->previous_crc;
+        bool swapped = named && list.data != NULL && r->previous.lsn == header->previous_lsn &&
+                       r->previous.crc != header->previous_crc;
         if (!swapped) {
             return OK;
         }
@@ -190,7 +197,7 @@ static enum err reader_judge(struct reader *r, const struct wal__batch_header *h
     if (named && header->previous_lsn == r->bad_lsn && list.data != NULL) {
         return reader_report_list(r, r->bad_lsn, list);
     }
-    reader_report(r, r->bad_lsn, NULL, 0);
+    reader_report_all(r, header->lsn);
     return OK;
 }
 
@@ -222,11 +229,12 @@ static enum err reader_take_batch(struct reader *r, const struct wal__batch_head
     if (error == OK) {
         bool whole = reader_check_body(header, batch->data, &list);
         error = reader_judge(r, header, whole ? list : (struct slice){0});
+        /* Even if this batch is torn: that it was submitted proves that all before it was durable. */
+        r->result.end_lsn = header->lsn;
         if (error == OK && whole) {
             reader_deliver(r, header, batch);
             r->previous = *header;
-            r->result.end_lsn = header->lsn + wal__span(header->length);
-            r->result.last_file_empty = false;
+            r->result.end_lsn += wal__span(header->length);
         } else if (error == OK) {
             reader_open_bad(r, header->lsn, header->length, true);
         }
@@ -268,7 +276,6 @@ static enum err reader_read_file(struct reader *r, const struct wal__file *file)
     uint64_t blocks = file->size_bytes / WAL_BLOCK_BYTES;
     r->limit_lsn = file->header.base_lsn + (blocks > 0 ? (blocks - 1) * WAL_BLOCK_BYTES : 0);
     if (last) {
-        r->result.last_file_empty = true;
         r->result.end_lsn = file->header.base_lsn;
     } else if (file->end_lsn < r->limit_lsn) {
         r->limit_lsn = file->end_lsn;
@@ -290,9 +297,10 @@ static enum err reader_read_file(struct reader *r, const struct wal__file *file)
 static void reader_finish(struct reader *r)
 {
     const struct wal__file *last = TAILQ_LAST(&r->files->live, wal__file_list);
+    r->result.last_file_empty = r->result.end_lsn == last->header.base_lsn;
     if (r->bad && r->bad_lsn < last->header.base_lsn) {
         reader_verdict(r, r->bad_lsn, r->bad_length, "damaged");
-        reader_report(r, r->bad_lsn, NULL, 0);
+        reader_report_all(r, last->header.base_lsn);
     } else if (r->bad && r->bad_hinted) {
         reader_verdict(r, r->bad_lsn, r->bad_length, "torn");
         trace_info(r->files->trace, "wal_torn_tail", "lsn=%" PRIu64, r->bad_lsn);
@@ -323,8 +331,8 @@ enum err wal__recover(const struct wal__files *files, const struct wal__sink *si
     if (error == OK && files->lost_lsn >= r.result.end_lsn) {
         /* The newest file was in use and its beginning is gone. Its next life leaves a gap of one block at end_lsn,
          * which tells every later start the same. */
-        reader_report(&r, r.result.end_lsn, NULL, 0);
         r.result.end_lsn += WAL_BLOCK_BYTES;
+        reader_report_all(&r, r.result.end_lsn);
         r.result.use_lost_file = true;
     }
     if (error == OK) {

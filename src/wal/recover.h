@@ -16,7 +16,7 @@ struct wal__sink {
 
 struct wal__recovered {
     uint64_t end_lsn;     /* where the log goes on */
-    bool last_file_empty; /* the newest file holds its header and no whole batch: it may be used again */
+    bool last_file_empty; /* the newest file holds its header and nothing that was ever durable: it may be used again */
     bool use_lost_file;   /* files.lost was the newest one: it must be the next one written to */
     uint64_t records_count;
     uint64_t damaged_count; /* calls of sink.damaged */

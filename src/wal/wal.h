@@ -78,7 +78,8 @@ struct wal_options {
 struct wal_visitor {
     void *context;
     void (*record)(void *context, const struct wal_record *record, uint64_t lsn);
-    /* Rot: groups[0, count) lost the records they had at lsn; count 0 = every group may have. */
+    /* Rot: groups[0, count) (sorted, unique) lost the records they had at lsn; count 0 = every group may have, at lsn
+     * or in a bad range that ends there. So a WAL_REPAIRED above lsn covers it. */
     void (*damaged)(void *context, uint64_t lsn, const uint64_t *groups, uint32_t count);
 };
 

@@ -198,15 +198,41 @@ static void test_rot_with_an_unreadable_list_blames_all(void **state)
     rot(b, lsns[2], 3000, 1); /* its header still says what it was */
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 2);
-    assert_damage(b, 0, lsns[1], NULL, 0);
+    assert_damage(b, 0, lsns[2] - WAL_BLOCK_BYTES, NULL, 0);
     assert_damage(b, 1, lsns[2], third, 1);
     assert_int_equal(b->seen_count, 4);
     rot(b, lsns[2], 0, 1); /* now it does not */
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 1);
-    assert_damage(b, 0, lsns[1], NULL, 0);
+    assert_damage(b, 0, lsns[3] - WAL_BLOCK_BYTES, NULL, 0); /* both in one range, which ends here */
     assert_int_equal(b->seen_count, 4);
     bench_free(b);
+}
+
+/* The torn batch behind the rot was submitted, which proves what stood before it; and that proof must outlive the cut.
+ */
+static void test_rot_before_a_torn_batch_stays_known(void **state)
+{
+    for (unsigned batches = 2; batches <= 4; batches++) {
+        struct bench *b = open_bench();
+        uint64_t lsns[4];
+        for (unsigned i = 0; i < batches; i++) {
+            lsns[i] = bench_commit(b, g12, 2, i + 1, 3000);
+        }
+        rot(b, lsns[batches - 2], 100, 1);
+        rot(b, lsns[batches - 1], 3000, 1);
+        for (int start = 0; start < 3; start++) {
+            bench_reopen(b);
+            assert_int_equal(b->damaged_count, 1);
+            assert_damage(b, 0, lsns[batches - 1] - WAL_BLOCK_BYTES, NULL, 0);
+            assert_int_equal(b->seen_count, 2 * (batches - 2) + (start == 2 ? 2 : 0));
+            assert_true(wal_next_lsn(b->wal) >= lsns[batches - 1]);
+            if (start == 1) {
+                assert_int_equal(bench_commit(b, g12, 2, 9, 100), lsns[batches - 1]);
+            }
+        }
+        bench_free(b);
+    }
 }
 
 static void test_lost_length_is_found_again_by_strides(void **state)
@@ -220,6 +246,26 @@ static void test_lost_length_is_found_again_by_strides(void **state)
     assert_int_equal(b->damaged_count, 1);
     assert_damage(b, 0, lsns[1], expected, 2);
     assert_int_equal(b->seen_count, 5);
+    bench_free(b);
+}
+
+/* A whole batch where its voucher remembers another one. No write of ours ends like this, a disk that mixes up blocks
+ * may. */
+static void test_batch_in_the_place_of_another_is_damage(void **state)
+{
+    static const uint64_t expected[] = {2, 3};
+    struct bench *b = open_bench();
+    uint64_t lsns[4];
+    commit_four(b, 3000, lsns);
+    struct bench_place place = bench_find(b, lsns[2]);
+    uint8_t *bytes = wal_disk_find(&b->d, place.path)->data + place.offset;
+    struct wal__batch_header header;
+    assert_true(wal__batch_header_decode_any(bytes, &header));
+    header.previous_crc ^= 1;
+    wal__batch_header_encode(&header, bytes);
+    bench_reopen(b);
+    assert_true(b->damaged_count >= 1);
+    assert_damage(b, 0, lsns[1], expected, 2);
     bench_free(b);
 }
 
@@ -241,7 +287,7 @@ static void test_idle_voucher_tells_rot_from_a_torn_tail(void **state)
     assert_int_equal(wal_next_lsn(b->wal), end_lsn);
     rot(b, end_lsn - WAL_BLOCK_BYTES, 0, 1); /* the empty batch: nobody lost a record, but who can tell */
     bench_reopen(b);
-    assert_damage(b, 0, lsns[3], NULL, 0);
+    assert_damage(b, 0, end_lsn - WAL_BLOCK_BYTES, NULL, 0);
     bench_free(b);
 }
 
@@ -314,13 +360,15 @@ static void test_lost_files_are_noticed(void **state)
         struct bench *b = open_bench();
         uint64_t lsn = fill_three_files(b);
         uint64_t second_lsn = wal_oldest_end_lsn(b->wal);
-        struct bench_place place = bench_find(b, lost == 0 ? lsn : second_lsn);
+        struct bench_place place = bench_find(b, wal_next_lsn(b->wal) - 1);
+        uint64_t third_lsn = wal_next_lsn(b->wal) - 1 + WAL_BLOCK_BYTES - place.offset;
+        place = bench_find(b, lost == 0 ? lsn : second_lsn);
         bench_close(b);
         assert_int_equal(b->d.disk.ops->unlink(&b->d.disk, place.path), OK);
         for (int start = 0; start < 2; start++) {
             assert_int_equal(bench_open(b), OK);
             assert_int_equal(b->damaged_count, 1);
-            assert_damage(b, 0, lost == 0 ? WAL__FIRST_LSN : second_lsn, NULL, 0);
+            assert_damage(b, 0, (lost == 0 ? second_lsn : third_lsn) - WAL_BLOCK_BYTES, NULL, 0);
             assert_true(b->seen_count > 0);
             bench_close(b);
         }
@@ -576,7 +624,9 @@ int main(void)
         cmocka_unit_test(test_torn_tail_at_every_sector),
         cmocka_unit_test(test_rot_in_a_vouched_batch_names_its_groups),
         cmocka_unit_test(test_rot_with_an_unreadable_list_blames_all),
+        cmocka_unit_test(test_rot_before_a_torn_batch_stays_known),
         cmocka_unit_test(test_lost_length_is_found_again_by_strides),
+        cmocka_unit_test(test_batch_in_the_place_of_another_is_damage),
         cmocka_unit_test(test_idle_voucher_tells_rot_from_a_torn_tail),
         cmocka_unit_test(test_rotten_empty_batch_harms_nobody),
         cmocka_unit_test(test_later_boot_proves_the_end_of_an_earlier_one),
