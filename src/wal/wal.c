@@ -19,6 +19,12 @@ STAILQ_HEAD(wal__batch_queue, wal__batch);
 
 #define BATCHES_KEPT_MAX 3 /* one gathering, one on its way, one to spare: their grown arrays are worth keeping */
 
+/* Asked for, and waiting until what was appended before is durable. */
+struct wal__release {
+    uint64_t lsn; /* 0: none */
+    uint64_t barrier_lsn;
+};
+
 struct wal__write {
     struct disk_job job;
     struct wal *wal;
@@ -50,7 +56,8 @@ struct wal {
 
     uint64_t next_lsn; /* where the gathering batch begins, or would */
     uint64_t durable_lsn;
-    uint64_t vouch_us; /* UINT64_MAX: nothing to vouch for */
+    uint64_t vouch_us;               /* UINT64_MAX: nothing to vouch for */
+    struct wal__release releases[2]; /* the one waiting, and all later ones together */
     bool failed;
     struct wal_stats stats;
 };
@@ -363,6 +370,15 @@ static void wal__count_batch(struct wal *wal, const struct wal__batch *batch, ui
     wal->stats.syncs_us_total += wal->stats.last_sync_us;
 }
 
+static void wal__apply_releases(struct wal *wal)
+{
+    while (wal->releases[0].lsn != 0 && wal->releases[0].barrier_lsn <= wal->durable_lsn) {
+        wal__files_release(&wal->files, wal->releases[0].lsn);
+        wal->releases[0] = wal->releases[1];
+        wal->releases[1] = (struct wal__release){0};
+    }
+}
+
 static void wal__write_done(struct disk_job *job)
 {
     struct wal__write *write = (struct wal__write *)job;
@@ -383,6 +399,7 @@ static void wal__write_done(struct disk_job *job)
     wal->durable_lsn = batch->lsn + wal__span(batch->length);
     wal__take_voucher(wal, batch);
     wal__retire_batch(wal, batch);
+    wal__apply_releases(wal);
     uint64_t durable_lsn = wal->durable_lsn;
     if (!wal__submit(wal) && has_records) {
         wal->vouch_us = now_us + WAL_VOUCH_IDLE_US;
@@ -442,10 +459,17 @@ uint64_t wal_pending_bytes(const struct wal *wal)
     return wal->next_lsn - wal->durable_lsn + (wal->gathering != NULL ? wal->gathering->length : 0);
 }
 
+/* What the owner wrote again at the head may still be gathering, or on its way into the very file that this frees. */
 void wal_release(struct wal *wal, uint64_t lsn)
 {
     ASSERT(lsn <= wal->next_lsn);
-    wal__files_release(&wal->files, lsn);
+    uint64_t barrier_lsn = wal->next_lsn + (wal->gathering != NULL);
+    struct wal__release *release = &wal->releases[wal->releases[0].lsn != 0];
+    if (lsn > release->lsn) {
+        release->lsn = lsn;
+    }
+    release->barrier_lsn = barrier_lsn;
+    wal__apply_releases(wal);
 }
 
 uint64_t wal_used_bytes(const struct wal *wal)
@@ -499,48 +523,4 @@ void wal_close(struct wal *wal)
     free(wal->voucher.groups);
     wal__files_free(&wal->files);
     free(wal);
-}
-
-/* ---- inspection ---- */
-
-static void wal__inspect_file(void *context, const struct wal__file *file)
-{
-    const struct wal_inspector *inspector = context;
-    char name[WAL__NAME_BYTES_MAX];
-    wal__files_name(file->slot, name);
-    if (inspector->file != NULL) {
-        inspector->file(inspector->context, name, file->header.base_lsn, file->header.salt, file->header.boot,
-                        file->header.version);
-    }
-}
-
-static void wal__inspect_batch(void *context, uint64_t lsn, uint32_t length, const char *verdict)
-{
-    const struct wal_inspector *inspector = context;
-    if (inspector->batch != NULL) {
-        inspector->batch(inspector->context, lsn, length, verdict);
-    }
-}
-
-static void wal__inspect_record(void *context, const struct wal_record *record, uint64_t lsn)
-{
-    const struct wal_inspector *inspector = context;
-    if (inspector->record != NULL) {
-        inspector->record(inspector->context, record, lsn);
-    }
-}
-
-enum err wal_inspect(struct disk *disk, const char *dir, const struct wal_inspector *inspector)
-{
-    struct wal_inspector copy = *inspector;
-    struct wal__sink sink = {
-        .context = &copy, .file = wal__inspect_file, .batch = wal__inspect_batch, .record = wal__inspect_record};
-    struct wal__recovered recovered;
-    struct wal__files files;
-    enum err error = wal__files_scan(&files, disk, dir, NULL, WAL_FILE_BYTES_MIN, 0);
-    if (error == OK) {
-        error = wal__recover(&files, &sink, &recovered);
-    }
-    wal__files_free(&files);
-    return error;
 }

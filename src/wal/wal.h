@@ -110,7 +110,8 @@ uint64_t wal_durable_lsn(const struct wal *wal);   /* everything below is durabl
 uint64_t wal_pending_bytes(const struct wal *wal); /* gathered or on their way, not yet durable */
 
 /* Release. The owner promises that no record below lsn is needed any more (each group's hard state and unapplied
- * entries were re-appended above, or checkpointed): files that end at or below it become spares. */
+ * entries were appended again above, or checkpointed): files that end at or below it become spares. What was appended
+ * before this call need not be durable yet: the release waits for it. lsn is at most wal_next_lsn. */
 void wal_release(struct wal *wal, uint64_t lsn);
 uint64_t wal_used_bytes(const struct wal *wal);     /* of files with unreleased records and the one written to */
 uint64_t wal_oldest_end_lsn(const struct wal *wal); /* releasing up to it frees the oldest file; UINT64_MAX: one file */

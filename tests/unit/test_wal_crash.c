@@ -32,25 +32,43 @@ struct run {
     unsigned count;
     uint64_t next_index;
     uint64_t released_lsn; /* records below may be gone */
-    uint64_t acked_lsn;    /* records below must be there, unless released */
+    struct {
+        uint64_t lsn, marker; /* ... once the record of index `marker`, appended before the release, is back */
+    } releases[APPENDED_MAX];
+    unsigned releases_count;
+    uint64_t acked_lsn; /* records below must be there, unless released */
 };
+
+static void run_append(struct run *r, uint32_t size)
+{
+    struct appended *a = &r->log[r->count++];
+    a->group = rng_below(&r->rng, 3);
+    a->index = r->next_index++;
+    a->size = size;
+    a->lsn = bench_append(r->b, a->group, a->index, a->size);
+}
+
+/* As an owner does: what is still needed is written again, and everything before it released in the same breath. */
+static void run_release(struct run *r)
+{
+    uint64_t lsn = wal_next_lsn(r->b->wal);
+    run_append(r, 100);
+    r->releases[r->releases_count].lsn = lsn;
+    r->releases[r->releases_count++].marker = r->log[r->count - 1].index;
+    wal_release(r->b->wal, lsn);
+}
 
 static void run_step(struct run *r)
 {
+    static const uint32_t sizes[] = {0, 100, 3000, 5000, 21000};
     struct bench *b = r->b;
     switch (rng_below(&r->rng, 10)) {
     case 0:
     case 1:
     case 2:
-    case 3: {
-        static const uint32_t sizes[] = {0, 100, 3000, 5000, 21000};
-        struct appended *a = &r->log[r->count++];
-        a->group = rng_below(&r->rng, 3);
-        a->index = r->next_index++;
-        a->size = sizes[rng_below(&r->rng, 5)];
-        a->lsn = bench_append(b, a->group, a->index, a->size);
+    case 3:
+        run_append(r, sizes[rng_below(&r->rng, 5)]);
         break;
-    }
     case 4:
     case 5:
         wal_flush(b->wal);
@@ -66,9 +84,8 @@ static void run_step(struct run *r)
         if (rng_chance(&r->rng, 0.5)) {
             b->d.now_us += WAL_VOUCH_IDLE_US;
             wal_tick(b->wal, b->d.now_us);
-        } else if (b->persisted_lsn != 0 && rng_chance(&r->rng, 0.5)) {
-            r->released_lsn = b->persisted_lsn;
-            wal_release(b->wal, r->released_lsn);
+        } else {
+            run_release(r);
         }
     }
     if (b->persisted_lsn > r->acked_lsn) {
@@ -82,6 +99,12 @@ static void run_check(struct run *r)
     struct bench *b = r->b;
     unsigned at = 0;
     assert_int_equal(b->damaged_count, 0);
+    for (unsigned i = 0; i < r->releases_count && b->seen_count > 0; i++) {
+        if (r->releases[i].marker <= b->seen[b->seen_count - 1].index && r->releases[i].lsn > r->released_lsn) {
+            r->released_lsn = r->releases[i].lsn;
+        }
+    }
+    r->releases_count = 0;
     while (at < r->count && r->log[at].lsn < r->released_lsn &&
            (b->seen_count == 0 || r->log[at].index != b->seen[0].index)) {
         at++;

@@ -273,6 +273,26 @@ static void test_release_frees_whole_files_behind_the_oldest_record(void **state
     bench_free(b);
 }
 
+static void test_release_waits_for_what_was_appended_before(void **state)
+{
+    struct bench *b = open_bench();
+    uint64_t index = 1;
+    bench_settle(b);
+    roll_once(b, &index);
+    uint64_t end_lsn = wal_oldest_end_lsn(b->wal);
+    bench_append(b, 1, index++, 100); /* again, because the release drops the original */
+    wal_release(b->wal, end_lsn);
+    assert_int_equal(wal_oldest_end_lsn(b->wal), end_lsn);
+    wal_flush(b->wal);
+    bench_append(b, 1, index++, 100); /* later work does not hold it up */
+    wal_release(b->wal, end_lsn);
+    assert_int_equal(wal_oldest_end_lsn(b->wal), end_lsn);
+    wal_disk_step(&b->d, DISK_LANE_WAL);
+    assert_int_equal(wal_oldest_end_lsn(b->wal), UINT64_MAX);
+    bench_settle(b);
+    bench_free(b);
+}
+
 static void test_released_files_are_recycled_and_their_records_gone(void **state)
 {
     struct bench *b = open_bench();
@@ -469,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_roll_without_a_spare_does_not_wait),
         cmocka_unit_test(test_batch_larger_than_a_file_makes_it_longer),
         cmocka_unit_test(test_release_frees_whole_files_behind_the_oldest_record),
+        cmocka_unit_test(test_release_waits_for_what_was_appended_before),
         cmocka_unit_test(test_released_files_are_recycled_and_their_records_gone),
         cmocka_unit_test(test_budget_asks_for_release_and_removes_spares_beyond_it),
         cmocka_unit_test(test_failed_sync_is_final),
