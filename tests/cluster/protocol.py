@@ -9,7 +9,7 @@ HELLO, METADATA, CREATE_TOPIC, DELETE_TOPIC, PRODUCE, FETCH, LIST_OFFSETS, INIT_
 # enum err, the numbers that travel (src/base/err.h)
 OK, INVALID, UNSUPPORTED, UNKNOWN_TOPIC, UNKNOWN_PARTITION = 0, 2, 3, 4, 5
 TOO_LARGE, CORRUPT_BATCH, OUT_OF_RANGE, FENCED, OUT_OF_ORDER, STALE, UNKNOWN_PRODUCER = 8, 9, 10, 14, 15, 16, 17
-BAD_FRAME = 25
+NOT_READY, INVALID_TOPIC, BAD_FRAME = 7, 19, 25
 
 
 def _crc_table():
@@ -168,7 +168,10 @@ class Connection:
         return {row.get(1, 0): row[2] for row in rows[reply.get(2, 0) + 1:]}
 
     def init_producer(self, name=b''):
-        reply, _ = self.request(INIT_PRODUCER, {1: name, 2: 10000} if name else {2: 10000})
+        end = time.monotonic() + 20
+        reply = {1: NOT_READY} # while the partitions of __producers are made or elect
+        while reply.get(1, 0) == NOT_READY and time.monotonic() < end:
+            reply, _ = self.request(INIT_PRODUCER, {1: name, 2: 10000} if name else {2: 10000})
         assert reply.get(1, 0) == OK, reply
         return reply.get(2, 0), reply.get(3, 0)
 
