@@ -17,7 +17,8 @@
 #include "os/lmdb.h"
 #include "os/loop.h"
 
-const char *argp_program_version = "flotillad " FLOTILLA_VERSION;
+/* glibc reads it: it must be seen outside the program, which is built with hidden symbols. */
+__attribute__((visibility("default"))) const char *argp_program_version = "flotillad " FLOTILLA_VERSION;
 
 #define KV_DIR "meta"
 
