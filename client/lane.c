@@ -273,12 +273,29 @@ static void lane__renumber(struct lane *lane)
     lane->next_sequence = expected;
 }
 
-/* A refusal that says the broker's memory of this producer is not ours. It only counts for the oldest batch: those
- * behind a batch that is not stored are refused like this for its sake. */
+/* Everything before the batch is stored, and its number follows. Otherwise a refusal for its number is the fault of one
+ * before it. */
+static bool lane__is_next_to_store(struct lane *lane, const struct batch *batch)
+{
+    int32_t expected = lane->confirmed;
+    struct batch *each;
+    TAILQ_FOREACH(each, &lane->batches, in_lane)
+    {
+        if (each == batch)
+            return batch->base_sequence == expected;
+        if (each->state != BATCH_DONE)
+            return false;
+        if (each->error == OK && each->has_sequence)
+            expected = sequence_add(each->base_sequence, each->builder.records_count);
+    }
+    UNREACHABLE();
+}
+
+/* A refusal that says the broker's memory of this producer is not ours. */
 static void lane__judge_numbering(struct lane *lane, struct batch *batch, enum err error)
 {
     struct flo_producer *producer = lane->producer;
-    if (batch != lane__first_open_fate(lane))
+    if (!lane__is_next_to_store(lane, batch))
         return;
     if (error != ERR_UNKNOWN_PRODUCER || batch->outcome_unknown || producer->options.name != NULL) {
         lane__give_up(lane, batch, error);
