@@ -2,7 +2,7 @@
  *
  * A picture is captured on the loop thread at applied index i; the job then runs on the store lane behind the segment writes queued before
  * it: sync segments, ONE transaction for all groups, so that applied index, done table and segment ends can never disagree
- * (reliability.md S7). Only when it is durable do WAL records below it lose their purpose. A full disk is retried with the same picture. */
+ * (etcd 3.5 lost data by saving them apart). Only when it is durable do WAL records below it lose their purpose. A full disk is retried with the same picture. */
 #include <stdlib.h>
 
 #include "base/assert.h"

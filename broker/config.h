@@ -1,4 +1,4 @@
-/* The configuration: defaults, the INI file (libinih), checks. Every key of INTERFACE; deploy/flotilla.conf documents them. */
+/* The configuration: defaults, the INI file (libinih), checks. deploy/flotilla.conf documents every key. */
 #ifndef FLOTILLA_BROKER_CONFIG_H
 #define FLOTILLA_BROKER_CONFIG_H
 

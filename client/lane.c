@@ -2,7 +2,7 @@
  * order here.
  *
  * When something goes wrong the lane stops sending, waits for the replies still under way, then sends again, oldest
- * first, what is not stored: same bytes, same sequences, so the broker can tell a duplicate (DESIGN of the dedup table:
+ * first, what is not stored: same bytes, same sequences, so the broker can tell a duplicate (the rule of the done table:
  * Kafka's rules). Sequences change only where that is safe:
  *   - a batch that was refused for good leaves a gap: those behind it were refused too (out of order), and are
  * renumbered;

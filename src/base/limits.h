@@ -31,7 +31,7 @@
 #define CONNECTION_INFLIGHT_BYTES_MAX (64u << 20) /* produce bytes of one connection not yet answered */
 #define PENDING_FETCHES_PER_CONNECTION_MAX 1024
 
-/* dedup (DESIGN: section 7; Kafka keeps 5 batches per producer too) */
+/* dedup (Kafka keeps 5 batches per producer too) */
 #define DONE_BATCHES 5
 #define PRODUCERS_PER_GROUP_MAX 1000000
 

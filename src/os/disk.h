@@ -6,7 +6,7 @@
  * measured machine; lanes do not spin, because on two cores the spinning would be stolen from the loop.
  *
  * Errors: as port/disk.h says. Every failed sync is ERR_IO, whatever errno says: a full disk found out by a sync
- * has lost pages just as a broken one has, and must not look like something that passes (reliability.md S1). */
+ * has lost pages just as a broken one has, and must not look like something that passes. */
 #ifndef FLOTILLA_OS_DISK_H
 #define FLOTILLA_OS_DISK_H
 

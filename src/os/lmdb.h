@@ -11,7 +11,7 @@
  *   much address space is refused (ulimit -v), open takes the largest half, quarter ... that is granted.
  * - A full disk: ERR_STORAGE_FULL from commit; nothing changed, the store stays usable.
  * - A commit or sync that fails in any other way poisons the store: every later call is ERR_IO, until a new process
- *   reads back what the disk really holds (reliability.md S7: LMDB itself would carry on after a failed sync).
+ *   reads back what the disk really holds (LMDB itself would carry on after a failed sync).
  * - After a failed put or del the transaction can only be aborted; its commit returns that first error. Threads:
  *   transactions may begin on any thread; a write transaction stays on its thread, and begin(write) on a second
  *   thread waits for the first to end. */

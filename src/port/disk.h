@@ -5,10 +5,10 @@
  * the order of submission, and their `done` calls come in that order; between lanes there is no order.
  * Paths are relative to the data directory, with '/', without "..".
  *
- * Durability, the rules both twins keep (reliability.md S2): a write is durable after sync of that file; a file's
+ * Durability, the rules both twins keep: a write is durable after sync of that file; a file's
  * name (create, rename, unlink) after sync_dir of its directory. What was not synced may be lost, kept or torn per 512 B.
  * Errors: ERR_IO, ERR_STORAGE_FULL (ENOSPC, EDQUOT), ERR_NO_FILE, ERR_EXISTS, ERR_TOO_MANY_FILES, ERR_NO_MEMORY. A failed sync is final: the
- * pages may be clean already, so nobody may retry it (S1).
+ * pages may be clean already, so nobody may retry it.
  * Real twin: os/disk.c. Simulated twin: tests/sim/sim_disk.c. */
 #ifndef FLOTILLA_PORT_DISK_H
 #define FLOTILLA_PORT_DISK_H

@@ -3,7 +3,7 @@
  * One write transaction at a time, serialised by the implementation, begun and committed on one thread (the store lane, or the
  * loop thread at start). A read transaction sees the state at its begin and never blocks a writer. kv_commit returns OK only
  * when the transaction is on the disk; a failed commit changed nothing, and the store must not be used after
- * ERR_IO from commit (reliability.md S7). Keys: 1 to KV_KEY_BYTES_MAX bytes, in byte order. Values end in a CRC
+ * ERR_IO from commit. Keys: 1 to KV_KEY_BYTES_MAX bytes, in byte order. Values end in a CRC
  * that the layer above adds (meta/row.h).
  * Errors: ERR_IO, ERR_STORAGE_FULL, ERR_FORMAT, ERR_NO_FILE (get only), ERR_NO_MEMORY.
  * Real twin: os/lmdb.c. Simulated twin: tests/sim/sim_kv.c. */

@@ -1,5 +1,5 @@
 /* Port: the cluster's registry: topics, their assignment, who leads. It is a hint about data, never the truth: no
- * topic missing here deletes a byte, only a deleted/<group> mark does (DESIGN section 8).
+ * topic missing here deletes a byte, only a deleted/<group> mark does.
  *
  * All calls are asynchronous and made on the loop thread; each callback comes exactly once, on the loop thread, in a later turn.
  * Real twins: broker/registry_embedded.c (on port/kv, so that the simulator runs the very same code); later zk/. */
