@@ -1,24 +1,26 @@
 /* The deterministic simulator: a whole broker in one thread, on simulated time, disk, checkpoint store and links.
  *
- * One seed = one run = one event hash. Everything that could differ between two runs (time, chance, the order of I/O completions, what a
- * power cut leaves) comes out of the generators below, so a seed that failed once fails every time, and a run that is
- * done twice must give the same hash.
+ * One seed = one run = one event hash. Everything that could differ between two runs (time, chance, the order of I/O
+ * completions, what a power cut leaves) comes out of the generators below, so a seed that failed once fails every time,
+ * and a run that is done twice must give the same hash.
  *
- *   sim_world     time, the event queue, the generators, the hash, the I/O gate (crash at the k-th call), the first failure
- *   sim_options   what a seed means: sizes, rates, which fault classes are on; printed with every failure, shrunk after it
+ *   sim_world     time, the event queue, the generators, the hash, the I/O gate (crash at the k-th call)
+ *   sim_options   what a seed means: sizes, rates, fault classes; printed with a failure, shrunk after it
  *   sim_clock     twin of port/clock
- *   sim_tree      names and bytes of a simulated file system, each with what of it is durable
- *   sim_disk      twin of port/disk on a sim_tree: lanes, crash semantics, the shadow (what would survive a power cut now)
+ *   sim_tree      names and bytes of a simulated file system, each with what of it is durable (bytes: sim_inode)
+ *   sim_disk      twin of port/disk on a sim_tree: lanes, crash semantics, the shadow (what a power cut now leaves)
  *   sim_kv        twin of port/kv
  *   sim_link      twin of port/link: delays, split and merged reads, connections cut in the middle of a frame
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read
  *   sim_shadow    reads the shadow with the product's own offline readers: what a restart would find
- *   sim_client    the workload: producers, consumers, an administrator, speaking frames
- *   sim_run       puts it together: lives of a broker, crashes, the quiet end in which everything is read back
+ *   sim_load      the workload (sim_client, sim_producer, sim_reader, sim_admin), speaking frames
+ *   sim_run       one run: lives of a broker, crashes, the quiet end in which everything is read back
+ *   sim_child     runs in child processes, so that an assertion is one failed seed
+ *   sim_board     the planted bugs that a simulator worth its name must catch
  *   sim_main      seeds, determinism, shrinking, the summary line
  *
- * The product is linked as it is: the archives of flotillad without src/os, the listeners and main.c (tests/lint/sim_links.py
- * holds both link lines against each other). */
+ * The product is linked as it is: the archives of flotillad without src/os, the listeners and main.c
+ * (tests/lint/sim_links.py holds both link lines against each other). */
 #ifndef FLOTILLA_SIM_SIM_H
 #define FLOTILLA_SIM_SIM_H
 
@@ -31,21 +33,21 @@
 /* --- fault classes --- */
 
 /* Each is on with probability one half per seed (swarm testing), and is what shrinking drops one by one. */
-#define SIM_FAULT_TABLE(X)                                                                   \
-    X(FAULT_DEATH, "process-death")     /* crash at an I/O call, page cache survives */      \
-    X(FAULT_POWER, "power-cut")         /* crash at an I/O call, un-synced bytes and names are lost or torn */ \
-    X(FAULT_RECOVERY, "crash-in-recovery") /* the next crash comes within the first calls of a life */ \
-    X(FAULT_SYNC_ERROR, "sync-error")   /* fdatasync fails once; its pages are gone, as on ext4 */ \
-    X(FAULT_STALL, "disk-stall")        /* jobs that take seconds */                         \
-    X(FAULT_DISCONNECT, "disconnect")   /* connections break, also inside a frame */         \
-    X(FAULT_SPLIT, "split-reads")       /* bytes arrive in pieces of any size */             \
-    X(FAULT_ZOMBIE, "zombie-frames")    /* frames of an abandoned connection arrive late */  \
-    X(FAULT_SLOW_READER, "slow-reader") /* clients that take their replies slowly */         \
-    X(FAULT_FENCE, "takeover")          /* a named producer is started a second time */      \
-    X(FAULT_TOPICS, "topic-churn")      /* topics are created and deleted under load */      \
-    X(FAULT_RETENTION, "retention")     /* log start moves */                                \
-    X(FAULT_WALL, "wall-clock-jumps")   /* by up to an hour, both ways */                    \
-    X(FAULT_STOP, "clean-stop")         /* broker_stop instead of some crashes */
+#define SIM_FAULT_TABLE(X)                                                                                             \
+    X(FAULT_DEATH, "process-death")        /* crash at an I/O call, page cache survives */                             \
+    X(FAULT_POWER, "power-cut")            /* crash at an I/O call, un-synced bytes and names are lost or torn */      \
+    X(FAULT_RECOVERY, "crash-in-recovery") /* the next crash comes within the first calls of a life */                 \
+    X(FAULT_SYNC_ERROR, "sync-error")      /* fdatasync fails once; its pages are gone, as on ext4 */                  \
+    X(FAULT_STALL, "disk-stall")           /* jobs that take seconds */                                                \
+    X(FAULT_DISCONNECT, "disconnect")      /* connections break, also inside a frame */                                \
+    X(FAULT_SPLIT, "split-reads")          /* bytes arrive in pieces of any size */                                    \
+    X(FAULT_ZOMBIE, "zombie-frames")       /* frames of an abandoned connection arrive late */                         \
+    X(FAULT_SLOW_READER, "slow-reader")    /* clients that take their replies slowly */                                \
+    X(FAULT_FENCE, "takeover")             /* a named producer is started a second time */                             \
+    X(FAULT_TOPICS, "topic-churn")         /* topics are created and deleted under load */                             \
+    X(FAULT_RETENTION, "retention")        /* log start moves */                                                       \
+    X(FAULT_WALL, "wall-clock-jumps")      /* by up to an hour, both ways */                                           \
+    X(FAULT_STOP, "clean-stop")            /* broker_stop instead of some crashes */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,
@@ -107,21 +109,24 @@ void world_init(struct sim_world *world, uint64_t seed);
 void world_done(struct sim_world *world);
 
 /* Calls action(context, argument) at time_us. The handle is valid until the action runs or is cancelled. */
-struct sim_event *world_at(struct sim_world *world, uint64_t time_us, sim_action action, void *context, uint64_t argument);
+struct sim_event *world_at(struct sim_world *world, uint64_t time_us, sim_action action, void *context,
+                           uint64_t argument);
 void world_cancel(struct sim_world *world, struct sim_event *event); /* NULL is allowed */
-bool world_step(struct sim_world *world); /* runs the next event; false: nothing is left */
+bool world_step(struct sim_world *world);                            /* runs the next event; false: nothing is left */
 
 /* Folds something that happened into the run's hash. */
 void world_mix(struct sim_world *world, uint64_t what, uint64_t value);
 
-/* Every disk and kv call passes here first. false: the process is dead or dies with this very call; the caller fails with ERR_IO (a
- * write that dies may leave a part of itself). */
+/* Every disk and kv call passes here first. false: the process is dead or dies with this very call; the caller fails
+ * with ERR_IO (a write that dies may leave a part of itself). */
 bool world_io(struct sim_world *world, enum sim_io kind);
 void world_plan_crash(struct sim_world *world, enum sim_io kind, uint64_t countdown);
 
 /* A broken promise. `check` is the id of the checker ("B1"); only the first failure of a run counts. */
-void world_fail(struct sim_world *world, const char *check, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void world_log(const struct sim_world *world, const char *format, ...) __attribute__((format(printf, 2, 3))); /* verbose only */
+void world_fail(struct sim_world *world, const char *check, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void world_log(const struct sim_world *world, const char *format, ...)
+    __attribute__((format(printf, 2, 3))); /* verbose only */
 
 /* Draws between low and high, each order of magnitude as likely as the next. */
 uint64_t sim_log_between(struct rng *rng, uint64_t low, uint64_t high);

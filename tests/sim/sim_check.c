@@ -1,5 +1,5 @@
-/* The ghost: every message with its fate, every offset with what was seen there. Checks run as facts come in, so a failure is reported
- * at the event that broke the promise, not at the end of the run. */
+/* The ghost: every message with its fate, every offset with what was seen there. Checks run as facts come in, so a
+ * failure is reported at the event that broke the promise, not at the end of the run. */
 #include "sim_check.h"
 
 #include <stdlib.h>
@@ -44,8 +44,10 @@ struct ghost {
     struct check_seen *seen; /* by offset; id 0: not seen yet */
     int64_t seen_capacity;
     int64_t high_watermark, log_start;
-    int64_t scanned_to;      /* B4 was checked for all below */
-    bool has_hole;           /* records were deleted unseen: the next of each producer is taken as it comes */
+    int64_t acked_end;   /* behind the last acknowledged offset */
+    uint32_t acked_last; /* the message there */
+    int64_t scanned_to;  /* B4 was checked for all below */
+    bool has_hole;       /* records were deleted unseen: the next of each producer is taken as it comes */
     struct order *orders;
     struct entry_fact *entries; /* by index */
     uint64_t entries_capacity;
@@ -208,8 +210,8 @@ void check_acked(struct check *check, uint32_t first, uint32_t count, int64_t of
         ASSERT(m != NULL);
         struct ghost *ghost = ghost_of(check, m->record.group);
         if (!durable && !ghost->is_deleted) {
-            world_fail(check->world, "W1", "message %u of %s is acknowledged but a power cut now would lose it", first + i,
-                       ghost->name);
+            world_fail(check->world, "W1", "message %u of %s is acknowledged but a power cut now would lose it",
+                       first + i, ghost->name);
         }
         check->acked_count += m->fate != FATE_ACKED;
         m->fate = FATE_ACKED;
@@ -220,6 +222,10 @@ void check_acked(struct check *check, uint32_t first, uint32_t count, int64_t of
                        ghost->name, (long long)m->offset, (long long)offset + i);
         }
         m->offset = offset + i;
+        if (m->offset >= ghost->acked_end) {
+            ghost->acked_end = m->offset + 1;
+            ghost->acked_last = first + i;
+        }
         struct check_seen *seen = seen_at(ghost, offset + i);
         if (seen->id != 0 && seen->id != first + i) {
             world_fail(check->world, "B7", "message %u of %s is acknowledged at %lld, where %u was read", first + i,
@@ -301,8 +307,8 @@ void check_producer(struct check *check, const char *name, int64_t producer_id, 
     struct producer_fact *known, *other, *next;
     HASH_FIND(hh, check->producers, &producer_id, sizeof producer_id, known);
     if (known != NULL && (strcmp(known->name, name) != 0 || name[0] == '\0')) {
-        world_fail(check->world, "B6", "producer id %lld is given to '%s', it is that of '%s'", (long long)producer_id, name,
-                   known->name);
+        world_fail(check->world, "B6", "producer id %lld is given to '%s', it is that of '%s'", (long long)producer_id,
+                   name, known->name);
     } else if (known != NULL && epoch <= known->epoch) {
         world_fail(check->world, "B6", "producer '%s' gets epoch %d after %d", name, epoch, known->epoch);
     }
@@ -356,8 +362,8 @@ static void order_step(struct check *check, struct ghost *ghost, int64_t offset)
         world_fail(check->world, "B6", "%s: producer %lld writes with epoch %d at %lld, after epoch %d", ghost->name,
                    (long long)seen->producer_id, seen->epoch, (long long)offset, order->epoch);
     } else if (seen->sequence != (seen->epoch == order->epoch ? order->next_sequence : 0)) {
-        world_fail(check->world, "B4", "%s: producer %lld epoch %d has sequence %d at %lld where %d was to come", ghost->name,
-                   (long long)seen->producer_id, seen->epoch, seen->sequence, (long long)offset,
+        world_fail(check->world, "B4", "%s: producer %lld epoch %d has sequence %d at %lld where %d was to come",
+                   ghost->name, (long long)seen->producer_id, seen->epoch, seen->sequence, (long long)offset,
                    seen->epoch == order->epoch ? order->next_sequence : 0);
     }
     order->epoch = seen->epoch;
@@ -418,12 +424,9 @@ void check_read(struct check *check, uint64_t group, int64_t offset, const struc
 
 static void acked_below(struct check *check, const struct ghost *ghost, int64_t high_watermark, const char *id_of_check)
 {
-    for (uint32_t id = 1; id <= check->messages_count && !check->world->failed; id++) {
-        const struct message *m = &check->messages[id];
-        if (m->record.group == ghost->group && m->fate == FATE_ACKED && m->offset >= high_watermark) {
-            world_fail(check->world, id_of_check, "message %u of %s was acknowledged at %lld, the log ends at %lld", id,
-                       ghost->name, (long long)m->offset, (long long)high_watermark);
-        }
+    if (ghost->acked_end > high_watermark) {
+        world_fail(check->world, id_of_check, "message %u of %s was acknowledged at %lld, the log ends at %lld",
+                   ghost->acked_last, ghost->name, (long long)ghost->acked_end - 1, (long long)high_watermark);
     }
 }
 
@@ -502,7 +505,8 @@ static void image_index(struct check *check, const struct ghost *ghost, const st
         if (m == NULL || m->offset < 0 || m->index != index)
             continue; /* a repeat that apply refused takes no offset */
         if ((index <= image->applied_index) != (m->offset < image->next_offset)) {
-            world_fail(check->world, "S7", "%s: the checkpoint's applied index is %llu and its end %lld; entry %llu is at %lld",
+            world_fail(check->world, "S7",
+                       "%s: the checkpoint's applied index is %llu and its end %lld; entry %llu is at %lld",
                        ghost->name, (unsigned long long)image->applied_index, (long long)image->next_offset,
                        (unsigned long long)index, (long long)m->offset);
         }
@@ -514,9 +518,10 @@ static void image_segments(struct check *check, const struct ghost *ghost, const
     int64_t end = -1;
     for (uint32_t i = 0; i < image->segments_count; i++) {
         const struct check_image_segment *segment = &image->segments[i];
-        if (!segment->is_whole) {
-            world_fail(check->world, "S7", "%s: the manifest names segment %lld..%lld, whose bytes are not durable",
-                       ghost->name, (long long)segment->base_offset, (long long)segment->end_offset);
+        if (segment->fault != NULL) {
+            world_fail(check->world, "S7",
+                       "%s: the manifest names segment %lld..%lld, but a power cut now would leave %s", ghost->name,
+                       (long long)segment->base_offset, (long long)segment->end_offset, segment->fault);
         }
         if (end >= 0 && segment->base_offset != end) {
             world_fail(check->world, "S7", "%s: a hole in the manifest at %lld", ghost->name, (long long)end);
@@ -524,8 +529,8 @@ static void image_segments(struct check *check, const struct ghost *ghost, const
         end = segment->end_offset;
     }
     if (end >= 0 && end != image->next_offset) {
-        world_fail(check->world, "S7", "%s: the manifest ends at %lld, the checkpoint at %lld", ghost->name, (long long)end,
-                   (long long)image->next_offset);
+        world_fail(check->world, "S7", "%s: the manifest ends at %lld, the checkpoint at %lld", ghost->name,
+                   (long long)end, (long long)image->next_offset);
     }
     if (end < 0 && image->log_start != image->next_offset) {
         world_fail(check->world, "S7", "%s: no segments for %lld..%lld", ghost->name, (long long)image->log_start,
@@ -552,8 +557,8 @@ static void image_done(struct check *check, const struct ghost *ghost, const str
 {
     for (uint32_t i = 0; i < image->done_count; i++) {
         if (image->done[i].last_offset >= image->next_offset) {
-            world_fail(check->world, "S7", "%s: the done table knows offset %lld, the checkpoint ends at %lld", ghost->name,
-                       (long long)image->done[i].last_offset, (long long)image->next_offset);
+            world_fail(check->world, "S7", "%s: the done table knows offset %lld, the checkpoint ends at %lld",
+                       ghost->name, (long long)image->done[i].last_offset, (long long)image->next_offset);
         }
     }
     for (uint32_t id = 1; id <= check->messages_count && !check->world->failed; id++) {

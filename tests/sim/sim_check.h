@@ -1,8 +1,9 @@
-/* The checkers: the promises of the broker, held against a history of what was sent, answered, read and found on the disk.
+/* The checkers: the promises of the broker, held against a history of what was sent, answered, read and found on the
+ * disk.
  *
  * Ids are those of the project's invariant list:
  *   W1  an answer "ok" leaves only when the records would survive a power cut at that very moment
- *   W2  what a restart recovers is the acknowledged state or a later one, and holds nothing of another group and nothing nobody sent
+ *   W2  a restart recovers the acknowledged state or a later one, nothing of another group, nothing nobody sent
  *   R8  a term is durable before its leader acts in it, and no two lives act in one term
  *   B1  no acknowledged message is lost
  *   B2  what was refused for good is never seen
@@ -14,8 +15,10 @@
  *   B8  high watermark and log start never go back
  *   W6  a group id is never given out twice
  *   S7  applied index, done table, segment end and manifest in the checkpoint store belong to one moment
- * The history is the ghost: every message that was ever sent, every offset that was ever read. Nothing here calls the broker; feeding
- * it by hand is how its own tests show that each checker trips (test_sim_check.c). Failures go to world_fail. */
+ *
+ * The history is the ghost: every message that was ever sent, every offset that was ever read. Nothing here calls the
+ * broker; feeding it by hand is how its own tests show that each checker trips (test_sim_check.c). Failures go to
+ * world_fail. */
 #ifndef FLOTILLA_SIM_CHECK_H
 #define FLOTILLA_SIM_CHECK_H
 
@@ -37,7 +40,8 @@ void check_group_born(struct check *check, uint64_t group, const char *name); /*
 void check_group_deleted(struct check *check, uint64_t group); /* asked for: from now on it may be gone */
 bool check_group_is_deleted(const struct check *check, uint64_t group);
 
-/* A record that is about to be sent for the first time; returns its id, which the record carries in its value. sequence -1: no producer id. */
+/* A record that is about to be sent for the first time; returns its id, which the record carries in its value. sequence
+ * -1: no producer id. */
 struct check_record {
     uint64_t group;
     int64_t producer_id;
@@ -55,22 +59,25 @@ void check_resent(struct check *check, uint32_t first, uint32_t count);
 void check_acked(struct check *check, uint32_t first, uint32_t count, int64_t offset, bool durable); /* W1 B3 B5 B7 */
 void check_refused(struct check *check, uint32_t first, uint32_t count); /* for good: never to be sent again */
 void check_term(struct check *check, uint64_t group, uint64_t term, uint64_t life, bool durable); /* R8 */
-void check_high_watermark(struct check *check, uint64_t group, int64_t offset); /* B8 */
-void check_log_start(struct check *check, uint64_t group, int64_t offset);      /* B8 */
-void check_producer(struct check *check, const char *name, int64_t producer_id, int32_t epoch); /* B6; name "": anonymous */
+void check_high_watermark(struct check *check, uint64_t group, int64_t offset);                   /* B8 */
+void check_log_start(struct check *check, uint64_t group, int64_t offset);                        /* B8 */
+void check_producer(struct check *check, const char *name, int64_t producer_id,
+                    int32_t epoch); /* B6; name "": anonymous */
 
 /* --- what was read --- */
 
 struct check_seen {
-    uint32_t id;       /* 0: the value is none that was ever sent */
+    uint32_t id; /* 0: the value is none that was ever sent */
     uint32_t value_crc;
     int64_t producer_id;
     int16_t epoch;
     int32_t sequence;
 };
-/* A batch as fetched: expected = the offset at which the reader stood. B7: the first batch contains it, later ones start at it. */
+/* A batch as fetched: expected = the offset at which the reader stood. B7: the first batch contains it, later ones
+ * start at it. */
 void check_batch(struct check *check, uint64_t group, int64_t expected, int64_t base, int32_t count, bool is_first);
-void check_read(struct check *check, uint64_t group, int64_t offset, const struct check_seen *seen); /* W2 B2 B3 B4 B7 */
+void check_read(struct check *check, uint64_t group, int64_t offset,
+                const struct check_seen *seen); /* W2 B2 B3 B4 B7 */
 /* A restarted broker serves the group up to high_watermark (W2), and everything below was read (final: B1). */
 void check_recovered(struct check *check, uint64_t group, int64_t high_watermark);
 void check_complete(struct check *check, uint64_t group, int64_t log_start, int64_t high_watermark);
@@ -78,11 +85,13 @@ void check_complete(struct check *check, uint64_t group, int64_t log_start, int6
 /* --- what stands on the disk --- */
 
 /* A log entry of the durable WAL: its data entry holds the records [first, first + count); count 0 for other types. */
-void check_entry(struct check *check, uint64_t group, uint64_t index, uint64_t term, uint32_t first, uint32_t count); /* W2 */
+void check_entry(struct check *check, uint64_t group, uint64_t index, uint64_t term, uint32_t first,
+                 uint32_t count); /* W2 */
 
 struct check_image_segment {
     int64_t base_offset, end_offset;
-    bool is_whole; /* the durable bytes that its row calls valid are there and hold batches from base to end */
+    const char
+        *fault; /* NULL: the durable bytes that its row calls valid are there and hold batches from base to end */
 };
 struct check_image_done {
     int64_t producer_id;

@@ -1,9 +1,10 @@
-/* Simulated time for the broker: the armed deadline becomes an event of the world, a little late as a real loop's timer would be. */
+/* Simulated time for the broker: the armed deadline becomes an event of the world, a little late as a real loop's timer
+ * would be. */
 #include "sim_clock.h"
 
 #include <string.h>
 
-#define WALL_START_MS 1700000000000
+#define WALL_START_MS     1700000000000
 #define TIMER_LATE_US_MAX 1200 /* a loop's timers have millisecond granularity */
 
 static struct sim_clock *clock_of(struct clock *port)

@@ -1,5 +1,5 @@
-/* Twin of port/clock: simulated time. Monotonic time starts near zero at every boot of the machine (a power cut resets it, a process
- * death does not); wall time is the world's plus a skew that may jump. */
+/* Twin of port/clock: simulated time. Monotonic time starts near zero at every boot of the machine (a power cut resets
+ * it, a process death does not); wall time is the world's plus a skew that may jump. */
 #ifndef FLOTILLA_SIM_CLOCK_H
 #define FLOTILLA_SIM_CLOCK_H
 
@@ -9,7 +9,7 @@
 struct sim_clock {
     struct clock port;
     struct sim_world *world;
-    uint64_t boot_us;       /* world time at which monotonic time was zero */
+    uint64_t boot_us; /* world time at which monotonic time was zero */
     int64_t wall_skew_ms;
     void (*on_timer)(void *context);
     void *context;

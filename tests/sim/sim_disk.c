@@ -8,7 +8,6 @@
 #include "base/assert.h"
 #include "base/crc32c.h"
 
-
 struct disk_file {
     struct inode *inode; /* one reference */
     char *path;          /* under which it was opened */
@@ -18,10 +17,10 @@ struct disk_file {
 
 struct lane {
     struct sim_disk *disk;
-    struct disk_job *first, **last;    /* submitted, not run */
-    struct disk_job *ran, **ran_last;  /* run, `done` not called */
+    struct disk_job *first, **last;   /* submitted, not run */
+    struct disk_job *ran, **ran_last; /* run, `done` not called */
     bool run_is_planned;
-    uint64_t done_us;                  /* when the last planned `done` comes */
+    uint64_t done_us; /* when the last planned `done` comes */
 };
 
 struct shadow {
@@ -79,6 +78,7 @@ static enum err sim_open(struct disk *port, const char *path, unsigned flags, st
         return ERR_EXISTS;
     if (error == ERR_NO_FILE && (flags & DISK_CREATE)) {
         error = tree_create(disk->tree, path, &inode);
+        world_log(disk->world, "    disk: create %s", path);
     }
     if (error != OK)
         return error;
@@ -110,8 +110,8 @@ static enum err sim_read(struct disk *port, struct disk_file *file, void *data, 
     return OK;
 }
 
-/* A write that dies leaves any sectors of it in the page cache, in any order: the kernel may have copied a part, or have sent it
- * to the disk already (O_DIRECT). */
+/* A write that dies leaves any sectors of it in the page cache, in any order: the kernel may have copied a part, or
+ * have sent it to the disk already (O_DIRECT). */
 static void write_dies(struct sim_disk *disk, struct disk_file *file, const struct iovec *parts, int parts_count,
                        uint64_t offset)
 {
@@ -245,12 +245,14 @@ static enum err sim_remove_dir(struct disk *port, const char *path)
 static enum err sim_rename(struct disk *port, const char *from, const char *to)
 {
     struct sim_disk *disk = disk_of(port);
+    world_log(disk->world, "    disk: rename %s to %s", from, to);
     return world_io(disk->world, SIM_IO_NAME) ? tree_rename(disk->tree, from, to) : ERR_IO;
 }
 
 static enum err sim_unlink(struct disk *port, const char *path)
 {
     struct sim_disk *disk = disk_of(port);
+    world_log(disk->world, "    disk: unlink %s", path);
     return world_io(disk->world, SIM_IO_NAME) ? tree_unlink(disk->tree, path) : ERR_IO;
 }
 
@@ -260,10 +262,12 @@ static enum err sim_sync_dir(struct disk *port, const char *path)
     if (!world_io(disk->world, SIM_IO_SYNC_DIR))
         return ERR_IO;
     disk->syncs++;
+    world_log(disk->world, "    disk: sync_dir %s", path);
     return tree_sync_dir(disk->tree, path);
 }
 
-static enum err sim_list(struct disk *port, const char *path, void (*visit)(void *context, const char *name), void *context)
+static enum err sim_list(struct disk *port, const char *path, void (*visit)(void *context, const char *name),
+                         void *context)
 {
     struct sim_disk *disk = disk_of(port);
     return world_io(disk->world, SIM_IO_OPEN) ? tree_list(disk->tree, TREE_NOW, path, visit, context) : ERR_IO;

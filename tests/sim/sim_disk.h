@@ -1,10 +1,11 @@
 /* Twin of port/disk: a sim_tree behind the port, lanes that take simulated time, crashes at any call.
  *
- * Lanes. A submitted job runs at a drawn later time, whole and at one moment; its `done` comes at a drawn time after that. Per lane
- * both keep the order of submission; the next job may run before the `done` of the last one came.
- * Crash. When the I/O gate of the world closes (sim.h) every call fails with ERR_IO and no `done` is delivered any more; the call
- * that dies may have written any part. Then the owner frees the broker, tells the disk which death it was, and may start anew.
- * Sync errors. One planned fdatasync fails; sim_disk_broke tells that a storage failure of the broker is to be expected. */
+ * Lanes. A submitted job runs at a drawn later time, whole and at one moment; its `done` comes at a drawn time after
+ * that. Per lane both keep the order of submission; the next job may run before the `done` of the last one came. Crash.
+ * When the I/O gate of the world closes (sim.h) every call fails with ERR_IO and no `done` is delivered any more; the
+ * call that dies may have written any part. Then the owner frees the broker, tells the disk which death it was, and may
+ * start anew. Sync errors. One planned fdatasync fails; sim_disk_broke tells that a storage failure of the broker is to
+ * be expected. */
 #ifndef FLOTILLA_SIM_DISK_H
 #define FLOTILLA_SIM_DISK_H
 
@@ -15,10 +16,10 @@
 struct sim_disk;
 
 struct sim_disk_options {
-    uint64_t job_us_max;    /* of a job: until it runs, and from there until done */
-    double stall;           /* chance that a job takes seconds */
+    uint64_t job_us_max; /* of a job: until it runs, and from there until done */
+    double stall;        /* chance that a job takes seconds */
     uint64_t stall_us_max;
-    struct tree_cut cut;    /* what a power cut leaves */
+    struct tree_cut cut; /* what a power cut leaves */
     /* Byte ranges of a file that became durable; data = the bytes of the whole file as they stand. May be NULL. */
     void (*on_synced)(void *context, const char *path, const uint8_t *data, uint64_t offset, uint64_t size);
     void *context;
@@ -27,16 +28,19 @@ struct sim_disk_options {
 struct sim_disk *sim_disk_new(struct sim_world *world, const struct sim_disk_options *options);
 void sim_disk_free(struct sim_disk *disk);
 struct disk *sim_disk_port(struct sim_disk *disk);
+void sim_disk_set_context(struct sim_disk *disk, void *context); /* of on_synced */
+void sim_disk_calm(struct sim_disk *disk);                       /* no stalls from now on */
 
-/* What would survive a power cut now if nothing un-synced did: a read-only port/disk that counts no calls and never fails. */
+/* What would survive a power cut now if nothing un-synced did: a read-only port/disk that counts no calls and never
+ * fails. */
 struct disk *sim_disk_shadow(struct sim_disk *disk);
 uint64_t sim_disk_syncs(const struct sim_disk *disk); /* successful ones: the shadow changes only with them */
 
 void sim_disk_plan_sync_error(struct sim_disk *disk, uint64_t countdown); /* the countdown-th sync fails; 0: none */
-bool sim_disk_broke(const struct sim_disk *disk); /* a sync failed in this life */
+bool sim_disk_broke(const struct sim_disk *disk);                         /* a sync failed in this life */
 
-/* After a crash, when the broker is freed: forgets jobs and open files. Un-synced bytes and names stay (death) or meet their
- * fate (power). */
+/* After a crash, when the broker is freed: forgets jobs and open files. Un-synced bytes and names stay (death) or meet
+ * their fate (power). */
 void sim_disk_process_death(struct sim_disk *disk);
 void sim_disk_power_cut(struct sim_disk *disk);
 

@@ -1,5 +1,6 @@
-/* Bytes of the simulated file system. data[] is what the process sees; a page record keeps, per 512 B sector, what the disk holds
- * where that differs. So reads and writes cost a memcpy, a sync costs what was written since the last one. */
+/* Bytes of the simulated file system. data[] is what the process sees; a page record keeps, per 512 B sector, what the
+ * disk holds where that differs. So reads and writes cost a memcpy, a sync costs what was written since the last one.
+ */
 #include "sim_inode.h"
 
 #include <stdlib.h>

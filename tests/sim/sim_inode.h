@@ -29,11 +29,12 @@ struct inode {
     uint32_t refs;
     bool is_dir;
     struct entries now, durable; /* directories */
-    uint8_t *data;               /* files: zero behind size */
-    uint64_t size, capacity;     /* capacity: multiple of PAGE_BYTES */
+    uint64_t mark;
+    uint8_t *data;           /* files: zero behind size */
+    uint64_t size, capacity; /* capacity: multiple of PAGE_BYTES */
     uint64_t durable_size;
-    struct page **page_at;       /* capacity / PAGE_BYTES pointers, NULL = all durable */
-    struct pages pages;          /* in order of first write since the last sync */
+    struct page **page_at; /* capacity / PAGE_BYTES pointers, NULL = all durable */
+    struct pages pages;    /* in order of first write since the last sync */
     struct tree *tree;
     TAILQ_ENTRY(inode) of_tree;
 };
@@ -45,12 +46,15 @@ struct change {
     enum change_kind kind;
     struct inode *dir, *inode, *to_dir;
     char *name, *to_name;
+    bool is_marked; /* by the sync of a directory */
     TAILQ_ENTRY(change) link;
 };
+TAILQ_HEAD(changes, change);
 
 struct tree {
     struct inode *root;
-    TAILQ_HEAD(, change) changes;
+    struct changes changes;
+    uint64_t marks;
     size_t changes_count;
     TAILQ_HEAD(, inode) inodes; /* in order of creation */
 };

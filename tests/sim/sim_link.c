@@ -1,5 +1,5 @@
-/* Simulated connections. One struct holds both ends; it is freed when the broker's end has been told on_closed (or the broker
- * is dead) and the client let go of it. */
+/* Simulated connections. One struct holds both ends; it is freed when the broker's end has been told on_closed (or the
+ * broker is dead) and the client let go of it. */
 #include "sim_link.h"
 
 #include <stdio.h>
@@ -34,13 +34,14 @@ struct sim_conn {
     struct sim_conn_handler handler;
     void *owner; /* NULL: the client let go */
     bool client_closed;
+    bool is_broken; /* bytes that come now are lost, both ways */
     /* client to broker */
     struct pipe up;
     size_t up_arrived; /* bytes of `up` that may be delivered */
     bool up_ends;      /* after these bytes the broker is told on_closed */
     bool paused;
     bool up_planned;
-    uint64_t up_us;    /* when the last bytes arrive: order is kept */
+    uint64_t up_us; /* when the last bytes arrive: order is kept */
     /* broker to client */
     STAILQ_HEAD(, parcel) parcels;
     size_t queued;
@@ -213,7 +214,7 @@ static void up_deliver(void *context, uint64_t argument)
 void sim_conn_send(struct sim_conn *conn, const void *data, size_t size)
 {
     ASSERT(!conn->client_closed);
-    if (conn->broker_done)
+    if (conn->broker_done || conn->is_broken)
         return;
     pipe_put(&conn->up, data, size);
     uint64_t at_us = delay_us(conn);
@@ -264,7 +265,7 @@ static void flush(void *context, uint64_t argument)
         size_t part = parcel->size - parcel->taken < take ? parcel->size - parcel->taken : take;
         const uint8_t *from = parcel->copied != NULL ? parcel->copied : parcel->slice.data;
         world_mix(world, conn->id, crc32c(0, from + parcel->taken, part));
-        if (conn->owner != NULL) {
+        if (conn->owner != NULL && !conn->is_broken) {
             pipe_put(&conn->down, from + parcel->taken, part);
         }
         parcel->taken += part;
@@ -313,7 +314,7 @@ static void watch_frames(struct sim_conn *conn, const uint8_t *head, size_t head
     if (conn->frame_left == 0 && head_size >= FRAME_HEADER_BYTES) {
         conn->frame_left = 4 + (size_t)load_le32(head);
         if (options->on_reply != NULL) {
-            options->on_reply(options->context, conn, head, head_size);
+            options->on_reply(options->reply_context, conn, head, head_size);
         }
     }
     if (head_size + parts_size > conn->frame_left) {
@@ -465,6 +466,9 @@ static void break_now(void *context, uint64_t argument)
 void sim_conn_break(struct sim_conn *conn)
 {
     struct sim_world *world = conn->net->world;
+    if (conn->is_broken)
+        return;
+    conn->is_broken = true;
     world->faults_count++;
     size_t cut = rng_below(&world->link, pipe_size(&conn->up) + 1);
     conn->up.end -= cut; /* lost from any byte on */
@@ -521,7 +525,7 @@ size_t sim_net_links(const struct sim_net *net)
     const struct sim_conn *conn;
     TAILQ_FOREACH(conn, &net->conns, of_net)
     {
-        count += !conn->broker_done;
+        count += !conn->broker_done && conn->link.handler != NULL;
     }
     return count;
 }

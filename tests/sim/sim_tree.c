@@ -145,8 +145,8 @@ static void change_free(struct tree *tree, struct change *change)
     free(change);
 }
 
-static void change_make(struct tree *tree, enum change_kind kind, struct inode *dir, const char *name, struct inode *inode,
-                        struct inode *to_dir, const char *to_name)
+static void change_make(struct tree *tree, enum change_kind kind, struct inode *dir, const char *name,
+                        struct inode *inode, struct inode *to_dir, const char *to_name)
 {
     struct change *change = malloc(sizeof *change);
     ASSERT(change != NULL);
@@ -237,6 +237,22 @@ enum err tree_rename(struct tree *tree, const char *from, const char *to)
     return OK;
 }
 
+/* Marks what a sync of dir makes durable: its changes, and for a rename from or to another directory everything that
+ * happened there before, as a journal would: a name must not be settled ahead of what it replaced. */
+static void changes_mark(struct tree *tree, struct inode *dir)
+{
+    uint64_t mark = ++tree->marks;
+    dir->mark = mark;
+    struct change *change;
+    TAILQ_FOREACH_REVERSE(change, &tree->changes, changes, link)
+    {
+        change->is_marked = change->dir->mark == mark || (change->to_dir != NULL && change->to_dir->mark == mark);
+        if (change->is_marked && change->to_dir != NULL) {
+            change->dir->mark = change->to_dir->mark = mark;
+        }
+    }
+}
+
 enum err tree_sync_dir(struct tree *tree, const char *path)
 {
     struct inode *dir;
@@ -245,9 +261,10 @@ enum err tree_sync_dir(struct tree *tree, const char *path)
         return error;
     if (!dir->is_dir)
         return ERR_IO;
+    changes_mark(tree, dir);
     for (struct change *change = TAILQ_FIRST(&tree->changes), *next; change != NULL; change = next) {
         next = TAILQ_NEXT(change, link);
-        if (change->dir == dir || change->to_dir == dir) {
+        if (change->is_marked) {
             change_apply(change, TREE_DURABLE);
             change_free(tree, change);
         }

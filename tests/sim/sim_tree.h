@@ -1,11 +1,11 @@
 /* A simulated file system: names and bytes, and of each what is durable.
  *
- * Bytes. A file holds its current bytes and, for every 4 KiB page that was written since the last sync, the bytes of before
- * (what a power cut may bring back), with one bit per 512 B sector. A sync drops the pages of before; a failed sync leaves them but calls the
- * page clean, as ext4 does: later syncs succeed and the bytes are still not on the disk.
+ * Bytes. A file holds its current bytes and, for every 4 KiB page that was written since the last sync, the bytes of
+ * before (what a power cut may bring back), with one bit per 512 B sector. A sync drops the pages of before; a failed
+ * sync leaves them but calls the page clean, as ext4 does: later syncs succeed and the bytes are still not on the disk.
  * Names. Every change of a directory (link, unlink, rename) is applied at once and remembered until its directory is
- * synced. A power cut undoes what is remembered: the changes since the last sync_dir survive in any subset, or as a prefix.
- * fdatasync of a file does not make its name durable, as POSIX has it.
+ * synced. A power cut undoes what is remembered: the changes since the last sync_dir survive in any subset, or as a
+ * prefix. fdatasync of a file does not make its name durable, as POSIX has it.
  *
  * Nothing here draws time or counts I/O calls: that is sim_disk's. */
 #ifndef FLOTILLA_SIM_TREE_H
@@ -27,12 +27,15 @@ struct inode;
 struct tree *tree_new(void);
 void tree_free(struct tree *tree);
 
-/* Where names are looked up: as the process sees them, or as a power cut would leave them if nothing un-synced survived. */
+/* Where names are looked up: as the process sees them, or as a power cut would leave them if nothing un-synced
+ * survived. */
 enum tree_view { TREE_NOW, TREE_DURABLE };
 
 /* --- names; paths relative to the root, "" and "." are the root --- */
-enum err tree_find(const struct tree *tree, enum tree_view view, const char *path, struct inode **ret_inode); /* no reference */
-enum err tree_create(struct tree *tree, const char *path, struct inode **ret_inode); /* ERR_EXISTS, ERR_NO_FILE (parent) */
+enum err tree_find(const struct tree *tree, enum tree_view view, const char *path,
+                   struct inode **ret_inode); /* no reference */
+enum err tree_create(struct tree *tree, const char *path,
+                     struct inode **ret_inode);              /* ERR_EXISTS, ERR_NO_FILE (parent) */
 enum err tree_make_dir(struct tree *tree, const char *path); /* one level; OK if there */
 enum err tree_remove_dir(struct tree *tree, const char *path);
 enum err tree_unlink(struct tree *tree, const char *path);
@@ -56,15 +59,16 @@ uint64_t inode_unsynced_bytes(const struct inode *inode);
 
 /* Tells which byte range has just become durable. */
 typedef void (*tree_synced)(void *context, struct inode *inode, uint64_t offset, uint64_t size);
-void inode_sync(struct tree *tree, struct inode *inode, tree_synced synced, void *context); /* context and synced may be NULL */
+void inode_sync(struct tree *tree, struct inode *inode, tree_synced synced,
+                void *context);             /* context and synced may be NULL */
 void inode_sync_fails(struct inode *inode); /* pages become clean, nothing becomes durable */
 void tree_sync_all(struct tree *tree, tree_synced synced, void *context); /* bytes and names */
-uint64_t tree_bytes(const struct tree *tree); /* of all files as the process sees them */
+uint64_t tree_bytes(const struct tree *tree);                             /* of all files as the process sees them */
 
 /* --- crashes --- */
 struct tree_cut {
-    double keep;    /* chance that an un-synced sector is on the disk */
-    double garbage; /* chance that it is neither the old nor the new one */
+    double keep;         /* chance that an un-synced sector is on the disk */
+    double garbage;      /* chance that it is neither the old nor the new one */
     double names_prefix; /* chance that directory changes survive as a prefix instead of as any subset */
     double name_keep;    /* in a subset: chance of each change */
     double size_keep;    /* chance that an un-synced file size survives */

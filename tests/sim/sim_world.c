@@ -1,5 +1,5 @@
-/* Time, order and chance of a simulated run. The event queue is a binary heap ordered by (time, sequence): two events of
- * the same time run in the order in which they were asked for, never by address. */
+/* Time, order and chance of a simulated run. The event queue is a binary heap ordered by (time, sequence): two events
+ * of the same time run in the order in which they were asked for, never by address. */
 #include "sim.h"
 
 #include <stdarg.h>
@@ -54,7 +54,8 @@ static bool is_earlier(const struct sim_event *a, const struct sim_event *b)
     return a->time_us != b->time_us ? a->time_us < b->time_us : a->sequence < b->sequence;
 }
 
-struct sim_event *world_at(struct sim_world *world, uint64_t time_us, sim_action action, void *context, uint64_t argument)
+struct sim_event *world_at(struct sim_world *world, uint64_t time_us, sim_action action, void *context,
+                           uint64_t argument)
 {
     struct sim_event *event = malloc(sizeof *event);
     ASSERT(event != NULL && action != NULL);

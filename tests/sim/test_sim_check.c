@@ -1,5 +1,5 @@
-/* Each checker is shown a good history, which it must accept, and a made-up bad one, which it must name. A checker that never
- * trips is worth nothing. */
+/* Each checker is shown a good history, which it must accept, and a made-up bad one, which it must name. A checker that
+ * never trips is worth nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -389,11 +389,15 @@ static void applied_story(struct story *s)
     }
 }
 
-static const struct check_image_segment good_segment = {0, 2, true};
+static const struct check_image_segment good_segment = {0, 2, NULL};
 static const struct check_image_done good_done = {7, 0, 1, 1};
-static const struct check_image good_image = {
-    .group = GROUP_A, .applied_index = 3, .next_offset = 2, .segments = &good_segment, .segments_count = 1,
-    .done = &good_done, .done_count = 1};
+static const struct check_image good_image = {.group = GROUP_A,
+                                              .applied_index = 3,
+                                              .next_offset = 2,
+                                              .segments = &good_segment,
+                                              .segments_count = 1,
+                                              .done = &good_done,
+                                              .done_count = 1};
 
 static void test_s7_good_image_passes(void **state)
 {
@@ -456,7 +460,7 @@ static void test_s7_done_table_runs_ahead(void **state)
 static void test_s7_segment_bytes_are_not_durable(void **state)
 {
     struct check_image image = good_image;
-    struct check_image_segment segment = {0, 2, false};
+    struct check_image_segment segment = {0, 2, "no file"};
     image.segments = &segment;
     image_trips(image);
 }
@@ -464,11 +468,11 @@ static void test_s7_segment_bytes_are_not_durable(void **state)
 static void test_s7_manifest_ends_elsewhere_or_has_a_hole(void **state)
 {
     struct check_image image = good_image;
-    struct check_image_segment segments[2] = {{0, 1, true}, {1, 3, true}};
+    struct check_image_segment segments[2] = {{0, 1, NULL}, {1, 3, NULL}};
     image.segments = segments;
     image.segments_count = 2;
     image_trips(image);
-    segments[1] = (struct check_image_segment){2, 2, true};
+    segments[1] = (struct check_image_segment){2, 2, NULL};
     image_trips(image);
     image.segments_count = 0;
     image_trips(image);

@@ -1,5 +1,5 @@
-/* The simulated disk keeps exactly what the port promises: what was synced is there after a power cut, what was not may be
- * kept, lost or torn per sector; names need sync_dir; a failed sync loses its pages for good; a crash drops jobs. */
+/* The simulated disk keeps exactly what the port promises: what was synced is there after a power cut, what was not may
+ * be kept, lost or torn per sector; names need sync_dir; a failed sync loses its pages for good; a crash drops jobs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -201,6 +201,25 @@ static void test_rename_is_all_or_nothing(void **state)
     assert_in_range(moved, 5, 35);
 }
 
+static void test_sync_of_one_directory_settles_names_in_order(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, 13, &lose_all);
+    assert_int_equal(f.disk->ops->make_dir(f.disk, "a"), OK);
+    assert_int_equal(f.disk->ops->make_dir(f.disk, "b"), OK);
+    durable_file(&f, "a/spare");
+    f.disk->ops->sync_dir(f.disk, "a");
+    open_file(f.disk, "b/x", DISK_WRITE | DISK_CREATE);
+    assert_int_equal(f.disk->ops->unlink(f.disk, "b/x"), OK);
+    assert_int_equal(f.disk->ops->rename(f.disk, "a/spare", "b/x"), OK);
+    f.disk->ops->sync_dir(f.disk, "a"); /* the rename and what stood under the name before it */
+    f.disk->ops->sync_dir(f.disk, "b");
+    revive(&f, true);
+    assert_true(exists(f.disk, "b/x"));
+    assert_false(exists(f.disk, "a/spare"));
+    fixture_close(&f);
+}
+
 static void test_lost_directory_takes_its_files_along(void **state)
 {
     struct fixture f;
@@ -378,6 +397,7 @@ int main(void)
         cmocka_unit_test(test_sectors_are_kept_lost_or_garbage_one_by_one),
         cmocka_unit_test(test_names_need_sync_dir),
         cmocka_unit_test(test_rename_is_all_or_nothing),
+        cmocka_unit_test(test_sync_of_one_directory_settles_names_in_order),
         cmocka_unit_test(test_lost_directory_takes_its_files_along),
         cmocka_unit_test(test_failed_sync_loses_its_pages_though_the_next_one_succeeds),
         cmocka_unit_test(test_rewrite_after_failed_sync_can_be_synced),

@@ -1,0 +1,333 @@
+/* The administrator: makes the topics of the run, now and then one more, deletes such again, and after each restart
+ * holds the broker's Metadata against what was confirmed: no topic may be lost, none may come back. */
+#include "sim_client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "port/registry.h"
+
+#define GONE_MAX 256
+
+struct admin {
+    struct client client; /* first */
+    bool must_verify;     /* the broker is new: ask for everything */
+    uint32_t churn_number;
+    uint64_t gone[GONE_MAX]; /* first groups of topics whose deletion was confirmed */
+    uint32_t gone_count;
+};
+
+static struct admin *admin_of(struct client *client)
+{
+    return (struct admin *)client;
+}
+
+/* --- topics --- */
+
+static void topic_add(struct load *load, const char *name, uint32_t partitions, bool is_churn)
+{
+    struct load_topic *topic = &load->topics[load->topics_count++];
+    *topic = (struct load_topic){.partitions = partitions, .wanted = true, .is_churn = is_churn};
+    snprintf(topic->name, sizeof topic->name, "%s", name);
+    if (load->options->faults[FAULT_RETENTION] && rng_chance(&load->world->load, 0.5)) {
+        topic->retention_bytes = load->options->retention_bytes;
+    }
+}
+
+static void topic_is_live(struct load *load, struct load_topic *topic)
+{
+    struct rng *rng = &load->world->load;
+    topic->live = true;
+    for (uint32_t p = 0; p < topic->partitions; p++) {
+        char label[80];
+        snprintf(label, sizeof label, "%s/%u", topic->name, p);
+        check_group_born(load->check, topic->groups[p], label);
+        uint64_t writers = 1 + rng_below(rng, 2);
+        for (uint64_t i = 0; i < writers && load->producers_count > 0; i++) {
+            uint64_t which = (rng_below(rng, load->producers_count) + i) % load->producers_count;
+            producer_attach(load->producers[which], topic->groups[p]);
+            if (load->producers_count == 1)
+                break;
+        }
+    }
+}
+
+static void topic_delete(struct load *load, struct load_topic *topic)
+{
+    topic->wanted = false;
+    topic->deleting = true;
+    for (uint32_t p = 0; topic->live && p < topic->partitions; p++) {
+        check_group_deleted(load->check, topic->groups[p]);
+        producer_detach(load, topic->groups[p]);
+    }
+}
+
+static void topic_forget(struct admin *admin, struct load_topic *topic)
+{
+    struct load *load = admin->client.load;
+    if (topic->live && admin->gone_count < GONE_MAX) {
+        admin->gone[admin->gone_count++] = topic->groups[0];
+    }
+    *topic = load->topics[--load->topics_count];
+}
+
+/* --- requests --- */
+
+static void send_create(struct admin *admin, const struct load_topic *topic)
+{
+    struct request *request = client_request(&admin->client, FRAME_CREATE_TOPIC);
+    CreateTopicRequest message = {.partitions = topic->partitions, .timeout_ms = 20000};
+    strcpy(message.name, topic->name);
+    strcpy(request->name, topic->name);
+    if (topic->retention_bytes > 0) {
+        message.has_config = true;
+        message.config.has_retention_bytes = true;
+        message.config.retention_bytes = (int64_t)topic->retention_bytes;
+    }
+    client_send(&admin->client, request, &message, NULL, 0);
+}
+
+static void send_delete(struct admin *admin, const struct load_topic *topic)
+{
+    struct request *request = client_request(&admin->client, FRAME_DELETE_TOPIC);
+    DeleteTopicRequest message = {.timeout_ms = 20000};
+    strcpy(message.name, topic->name);
+    strcpy(request->name, topic->name);
+    client_send(&admin->client, request, &message, NULL, 0);
+}
+
+static void send_metadata(struct admin *admin, const char *name)
+{
+    struct request *request = client_request(&admin->client, FRAME_METADATA);
+    MetadataRequest message = {.describe = false};
+    strcpy(message.topic, name);
+    strcpy(request->name, name);
+    client_send(&admin->client, request, &message, NULL, 0);
+}
+
+static void churn(struct admin *admin)
+{
+    struct load *load = admin->client.load;
+    struct rng *rng = &load->world->load;
+    if (load->quiet || !load->options->faults[FAULT_TOPICS] || !rng_chance(rng, 0.1))
+        return;
+    if (load->topics_count < TOPICS_MAX_SIM - 2 && rng_chance(rng, 0.5)) {
+        char name[32];
+        /* The same few names again and again: a new topic of an old name is another one. */
+        snprintf(name, sizeof name, "churn%u", (unsigned)rng_below(rng, 4));
+        if (load_find_topic(load, name) == NULL) {
+            topic_add(load, name, (uint32_t)rng_between(rng, 1, 3), true);
+            load->world->faults_count++;
+        }
+        return;
+    }
+    struct load_topic *topic = &load->topics[rng_below(rng, load->topics_count)];
+    if (topic->is_churn && topic->live && topic->wanted) {
+        topic_delete(load, topic);
+    }
+}
+
+static void next_step(struct admin *admin)
+{
+    struct load *load = admin->client.load;
+    if (admin->client.conn == NULL || admin->client.requests_open > 0)
+        return;
+    if (admin->must_verify) {
+        send_metadata(admin, "");
+        return;
+    }
+    churn(admin);
+    for (uint32_t i = 0; i < load->topics_count; i++) {
+        struct load_topic *topic = &load->topics[i];
+        if (topic->deleting) {
+            send_delete(admin, topic);
+            return;
+        }
+        if (topic->wanted && !topic->live) {
+            if (topic->confirmed) {
+                send_metadata(admin, topic->name);
+            } else {
+                send_create(admin, topic);
+            }
+            return;
+        }
+    }
+}
+
+/* --- replies --- */
+
+struct topic_view {
+    TopicRow row;
+    PartitionRow partitions[PARTITIONS_MAX_SIM];
+};
+
+static bool next_topic(struct codec_cursor *cursor, struct topic_view *view)
+{
+    if (codec_next_row(cursor, ROW_TOPIC, &view->row) != OK)
+        return false;
+    for (uint32_t p = 0; p < view->row.partition_count; p++) {
+        PartitionRow row;
+        if (codec_next_row(cursor, ROW_PARTITION, &row) != OK)
+            return false;
+        if (p < PARTITIONS_MAX_SIM) {
+            view->partitions[p] = row;
+        }
+    }
+    return true;
+}
+
+static void take_topic(struct admin *admin, const struct topic_view *view)
+{
+    struct load *load = admin->client.load;
+    struct load_topic *topic = load_find_topic(load, view->row.name);
+    for (uint32_t i = 0; i < admin->gone_count; i++) {
+        if (view->row.partition_count > 0 && admin->gone[i] == view->partitions[0].group) {
+            world_fail(load->world, "W6", "topic %s of group %llu was deleted and is back", view->row.name,
+                       (unsigned long long)view->partitions[0].group);
+        }
+    }
+    if (topic == NULL || topic->deleting || view->row.state != TOPIC_LIVE)
+        return;
+    if (view->row.partition_count != topic->partitions) {
+        world_fail(load->world, "W2", "topic %s has %u partitions, not %u", topic->name, view->row.partition_count,
+                   topic->partitions);
+        return;
+    }
+    bool is_new = !topic->live;
+    for (uint32_t p = 0; p < topic->partitions; p++) {
+        if (!is_new && topic->groups[p] != view->partitions[p].group) {
+            world_fail(load->world, "W2", "partition %s/%u was group %llu and is %llu", topic->name, p,
+                       (unsigned long long)topic->groups[p], (unsigned long long)view->partitions[p].group);
+        }
+        topic->groups[p] = view->partitions[p].group;
+    }
+    topic->confirmed = true;
+    if (is_new) {
+        topic_is_live(load, topic);
+    }
+}
+
+static void on_metadata(struct admin *admin, const struct request *request, const MetadataReply *reply,
+                        const uint8_t *payload, uint32_t payload_size)
+{
+    struct load *load = admin->client.load;
+    bool everything = request->name[0] == '\0';
+    bool seen[TOPICS_MAX_SIM] = {false};
+    struct codec_cursor cursor = {payload, payload_size};
+    BrokerRow broker;
+    if (reply->status == ERR_UNKNOWN_TOPIC && !everything) {
+        struct load_topic *topic = load_find_topic(load, request->name);
+        if (topic != NULL && topic->confirmed && !topic->deleting) {
+            world_fail(load->world, "W2", "topic %s exists and is unknown", topic->name);
+        }
+        return;
+    }
+    bool good = reply->status == OK;
+    for (uint32_t i = 0; i < reply->broker_count && good; i++) {
+        good = codec_next_row(&cursor, ROW_BROKER, &broker) == OK;
+    }
+    for (uint32_t i = 0; i < reply->topic_count && good; i++) {
+        struct topic_view view;
+        good = next_topic(&cursor, &view);
+        if (good) {
+            struct load_topic *topic = load_find_topic(load, view.row.name);
+            if (topic != NULL) {
+                seen[topic - load->topics] = true;
+            }
+            take_topic(admin, &view);
+        }
+    }
+    if (!good || cursor.size != 0) {
+        world_fail(load->world, "port", "a Metadata reply that does not read, status %u", reply->status);
+        return;
+    }
+    for (uint32_t i = 0; everything && i < load->topics_count; i++) {
+        if (load->topics[i].confirmed && !load->topics[i].deleting && !seen[i]) {
+            world_fail(load->world, "W2", "topic %s is lost", load->topics[i].name);
+        }
+    }
+    admin->must_verify = admin->must_verify && !everything;
+}
+
+static void on_topic_reply(struct admin *admin, const struct request *request, uint32_t status, const char *text)
+{
+    struct load *load = admin->client.load;
+    struct load_topic *topic = load_find_topic(load, request->name);
+    if (topic == NULL)
+        return;
+    if (request->type == FRAME_CREATE_TOPIC && (status == OK || status == ERR_TOPIC_EXISTS)) {
+        topic->confirmed = true;
+    } else if (request->type == FRAME_DELETE_TOPIC && (status == OK || status == ERR_UNKNOWN_TOPIC)) {
+        topic_forget(admin, topic);
+    } else if (!load_status_is_retriable(status)) {
+        world_fail(load->world, "L1", "%s of topic %s is refused: %s %s",
+                   request->type == FRAME_CREATE_TOPIC ? "creation" : "deletion", topic->name,
+                   err_name((enum err)status), text);
+    }
+}
+
+static void on_reply(struct client *client, struct request *request, const union codec_message *message,
+                     const uint8_t *payload, uint32_t payload_size)
+{
+    struct admin *admin = admin_of(client);
+    if (request->type == FRAME_METADATA) {
+        on_metadata(admin, request, &message->as_MetadataReply, payload, payload_size);
+    } else if (request->type == FRAME_CREATE_TOPIC) {
+        const CreateTopicReply *reply = &message->as_CreateTopicReply;
+        on_topic_reply(admin, request, reply->status, reply->message);
+    } else {
+        const DeleteTopicReply *reply = &message->as_DeleteTopicReply;
+        on_topic_reply(admin, request, reply->status, reply->message);
+    }
+    client_wake(client, 1000 + rng_below(&client->load->world->load, 100000));
+}
+
+static void on_wake(struct client *client)
+{
+    if (client->conn == NULL) {
+        client_connect(client);
+    } else {
+        next_step(admin_of(client));
+    }
+    client_wake(client, 10000 + rng_below(&client->load->world->load, 500000));
+}
+
+static void on_connected(struct client *client)
+{
+    client_wake(client, 1);
+}
+
+static void on_lost(struct client *client)
+{
+    admin_of(client)->must_verify = true;
+}
+
+static const struct client_class admin_class = {
+    .name = "admin", .connected = on_connected, .lost = on_lost, .reply = on_reply, .wake = on_wake};
+
+struct client *admin_new(struct load *load)
+{
+    struct admin *admin = calloc(1, sizeof *admin);
+    ASSERT(admin != NULL);
+    client_init(&admin->client, load, &admin_class);
+    /* With twelve partitions ("t", 11) and ("t1", 1) are two: names are never concatenated. */
+    static const char *const names[] = {"t", "t1", "t11"};
+    for (uint32_t i = 0; i < load->options->topics; i++) {
+        uint32_t max = i == 0 || load->options->partitions_max < 4 ? load->options->partitions_max : 4;
+        topic_add(load, names[i % 3], i == 0 ? max : (uint32_t)rng_between(&load->world->load, 1, max), false);
+    }
+    client_wake(&admin->client, 1);
+    return &admin->client;
+}
+
+bool admin_is_quiet(const struct client *client)
+{
+    const struct load *load = client->load;
+    for (uint32_t i = 0; i < load->topics_count; i++) {
+        if (load->topics[i].deleting || !load->topics[i].live)
+            return false;
+    }
+    return !((const struct admin *)client)->must_verify;
+}

@@ -1,0 +1,22 @@
+/* Runs seeds in child processes: a broken assertion or a wild pointer of the product ends one child, and is the result
+ * of one seed. */
+#ifndef FLOTILLA_SIM_CHILD_H
+#define FLOTILLA_SIM_CHILD_H
+
+#include "sim_run.h"
+
+/* One run. loud: the child's stderr is shown. A child that dies gives check "crash" or "abort". */
+void child_run(const struct sim_options *options, bool loud, struct sim_result *ret_result);
+
+struct child_batch {
+    uint64_t first, seeds;
+    uint32_t jobs;          /* children at a time */
+    uint32_t twice_percent; /* of the seeds are run twice; unequal hashes are a failure ("hash") */
+    bool stop_at_failure;   /* the seeds behind a failed one may be left out */
+    double deadline_s;      /* 0: none; else CLOCK_MONOTONIC: no seed begins later */
+    void *context;
+    void (*on_result)(void *context, uint64_t seed, const struct sim_result *result); /* in order of seeds */
+};
+void child_run_batch(const struct child_batch *batch);
+
+#endif

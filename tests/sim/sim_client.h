@@ -1,0 +1,129 @@
+/* Internals of the workload: what all its clients share. A client has one connection, a table of requests under way,
+ * and a class that says what it does with replies. Request ids are never reused in a run, so a reply can be judged when
+ * it leaves the broker although its client has long gone. */
+#ifndef FLOTILLA_SIM_CLIENT_H
+#define FLOTILLA_SIM_CLIENT_H
+
+#include <sys/queue.h>
+
+#include "sim_load.h"
+#include "wire/codec.h"
+
+#define TOPICS_MAX_SIM     16
+#define PARTITIONS_MAX_SIM 16
+
+struct client;
+
+/* A request as it was sent; kept for the whole run. */
+struct request {
+    enum frame_type type;
+    struct client *client;
+    uint64_t conn_id;
+    bool is_open; /* its client waits for the reply */
+    uint64_t sent_us;
+    uint64_t group;
+    uint32_t first, count; /* PRODUCE: records */
+    enum check_acks acks;
+    bool is_next;   /* PRODUCE: all earlier batches of its stream were acknowledged when it was sent */
+    int64_t offset; /* FETCH */
+    char name[64];  /* topic or producer */
+};
+
+struct client_class {
+    const char *name;
+    void (*connected)(struct client *client);
+    void (*lost)(struct client *client); /* the connection is gone, requests under way are unanswered */
+    void (*reply)(struct client *client, struct request *request, const union codec_message *message,
+                  const uint8_t *payload, uint32_t payload_size);
+    void (*wake)(struct client *client); /* the time asked for by client_wake has come */
+};
+
+struct client {
+    struct load *load;
+    const struct client_class *class;
+    struct sim_conn *conn; /* NULL: not connected */
+    uint32_t requests_open;
+    uint64_t oldest_us; /* the last sign of life while requests are open */
+    struct sim_event *wake, *connect;
+    uint64_t timeout_us; /* of requests: then the connection is given up */
+    bool is_idle;        /* wants no connection */
+    TAILQ_ENTRY(client) link;
+};
+
+/* A topic as its clients know it. */
+struct load_topic {
+    char name[64];
+    uint32_t partitions;
+    uint64_t groups[PARTITIONS_MAX_SIM]; /* valid when live */
+    bool wanted;                         /* should exist at the end */
+    bool live;                           /* created, groups known */
+    bool confirmed;                      /* the broker said that it exists */
+    bool deleting;
+    bool is_churn;
+    uint64_t retention_bytes; /* 0: none */
+};
+
+struct load {
+    struct sim_world *world;
+    const struct sim_options *options;
+    struct sim_net *net;
+    struct check *check;
+    struct shadow *shadow;
+    bool broker_up;
+    uint64_t life;
+    bool quiet;
+    bool proving;
+
+    struct request **requests; /* by id - 1; owned */
+    uint32_t requests_count, requests_capacity;
+    struct load_topic topics[TOPICS_MAX_SIM];
+    uint32_t topics_count;
+    uint32_t records_sent;
+    TAILQ_HEAD(, client) clients;
+
+    struct client *admin, *auditor, *prover;
+    struct client *producers[32];
+    uint32_t producers_count;
+    bool audited; /* everything was read since the broker came up */
+};
+
+/* --- sim_client.c --- */
+void client_init(struct client *client, struct load *load, const struct client_class *class);
+void client_done(struct client *client);
+void client_connect(struct client *client); /* now or as soon as the broker is up; nothing if connected */
+void client_drop(struct client *client,
+                 bool late); /* gives the connection up; late: what was sent may arrive long after */
+void client_wake(struct client *client, uint64_t in_us); /* replaces an earlier wake */
+struct request *client_request(struct client *client, enum frame_type type);
+void client_send(struct client *client, struct request *request, const void *message, const uint8_t *payload,
+                 uint32_t payload_size);
+void client_send_no_reply(struct client *client, struct request *request, const void *message, const uint8_t *payload,
+                          uint32_t payload_size);
+
+/* --- topics, sim_load.c --- */
+struct load_topic *load_find_topic(struct load *load, const char *name);
+bool load_status_is_retriable(uint32_t status);
+
+/* --- the classes --- */
+struct client *admin_new(struct load *load);
+bool admin_is_quiet(const struct client *admin);
+
+struct client *producer_new(struct load *load, uint32_t number);
+void producer_attach(struct client *producer, uint64_t group);
+void producer_detach(struct load *load,
+                     uint64_t group); /* the topic is being deleted: no producer writes to it any more */
+bool producer_is_quiet(const struct client *producer, const char **ret_why);
+void producer_free(struct client *producer);
+struct client *prover_new(struct load *load); /* a producer that writes one record to every partition */
+bool prover_is_done(const struct client *prover, const char **ret_why);
+void producer_take_over(struct client *producer); /* starts anew under the same name, leaving its frames behind */
+void producer_judge_reply(struct load *load, const struct request *request, const ProduceReply *reply);
+void producer_judge_init(struct load *load, const struct request *request, const InitProducerReply *reply);
+
+struct client *consumer_new(struct load *load, uint32_t number);
+struct client *auditor_new(struct load *load);
+void auditor_begin(struct client *auditor, bool is_final);
+void reader_judge_fetch(struct load *load, const struct request *request, const FetchReply *reply);
+void reader_free(struct client *reader);
+
+#endif

@@ -1,0 +1,204 @@
+/* Puts the clients together and gives the load its own faults: broken connections, producers that start a second time.
+ */
+#include "sim_client.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+
+static void on_fault_tick(void *context, uint64_t argument)
+{
+    struct load *load = context;
+    struct rng *rng = &load->world->load;
+    if (!load->quiet && load->options->faults[FAULT_DISCONNECT]) {
+        uint64_t skip = rng_below(rng, load->producers_count + load->options->consumers + 2);
+        struct client *client;
+        TAILQ_FOREACH(client, &load->clients, link)
+        {
+            if (skip-- == 0)
+                break;
+        }
+        if (client != NULL && client->conn != NULL) {
+            sim_conn_break(client->conn);
+        }
+    }
+    if (!load->quiet && load->options->faults[FAULT_FENCE] && load->producers_count > 0 && rng_chance(rng, 0.5)) {
+        producer_take_over(load->producers[rng_below(rng, load->producers_count)]);
+    }
+    uint64_t in_us = sim_log_between(rng, load->options->load_us / 200, load->options->load_us / 5);
+    world_at(load->world, load->world->now_us + in_us, on_fault_tick, load, 0);
+}
+
+struct load *load_new(struct sim_world *world, const struct sim_options *options, struct sim_net *net,
+                      struct check *check, struct shadow *shadow)
+{
+    struct load *load = calloc(1, sizeof *load);
+    ASSERT(load != NULL);
+    load->world = world;
+    load->options = options;
+    load->net = net;
+    load->check = check;
+    load->shadow = shadow;
+    TAILQ_INIT(&load->clients);
+    ASSERT(options->producers <= sizeof load->producers / sizeof load->producers[0]);
+    for (uint32_t i = 0; i < options->producers; i++) {
+        load->producers[load->producers_count++] = producer_new(load, i);
+    }
+    for (uint32_t i = 0; i < options->consumers; i++) {
+        consumer_new(load, i);
+    }
+    load->auditor = auditor_new(load);
+    load->admin = admin_new(load);
+    load->prover = prover_new(load);
+    world_at(world, world->now_us + options->load_us / 10, on_fault_tick, load, 0);
+    return load;
+}
+
+void load_free(struct load *load)
+{
+    while (!TAILQ_EMPTY(&load->clients)) {
+        struct client *client = TAILQ_FIRST(&load->clients);
+        if (client->class == load->prover->class) {
+            producer_free(client);
+        } else {
+            reader_free(client); /* the administrator too: a client and nothing else to free */
+        }
+    }
+    for (uint32_t i = 0; i < load->requests_count; i++) {
+        free(load->requests[i]);
+    }
+    free(load->requests);
+    free(load);
+}
+
+void load_broker_up(struct load *load, uint64_t life)
+{
+    load->broker_up = true;
+    load->life = life;
+    auditor_begin(load->auditor, false);
+}
+
+void load_broker_down(struct load *load)
+{
+    load->broker_up = false;
+}
+
+void load_quiet(struct load *load)
+{
+    load->quiet = true;
+}
+
+bool load_is_quiet(const struct load *load, const char **ret_waits_for)
+{
+    if (!admin_is_quiet(load->admin)) {
+        *ret_waits_for = "a topic is never made or deleted";
+        return false;
+    }
+    if (!load->audited) {
+        *ret_waits_for = "the log is never read to its end";
+        return false;
+    }
+    for (uint32_t i = 0; i < load->producers_count; i++) {
+        if (!producer_is_quiet(load->producers[i], ret_waits_for))
+            return false;
+    }
+    return true;
+}
+
+void load_prove(struct load *load)
+{
+    load->proving = true;
+    for (uint32_t t = 0; t < load->topics_count; t++) {
+        for (uint32_t p = 0; p < load->topics[t].partitions; p++) {
+            producer_attach(load->prover, load->topics[t].groups[p]);
+        }
+    }
+}
+
+bool load_is_proven(const struct load *load, const char **ret_waits_for)
+{
+    return prover_is_done(load->prover, ret_waits_for);
+}
+
+void load_audit(struct load *load)
+{
+    auditor_begin(load->auditor, true);
+}
+
+bool load_has_audited(const struct load *load)
+{
+    return load->audited;
+}
+
+uint32_t load_groups(const struct load *load)
+{
+    uint32_t count = 0;
+    for (uint32_t t = 0; t < load->topics_count; t++) {
+        count += load->topics[t].live ? load->topics[t].partitions : 0;
+    }
+    return count;
+}
+
+struct load_topic *load_find_topic(struct load *load, const char *name)
+{
+    for (uint32_t t = 0; t < load->topics_count; t++) {
+        if (strcmp(load->topics[t].name, name) == 0)
+            return &load->topics[t];
+    }
+    return NULL;
+}
+
+bool load_status_is_retriable(uint32_t status)
+{
+    switch ((enum err)status) {
+    case ERR_NOT_LEADER:
+    case ERR_NOT_READY:
+    case ERR_BUSY:
+    case ERR_TIMEOUT:
+    case ERR_UNKNOWN_OUTCOME:
+    case ERR_STORAGE_FULL:
+    case ERR_SHUTTING_DOWN:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *frame, size_t head_size)
+{
+    struct load *load = context;
+    const struct frame_limits limits = {FRAME_PROTO_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX};
+    struct frame parsed = {0};
+    uint64_t needed;
+    union codec_message message;
+    /* Only the head is there: the payload is on its way, which is no error for what stands before it. */
+    enum err error = frame_parse(frame, head_size, &limits, &parsed, &needed);
+    if (error == ERR_AGAIN) {
+        parsed.type = frame[7];
+        memcpy(&parsed.request_id, frame + 8, sizeof parsed.request_id);
+        parsed.proto = frame + FRAME_HEADER_BYTES;
+        parsed.proto_size = (uint32_t)(head_size - FRAME_HEADER_BYTES);
+    } else if (error != OK) {
+        world_fail(load->world, "port", "the broker sends what is no frame");
+        return;
+    }
+    if (parsed.request_id == 0 || parsed.request_id > load->requests_count) {
+        world_fail(load->world, "port", "the broker answers request %llu, which nobody sent (type %d)",
+                   (unsigned long long)parsed.request_id, (int)parsed.type);
+        return;
+    }
+    const struct request *request = load->requests[parsed.request_id - 1];
+    if (request->conn_id != sim_conn_id(conn) ||
+        codec_decode(parsed.type, parsed.proto, parsed.proto_size, &message) != OK) {
+        world_fail(load->world, "port", "a reply on the wrong connection, or one that does not decode");
+        return;
+    }
+    if (parsed.type == FRAME_PRODUCE_REPLY) {
+        producer_judge_reply(load, request, &message.as_ProduceReply);
+    } else if (parsed.type == FRAME_FETCH_REPLY) {
+        reader_judge_fetch(load, request, &message.as_FetchReply);
+    } else if (parsed.type == FRAME_INIT_PRODUCER_REPLY) {
+        producer_judge_init(load, request, &message.as_InitProducerReply);
+    }
+}

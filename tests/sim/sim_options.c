@@ -1,0 +1,112 @@
+/* Swarm options: every seed turns half of the faults off and draws its sizes over orders of magnitude, because a run
+ * that mixes everything a little finds less than many runs that each mix a few things a lot. */
+#include "sim_options.h"
+
+#include <string.h>
+
+void sim_options_draw(struct sim_options *options, uint64_t seed)
+{
+    struct rng rng;
+    rng_seed(&rng, seed ^ 0x5157a27e0b5e55edu);
+    struct sim_options o = {.seed = seed};
+    for (int i = 0; i < FAULT_CLASSES; i++) {
+        o.faults[i] = rng_chance(&rng, 0.5);
+    }
+    o.topics = (uint32_t)rng_between(&rng, 1, 3);
+    o.partitions_max = (uint32_t)(rng_chance(&rng, 0.2) ? 12 : rng_between(&rng, 1, 4));
+    o.producers = (uint32_t)rng_between(&rng, 1, 5);
+    o.consumers = (uint32_t)rng_between(&rng, 0, 2);
+    o.records_max = (uint32_t)sim_log_between(&rng, 200, 3000);
+    o.batch_records_max = (uint32_t)sim_log_between(&rng, 1, 20);
+    o.value_bytes_max = (uint32_t)sim_log_between(&rng, 24, 20000);
+    if ((uint64_t)o.records_max * o.value_bytes_max > 4u << 20) {
+        o.records_max = (4u << 20) / o.value_bytes_max; /* bytes cost time that more seeds use better */
+    }
+    o.window = (uint32_t)(rng_chance(&rng, 0.6) ? 5 : rng_between(&rng, 1, 4));
+    o.load_us = sim_log_between(&rng, 5000000, 120000000);
+    o.think_us_max = o.load_us * o.producers * 4 / (o.records_max + 1) + 1000;
+
+    o.wal_file_bytes = WAL_FILE_BYTES_MIN;
+    o.wal_budget_bytes = WAL_FILE_BYTES_MIN * rng_between(&rng, 4, 8);
+    o.segment_bytes = sim_log_between(&rng, SEGMENT_BYTES_MIN, 1 << 20);
+    o.retention_bytes = sim_log_between(&rng, SEGMENT_BYTES_MIN, 1 << 19);
+    o.snapshot_bytes = sim_log_between(&rng, 4096, 4 << 20);
+    o.snapshot_entries = sim_log_between(&rng, 10, 5000);
+    o.timeout_entry_ms = (uint32_t)(rng_chance(&rng, 0.2) ? 0 : sim_log_between(&rng, 100, 5000));
+    o.open_files = (uint32_t)(rng_chance(&rng, 0.3) ? 8 : 512);
+    o.memory_bytes = (uint64_t)64 << 20;
+    o.inflight_bytes = (uint64_t)64 << 20;
+
+    o.crashes = (uint32_t)rng_between(&rng, 0, 6);
+    o.crash_calls_max = sim_log_between(&rng, 20, 4000);
+    o.job_us_max = sim_log_between(&rng, 50, 20000);
+    o.delay_us_max = sim_log_between(&rng, 20, 20000);
+    o.cut = (struct tree_cut){
+        .keep = (double)rng_below(&rng, 101) / 100,
+        .garbage = rng_chance(&rng, 0.5) ? 0 : (double)rng_below(&rng, 101) / 100,
+        .names_prefix = rng_chance(&rng, 0.5) ? 1 : 0,
+        .name_keep = (double)rng_below(&rng, 101) / 100,
+        .size_keep = (double)rng_below(&rng, 101) / 100,
+    };
+    *options = o;
+}
+
+void sim_options_print(const struct sim_options *o, FILE *out)
+{
+    fprintf(out, "seed=%llu faults=", (unsigned long long)o->seed);
+    bool any = false;
+    for (int i = 0; i < FAULT_CLASSES; i++) {
+        if (o->faults[i]) {
+            fprintf(out, "%s%s", any ? "," : "", sim_fault_name((enum sim_fault)i));
+            any = true;
+        }
+    }
+    fprintf(
+        out,
+        "%s topics=%u partitions=%u producers=%u consumers=%u records=%u batch_records=%u value_bytes=%u window=%u "
+        "load_s=%.1f wal_budget=%llu segment=%llu snapshot_bytes=%llu snapshot_entries=%llu timeout_entry_ms=%u "
+        "open_files=%u crashes=%u crash_calls=%llu job_us=%llu delay_us=%llu keep=%.2f garbage=%.2f name_keep=%.2f\n",
+        any ? "" : "none", o->topics, o->partitions_max, o->producers, o->consumers, o->records_max,
+        o->batch_records_max, o->value_bytes_max, o->window, (double)o->load_us / 1e6,
+        (unsigned long long)o->wal_budget_bytes, (unsigned long long)o->segment_bytes,
+        (unsigned long long)o->snapshot_bytes, (unsigned long long)o->snapshot_entries, o->timeout_entry_ms,
+        o->open_files, o->crashes, (unsigned long long)o->crash_calls_max, (unsigned long long)o->job_us_max,
+        (unsigned long long)o->delay_us_max, o->cut.keep, o->cut.garbage, o->cut.name_keep);
+}
+
+void sim_options_config(const struct sim_options *o, struct config *ret_config)
+{
+    struct config config = {
+        .id = 1,
+        .data = "sim",
+        .cluster = "sim",
+        .client_count = 1,
+        .partitions = 1,
+        .replicas = 0,
+        .segment_bytes = o->segment_bytes,
+        .segment_ms = -1,
+        .retention_bytes = -1,
+        .retention_ms = -1,
+        .max_batch_bytes = (uint32_t)(o->segment_bytes < BATCH_BYTES_DEFAULT ? o->segment_bytes : BATCH_BYTES_DEFAULT),
+        .heartbeat_ms = 100,
+        .election_ms = 800,
+        .timeout_entry_ms = o->timeout_entry_ms,
+        .snapshot_bytes = o->snapshot_bytes,
+        .snapshot_entries = o->snapshot_entries,
+        .producer_expiry_ms = (int64_t)7 * 86400 * 1000,
+        .wal_file_bytes = o->wal_file_bytes,
+        .wal_budget_bytes = o->wal_budget_bytes,
+        .group_session_timeout_ms = 10000,
+        .ack_timeout_ms = 30000,
+        .offsets_retention_ms = (int64_t)7 * 86400 * 1000,
+        .connections = CONNECTIONS_DEFAULT,
+        .inflight_bytes = o->inflight_bytes,
+        .memory_bytes = o->memory_bytes,
+        .open_files = o->open_files,
+        .registry_session_timeout_ms = 6000,
+        .level = TRACE_DEBUG,
+    };
+    strcpy(config.client[0].name, "client");
+    strcpy(config.root, "/flotilla");
+    *ret_config = config;
+}

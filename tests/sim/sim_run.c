@@ -1,0 +1,451 @@
+/* The life of one run. The world steps from event to event; after each one the broker gets its turn, at once or a
+ * little later so that several events share a turn, as they do on a real loop. */
+#include "sim_run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "broker/broker.h"
+#include "sim_clock.h"
+#include "sim_disk.h"
+#include "sim_kv.h"
+#include "sim_link.h"
+#include "sim_load.h"
+
+#define QUIET_US_MAX       120000000u
+#define PROOF_US_MAX       30000000u
+#define AUDIT_US_MAX       120000000u
+#define STOP_US_MAX        15000000u
+#define RECOVERY_CALLS_MAX 200u
+#define EVENTS_MAX         5000000u
+
+enum phase { PHASE_LOAD, PHASE_QUIET, PHASE_PROOF, PHASE_AUDIT, PHASE_STOP, PHASE_SECOND_AUDIT, PHASE_END };
+
+struct run {
+    struct sim_world world;
+    const struct sim_options *options;
+    struct sim_disk_options disk_options;
+    struct sim_disk *disk;
+    struct kv *kv;
+    struct sim_clock clock;
+    struct sim_net_options net_options;
+    struct sim_net *net;
+    struct check *check;
+    struct shadow *shadow;
+    struct load *load;
+    struct config config;
+    struct trace trace;
+    struct broker *broker; /* NULL: down */
+    uint64_t life;
+    uint32_t crashes_left;
+    bool must_die; /* the broker said fatal: its process ends */
+    bool stopping, stopped;
+    struct sim_event *turn;
+    enum phase phase;
+    uint64_t phase_until_us;
+};
+
+static const char *const phase_names[] = {"load", "quiet", "proof", "audit", "stop", "second audit", "end"};
+
+/* --- what the broker says --- */
+
+static void on_ready(void *context)
+{
+    struct run *run = context;
+    if (!run->world.crashed) {
+        world_log(&run->world, "ready, life %llu", (unsigned long long)run->life);
+        load_broker_up(run->load, run->life);
+    }
+}
+
+static void on_fatal(void *context, enum broker_exit code, const char *why)
+{
+    struct run *run = context;
+    if (run->world.crashed)
+        return;
+    if (!sim_disk_broke(run->disk) || code != BROKER_EXIT_STORAGE) {
+        world_fail(&run->world, "fatal", "the broker gives up with code %d: %s", (int)code, why);
+    }
+    run->must_die = true;
+}
+
+static void on_stopped(void *context)
+{
+    ((struct run *)context)->stopped = true;
+}
+
+static void on_trace(void *context, enum trace_level level, const char *line)
+{
+    const struct run *run = context;
+    world_log(&run->world, "        broker: %s", line);
+}
+
+static bool on_kv_point(void *context, const char *point)
+{
+    struct run *run = context;
+    bool is_commit = strncmp(point, "kv.commit", 9) == 0;
+    if (is_commit) {
+        world_log(&run->world, "    %s", point);
+    }
+    bool dies = !world_io(&run->world, is_commit ? SIM_IO_KV_COMMIT : SIM_IO_KV);
+    if (!dies && strcmp(point, "kv.commit.after") == 0 && rng_chance(&run->world.crash, 0.25)) {
+        shadow_check(run->shadow, rng_chance(&run->world.crash, 0.2));
+    }
+    return dies;
+}
+
+/* --- lives --- */
+
+static void plan_crash(struct run *run)
+{
+    struct rng *rng = &run->world.crash;
+    const struct sim_options *o = run->options;
+    world_plan_crash(&run->world, SIM_IO_ANY, 0);
+    if (run->phase != PHASE_LOAD)
+        return;
+    if (o->faults[FAULT_SYNC_ERROR] && rng_chance(rng, 0.3)) {
+        sim_disk_plan_sync_error(run->disk, sim_log_between(rng, 1, o->crash_calls_max));
+    }
+    if (run->crashes_left == 0 || !(o->faults[FAULT_DEATH] || o->faults[FAULT_POWER]))
+        return;
+    bool in_recovery = run->life > 1 && o->faults[FAULT_RECOVERY] && rng_chance(rng, 0.5);
+    uint64_t within = in_recovery ? RECOVERY_CALLS_MAX : o->crash_calls_max;
+    if (rng_chance(rng, 0.6)) {
+        world_plan_crash(&run->world, SIM_IO_ANY, rng_between(rng, 1, within));
+    } else { /* the rare kinds drown among writes */
+        enum sim_io kind = (enum sim_io)rng_below(rng, SIM_IO_KINDS);
+        world_plan_crash(&run->world, kind, sim_log_between(rng, 1, within / 8 + 1));
+    }
+}
+
+static void start(void *context, uint64_t argument);
+
+static void plan_start(struct run *run, uint64_t in_us)
+{
+    world_at(&run->world, run->world.now_us + in_us, start, run, 0);
+}
+
+/* The process is gone, however it went. */
+static void bury(struct run *run, bool power_cut)
+{
+    struct sim_world *world = &run->world;
+    world_log(world, "%s, life %llu", power_cut ? "power cut" : "process death", (unsigned long long)run->life);
+    world->crashed = true; /* nothing of the dead may do I/O */
+    load_broker_down(run->load);
+    sim_clock_disarm(&run->clock);
+    sim_net_kill(run->net);
+    if (run->broker != NULL) {
+        broker_free(run->broker);
+        run->broker = NULL;
+    }
+    sim_net_forget(run->net);
+    world_cancel(world, run->turn);
+    run->turn = NULL;
+    if (!world->failed) {
+        shadow_check(run->shadow, true);
+    }
+    if (power_cut) {
+        sim_disk_power_cut(run->disk);
+        sim_clock_reboot(&run->clock);
+    } else {
+        sim_disk_process_death(run->disk);
+    }
+    sim_kv_crash(run->kv, !power_cut);
+    sim_kv_restart(run->kv);
+    shadow_new_life(run->shadow);
+    world->crashed = false;
+    run->must_die = run->stopping = run->stopped = false;
+    plan_start(run, sim_log_between(&world->crash, 1000, 3000000));
+}
+
+static void crash(struct run *run)
+{
+    const struct sim_options *o = run->options;
+    bool power = o->faults[FAULT_POWER] && (!o->faults[FAULT_DEATH] || rng_chance(&run->world.crash, 0.5));
+    run->crashes_left -= run->crashes_left > 0 ? 1 : 0;
+    bury(run, power);
+}
+
+static void start(void *context, uint64_t argument)
+{
+    struct run *run = context;
+    struct sim_world *world = &run->world;
+    run->life++;
+    plan_crash(run);
+    const struct broker_options options = {.config = &run->config,
+                                           .disk = sim_disk_port(run->disk),
+                                           .clock = &run->clock.port,
+                                           .kv = run->kv,
+                                           .trace = &run->trace,
+                                           .context = run,
+                                           .on_ready = on_ready,
+                                           .on_fatal = on_fatal,
+                                           .on_stopped = on_stopped};
+    world_log(world, "start, life %llu", (unsigned long long)run->life);
+    enum err error = broker_new(&options, &run->broker);
+    if (error == OK)
+        return;
+    run->broker = NULL;
+    if (world->crashed)
+        return; /* the run's loop buries it */
+    run->must_die = true;
+    if (!sim_disk_broke(run->disk)) {
+        world_fail(world, "S11", "life %llu does not start: %s", (unsigned long long)run->life, err_name(error));
+    }
+}
+
+/* --- the loop's part --- */
+
+static void take_turn(void *context, uint64_t argument)
+{
+    struct run *run = context;
+    run->turn = NULL;
+    if (run->broker != NULL && !run->world.crashed) {
+        broker_turn(run->broker);
+    }
+}
+
+static void on_timer(void *context)
+{
+    struct run *run = context;
+    if (run->broker != NULL && !run->world.crashed) {
+        broker_timer(run->broker);
+    }
+}
+
+static void on_accept(void *context, struct link *link)
+{
+    struct run *run = context;
+    ASSERT(run->broker != NULL);
+    broker_accept(run->broker, link);
+}
+
+static void after_event(struct run *run)
+{
+    if (run->broker == NULL || run->world.crashed || run->turn != NULL)
+        return;
+    if (rng_chance(&run->world.link, 0.7)) {
+        broker_turn(run->broker);
+    } else {
+        run->turn = world_at(&run->world, run->world.now_us + rng_below(&run->world.link, 200), take_turn, run, 0);
+    }
+}
+
+/* --- faults by time --- */
+
+static void on_fault_tick(void *context, uint64_t argument)
+{
+    struct run *run = context;
+    struct sim_world *world = &run->world;
+    const struct sim_options *o = run->options;
+    if (run->phase != PHASE_LOAD)
+        return;
+    if (o->faults[FAULT_WALL]) {
+        run->clock.wall_skew_ms = (int64_t)rng_between(&world->crash, 0, 7200000) - 3600000;
+        world->faults_count++;
+    }
+    bool may_crash = o->faults[FAULT_DEATH] || o->faults[FAULT_POWER];
+    if (run->broker != NULL && !world->crashed && run->crashes_left > 0) {
+        if (o->faults[FAULT_STOP] && !run->stopping && rng_chance(&world->crash, 0.4)) {
+            run->stopping = true;
+            world->faults_count++;
+            broker_stop(run->broker);
+        } else if (may_crash && rng_chance(&world->crash, 0.4)) { /* not at a call: between events */
+            world->crashed = true;
+            world->faults_count++;
+        }
+    }
+    uint64_t in_us = rng_between(&world->crash, o->load_us / 40, o->load_us / 4);
+    world_at(world, world->now_us + in_us, on_fault_tick, run, 0);
+}
+
+/* --- phases --- */
+
+static void enter(struct run *run, enum phase phase, uint64_t within_us)
+{
+    world_log(&run->world, "phase: %s", phase_names[phase]);
+    run->phase = phase;
+    run->phase_until_us = run->world.now_us + within_us;
+}
+
+static void end_of_load(struct run *run)
+{
+    enter(run, PHASE_QUIET, QUIET_US_MAX);
+    world_plan_crash(&run->world, SIM_IO_ANY, 0);
+    sim_disk_plan_sync_error(run->disk, 0);
+    sim_disk_calm(run->disk);
+    run->net_options.slow_reader = false;
+    sim_net_set(run->net, &run->net_options);
+    load_quiet(run->load);
+}
+
+/* A clean stop came to its end: the process exits; then, sometimes, the machine loses power as well. */
+static void finish_stop(struct run *run)
+{
+    world_log(&run->world, "stopped, life %llu", (unsigned long long)run->life);
+    if (sim_net_links(run->net) != 0) {
+        world_fail(&run->world, "leak", "%zu connections are open after on_stopped", sim_net_links(run->net));
+    }
+    load_broker_down(run->load);
+    sim_clock_disarm(&run->clock);
+    broker_free(run->broker);
+    run->broker = NULL;
+    if (sim_disk_open_files(run->disk) != 0) {
+        world_fail(&run->world, "leak", "%zu files are open after broker_free", sim_disk_open_files(run->disk));
+    }
+    bury(run, rng_chance(&run->world.crash, 0.5));
+}
+
+static void check_phase(struct run *run)
+{
+    struct sim_world *world = &run->world;
+    const char *waits_for = "";
+    bool up = run->broker != NULL && !run->stopping;
+    switch (run->phase) {
+    case PHASE_LOAD:
+        if (world->now_us >= run->phase_until_us) {
+            end_of_load(run);
+        }
+        return;
+    case PHASE_QUIET:
+        if (load_is_quiet(run->load, &waits_for) && up) {
+            load_prove(run->load);
+            enter(run, PHASE_PROOF, PROOF_US_MAX);
+            return;
+        }
+        break;
+    case PHASE_PROOF:
+        if (load_is_proven(run->load, &waits_for)) {
+            load_audit(run->load);
+            enter(run, PHASE_AUDIT, AUDIT_US_MAX);
+            return;
+        }
+        break;
+    case PHASE_AUDIT:
+        if (load_has_audited(run->load)) {
+            run->stopping = true;
+            broker_stop(run->broker);
+            enter(run, PHASE_STOP, STOP_US_MAX);
+            return;
+        }
+        waits_for = "the log is never read to its end";
+        break;
+    case PHASE_STOP:
+        if (run->broker == NULL || !run->stopping) {
+            enter(run, PHASE_SECOND_AUDIT, AUDIT_US_MAX);
+            return;
+        }
+        waits_for = "a clean stop does not end";
+        break;
+    case PHASE_SECOND_AUDIT:
+        if (up && load_has_audited(run->load)) {
+            enter(run, PHASE_END, 0);
+            return;
+        }
+        waits_for = "the log is never read to its end";
+        break;
+    case PHASE_END:
+        return;
+    }
+    if (world->now_us > run->phase_until_us) {
+        world_fail(world, "L1", "phase %s: %s", phase_names[run->phase], waits_for);
+    }
+}
+
+/* --- all of it --- */
+
+static void run_open(struct run *run, const struct sim_options *o, bool verbose)
+{
+    memset(run, 0, sizeof *run);
+    world_init(&run->world, o->seed);
+    run->world.verbose = verbose;
+    run->options = o;
+    run->crashes_left = o->crashes;
+    run->kv = sim_kv_new(&(struct sim_kv_options){on_kv_point, run});
+    run->check = check_new(&run->world);
+    run->disk_options = (struct sim_disk_options){.job_us_max = o->job_us_max,
+                                                  .stall = o->faults[FAULT_STALL] ? 0.002 : 0,
+                                                  .stall_us_max = 8000000,
+                                                  .cut = o->cut,
+                                                  .on_synced = shadow_on_synced};
+    run->disk = sim_disk_new(&run->world, &run->disk_options);
+    run->shadow = shadow_new(&run->world, run->disk, run->kv, run->check);
+    sim_disk_set_context(run->disk, run->shadow);
+    sim_clock_init(&run->clock, &run->world, on_timer, run);
+    run->net_options = (struct sim_net_options){.delay_us_max = o->delay_us_max,
+                                                .split = o->faults[FAULT_SPLIT],
+                                                .slow_reader = o->faults[FAULT_SLOW_READER],
+                                                .context = run,
+                                                .accept = on_accept};
+    run->net = sim_net_new(&run->world, &run->net_options);
+    run->load = load_new(&run->world, o, run->net, run->check, run->shadow);
+    run->net_options.reply_context = run->load;
+    run->net_options.on_reply = load_on_reply;
+    sim_net_set(run->net, &run->net_options);
+    sim_options_config(o, &run->config);
+    run->trace = (struct trace){.level = TRACE_DEBUG, .sink = on_trace, .context = run};
+    if (!verbose) {
+        run->trace.level = TRACE_ERROR;
+    }
+}
+
+static void run_close(struct run *run)
+{
+    run->world.crashed = true;
+    sim_net_kill(run->net);
+    if (run->broker != NULL) {
+        broker_free(run->broker);
+    }
+    load_free(run->load);
+    sim_net_free(run->net);
+    shadow_free(run->shadow);
+    sim_disk_free(run->disk);
+    sim_kv_free(run->kv);
+    check_free(run->check);
+    world_done(&run->world);
+}
+
+static void live(struct run *run)
+{
+    struct sim_world *world = &run->world;
+    while (!world->failed && run->phase != PHASE_END && world_step(world)) {
+        after_event(run);
+        if (world->failed)
+            break;
+        if (world->crashed) {
+            crash(run);
+        } else if (run->must_die) {
+            bury(run, false);
+        } else if (run->stopped) {
+            finish_stop(run);
+        }
+        check_phase(run);
+        if (world->events_count > EVENTS_MAX) {
+            world_fail(world, "L1", "no end after %u events, phase %s", EVENTS_MAX, phase_names[run->phase]);
+        }
+    }
+}
+
+void sim_run(const struct sim_options *options, bool verbose, struct sim_result *ret_result)
+{
+    struct run run;
+    run_open(&run, options, verbose);
+    enter(&run, PHASE_LOAD, options->load_us);
+    plan_start(&run, 0);
+    world_at(&run.world, run.world.now_us + options->load_us / 20, on_fault_tick, &run, 0);
+    live(&run);
+    *ret_result = (struct sim_result){.failed = run.world.failed,
+                                      .hash = run.world.hash,
+                                      .simulated_us = run.world.now_us,
+                                      .faults = run.world.faults_count,
+                                      .events = run.world.events_count,
+                                      .io_calls = run.world.io_calls,
+                                      .lives = run.life,
+                                      .acked = check_acked_count(run.check),
+                                      .records = check_messages(run.check)};
+    memcpy(ret_result->check, run.world.failed_check, sizeof ret_result->check);
+    memcpy(ret_result->text, run.world.failed_text, sizeof ret_result->text);
+    run_close(&run);
+}

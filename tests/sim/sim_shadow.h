@@ -1,0 +1,35 @@
+/* What a power cut now would leave, as the next start would read it: the product's offline WAL reader and checkpoint
+ * loader on the durable images of disk and checkpoint store.
+ *
+ * Two answers to "is this record durable": a quick one, from the bytes of WAL files as they are synced (a value ends in
+ * a mark and its id); and the full one, by reading everything. The quick one is used for every acknowledgement; a
+ * sample, and every "no" of the quick one, is judged by the full one. */
+#ifndef FLOTILLA_SIM_SHADOW_H
+#define FLOTILLA_SIM_SHADOW_H
+
+#include "port/kv.h"
+#include "sim_check.h"
+#include "sim_disk.h"
+
+struct shadow;
+
+struct shadow *shadow_new(struct sim_world *world, struct sim_disk *disk, struct kv *kv, struct check *check);
+void shadow_free(struct shadow *shadow);
+
+void shadow_on_synced(void *context, const char *path, const uint8_t *data, uint64_t offset,
+                      uint64_t size);        /* sim_disk's hook */
+void shadow_new_life(struct shadow *shadow); /* after a crash: what is not synced may be gone */
+
+/* The records [first, first + count) of the group, at `offset` (-1: not known). */
+bool shadow_holds(struct shadow *shadow, uint64_t group, uint32_t first, uint32_t count, int64_t offset);
+uint64_t shadow_term(struct shadow *shadow, uint64_t group,
+                     uint64_t wanted); /* highest durable term; stops looking at `wanted` */
+/* S7 and W2 on everything durable; with_segments: reads the segment files too. */
+void shadow_check(struct shadow *shadow, bool with_segments);
+
+/* A value that carries an id: `size` bytes at data, at least SHADOW_VALUE_BYTES_MIN. */
+#define SHADOW_VALUE_BYTES_MIN 20u
+void shadow_value_write(uint8_t *data, uint32_t size, uint32_t id, uint64_t salt);
+uint32_t shadow_value_id(const uint8_t *data, uint32_t size); /* 0: none of ours, or damaged */
+
+#endif
