@@ -20,8 +20,9 @@
  * Freeing: a segment leaves the manifest at once, its file becomes free (recycled as a spare or unlinked) only when a
  * checkpoint without it is durable (store_checkpoint_done) and no read holds it.
  *
- * Reads check everything that is served: batch CRC, base offset = the expected one, epoch known. Bad bytes or an error
- * in a segment make that range ERR_CORRUPT here, nothing else.
+ * Reads check everything that is served: batch CRC, base offset = the one that follows, a leader epoch (which term owns
+ * which offset is the owner's to compare). Bad bytes or an error in a segment make that range ERR_CORRUPT here, nothing
+ * else.
  *
  * Threads: all calls on the loop thread unless said otherwise; file handles live on the store lane. */
 #ifndef FLOTILLA_STORE_STORE_H
@@ -168,10 +169,14 @@ void segment_log_find_time(struct segment_log *log, int64_t timestamp_ms,
 
 /* --- checkpoints: three steps ---
  * 1. store_checkpoint_new(log) on the loop thread at applied index i: captures the manifest rows (all batches <= i are
- * appended), forces the write of what is queued and pins the files.
+ *    appended), submits the write of what is queued and pins the files.
  * 2. store_checkpoint_sync on the store lane, in a job submitted after step 1 (the lane is FIFO, so the writes are
- * done): syncs every file that is dirty, and directories with new names, fills in row.tail from what was written.
- * 3. store_checkpoint_done on the loop thread when the rows are durable in the checkpoint store (ok) or not (!ok). */
+ * done): syncs every file that is dirty, and directories with new names, fills in row.tail from what was written. A
+ * deleted log is OK. ERR_STORAGE_FULL, ERR_TOO_MANY_FILES, ERR_NO_MEMORY: queued batches could not be written; the same
+ *    checkpoint may be synced again later, after the store's own retry. ERR_IO: so too if a write failed; if a sync
+ *    failed it is final, and every later checkpoint of this log says the same.
+ * 3. store_checkpoint_done on the loop thread when the rows are durable in the checkpoint store (ok) or not (!ok); once
+ *    for every checkpoint, also when the log was deleted meanwhile, and before segment_log_close. */
 struct store_checkpoint {
     struct segment_log *log;
     int64_t log_start;

@@ -43,7 +43,9 @@ static enum err writer__write_staged(struct writer *w)
     uint8_t *data = w->files->staging + at % STORE_BLOCK_BYTES;
     while (at < end) {
         uint64_t blocks_end = end - end % STORE_BLOCK_BYTES;
-        uint64_t stop = at % STORE_BLOCK_BYTES != 0 ? at + (-at & (STORE_BLOCK_BYTES - 1)) : at < blocks_end ? blocks_end : end;
+        uint64_t stop = at % STORE_BLOCK_BYTES != 0 ? at + (-at & (STORE_BLOCK_BYTES - 1))
+                        : at < blocks_end           ? blocks_end
+                                                    : end;
         struct iovec part = {.iov_base = data, .iov_len = (stop < end ? stop : end) - at};
         enum err error = writer__write(w, &part, 1, at);
         if (error != OK) {
@@ -62,8 +64,8 @@ static enum err writer__flush(struct writer *w)
     if (w->bytes == 0) {
         return OK;
     }
-    enum err error = w->is_direct ? writer__write_staged(w)
-                                  : writer__write(w, w->files->parts, w->parts_count, w->position);
+    enum err error =
+        w->is_direct ? writer__write_staged(w) : writer__write(w, w->files->parts, w->parts_count, w->position);
     if (error != OK) {
         return error;
     }

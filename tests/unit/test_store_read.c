@@ -152,6 +152,48 @@ static void a_bad_byte_spoils_its_batch_only(void **state)
     bench_free(b);
 }
 
+/* The same in the active segment, whose index is in memory. */
+static void damage_in_the_active_segment(void **state)
+{
+    struct bench *b = bench_new(0, 0);
+    char path[128];
+    (void)state;
+    bench_fill(b, 0, 60000, 6000);
+    bench_write(b);
+    bench_path(b, 0, 0, ".log", path);
+    store_disk_put(&b->disk, path, 4 * 6000 + 16, "x", 1);
+    assert_int_equal(bench_read(b, 0, b->logs[0].batches[4].base_offset, 100), ERR_CORRUPT);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(bench_read(b, 0, b->logs[0].batches[i].base_offset, 100), i == 4 ? ERR_CORRUPT : OK);
+    }
+    bench_free(b);
+}
+
+/* A whole batch of another log, with a good CRC and an offset that is asked for, stands where it does not belong. */
+static void a_misdirected_batch_is_not_served(void **state)
+{
+    struct bench *b = bench_new(0, 0);
+    char path[128];
+    uint8_t foreign[500];
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        bench_append(b, 0, 1, sizeof foreign);
+        bench_append(b, 1, 1, sizeof foreign);
+    }
+    bench_write(b);
+    bench_path(b, 1, 0, ".log", path);
+    store_disk_get(&b->disk, path, 6 * sizeof foreign, foreign, sizeof foreign);
+    bench_path(b, 0, 0, ".log", path);
+    store_disk_put(&b->disk, path, 3 * sizeof foreign, foreign, sizeof foreign);
+    for (int64_t offset = 0; offset < 20; offset++) { /* what is served is compared byte for byte */
+        enum err error = bench_read(b, 0, offset, 100);
+        assert_true(error == OK || error == ERR_CORRUPT);
+        assert_true(error == OK || (offset >= 3 && offset < 12)); /* the index has an entry again 4 KiB on */
+    }
+    assert_int_equal(bench_read(b, 0, 6, 100), ERR_CORRUPT);
+    bench_free(b);
+}
+
 static void a_short_or_missing_file_is_damage(void **state)
 {
     struct bench *b = bench_new(0, 0);
@@ -222,6 +264,11 @@ static void recycled_bytes_are_never_served(void **state)
     uint64_t end = position_of(b, 1, base_offset, l->batches[l->count - 1].end_offset - 1) + 6000;
     bench_path(b, 1, base_offset, ".log", path);
     assert_true(store_disk_size(&b->disk, path) > end + 10000);
+    for (uint64_t at = end; at % 4096 != 0; at++) { /* a tool that does not know the end finds none right behind it */
+        uint8_t byte;
+        store_disk_get(&b->disk, path, at, &byte, 1);
+        assert_int_equal(byte, 0);
+    }
     bench_read_all(b, 1);
     assert_int_equal(bench_read(b, 1, base_offset, 1 << 20), OK);
     assert_int_equal(b->read.bytes, end);
@@ -456,6 +503,11 @@ static void times_survive_bad_index_files(void **state)
         store_disk_put(&b->disk, path, 0, junk, size);
         check_times(b, 0);
     }
+    store_be64(junk, 1001); /* an entry that names a real batch and lies about the time */
+    store_be32(junk + 8, 30);
+    store_disk_remove(&b->disk, path);
+    store_disk_put(&b->disk, path, 0, junk, 12);
+    check_times(b, 0);
     store_disk_remove(&b->disk, path);
     check_times(b, 0);
     bench_path(b, 0, 0, ".log", path);
@@ -474,6 +526,8 @@ int main(void)
         cmocka_unit_test(parts_outlive_the_tail_and_the_store),
         cmocka_unit_test(many_small_batches_fill_the_parts),
         cmocka_unit_test(a_bad_byte_spoils_its_batch_only),
+        cmocka_unit_test(damage_in_the_active_segment),
+        cmocka_unit_test(a_misdirected_batch_is_not_served),
         cmocka_unit_test(a_short_or_missing_file_is_damage),
         cmocka_unit_test(a_missing_active_file_is_not_replaced_by_a_spare),
         cmocka_unit_test(recycled_bytes_are_never_served),
