@@ -271,12 +271,15 @@ void broker_turn(struct broker *b)
     broker__drain_dirty(b);
     broker__resume_paused(b);
     broker__drain_dirty(b);
+    if (b->stopping) {
+        broker__stop_turn(b); /* before checkpoint_turn: the checkpoints it asks for start in this turn, nothing else wakes an idle loop */
+        if (b->stop_step == STOP_DONE) {
+            return;
+        }
+    }
     checkpoint_turn(b);
     wal_flush(b->wal);
     store_flush(b->store);
-    if (b->stopping) {
-        broker__stop_turn(b);
-    }
     if (b->sweep_due_us == UINT64_MAX && !TAILQ_EMPTY(&b->produces)) {
         b->sweep_due_us = clock_now_us(b->clock) + SWEEP_INTERVAL_US;
     }

@@ -90,7 +90,9 @@ class Broker:
     def stop(self):
         """A clean stop; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE_S)
+        code = self.process.wait(DEADLINE_S)
+        assert code != 0 or 'stopped clean=1' in self.log(), self.log()
+        return code
 
     def clean_up(self):
         if self.process is not None and self.process.poll() is None:
