@@ -71,6 +71,10 @@ void cli_topic_error(struct cli *cli, const char *topic, enum flo_error error, c
     case FLO_REFUSED:
         cli_error("no broker answers at %s (start flotillad, or name another with -b)", cli->brokers);
         break;
+    case FLO_TOO_LARGE:
+        cli_error("topic '%s': a record does not fit a batch (flotilla topic describe %s shows max_batch_bytes)", topic,
+                  topic);
+        break;
     case FLO_FENCED:
         cli_error("topic '%s': a newer producer with this name is at work (--producer takes another name)", topic);
         break;

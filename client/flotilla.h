@@ -88,8 +88,7 @@ FLO_API const char *flo_error_text(enum flo_error error);
 /* "0.1.0"; static. */
 FLO_API const char *flo_version(void);
 
-/* ----------------------------------------------------------------------------------------------------------------------
- * client */
+/* --------------------------------------------------------------------------------------------------- client */
 
 struct flo_client;
 
@@ -110,8 +109,7 @@ FLO_API enum flo_error flo_client_new(uv_loop_t *loop, const struct flo_client_o
 /* Requests under way end with FLO_CANCELLED. on_closed may be NULL. */
 FLO_API void flo_client_close(struct flo_client *client, void (*on_closed)(void *context), void *context);
 
-/* ----------------------------------------------------------------------------------------------------------------------
- * topics */
+/* --------------------------------------------------------------------------------------------------- topics */
 
 #define FLO_REPLICAS_MAX 7
 
@@ -195,8 +193,7 @@ typedef void (*flo_describe_cb)(void *context, enum flo_error error, const struc
 FLO_API enum flo_error flo_describe(struct flo_client *client, const char *topic, bool offsets, flo_describe_cb on_done,
                                     void *context);
 
-/* ---------------------------------------------------------------------------------------------------------------------
- * records */
+/* -------------------------------------------------------------------------------------------------- records */
 
 struct flo_header {
     const void *key;
@@ -221,8 +218,7 @@ struct flo_record {
     uint64_t tag;      /* given back with the delivery if flo_producer_options.tags is set */
 };
 
-/* --------------------------------------------------------------------------------------------------------------------
- * producer */
+/* ------------------------------------------------------------------------------------------------- producer */
 
 struct flo_producer;
 
@@ -291,8 +287,7 @@ FLO_API int64_t flo_producer_id(const struct flo_producer *producer);
 /* Flush first if deliveries matter: records not delivered yet are forgotten without a callback. */
 FLO_API void flo_producer_close(struct flo_producer *producer, void (*on_closed)(void *context), void *context);
 
-/* --------------------------------------------------------------------------------------------------------------------
- * consumer */
+/* ------------------------------------------------------------------------------------------------- consumer */
 
 struct flo_consumer;
 

@@ -1,15 +1,15 @@
-/* One partition of a producer: batches leave in order, up to five are in flight, and their order at the broker is their
- * order here.
+/* One partition of a producer: batches leave in order, up to five are in flight, and their order at the broker is
+ * their order here.
  *
  * When something goes wrong the lane stops sending, waits for the replies still under way, then sends again, oldest
- * first, what is not stored: same bytes, same sequences, so the broker can tell a duplicate (the rule of the done table:
- * Kafka's rules). Sequences change only where that is safe:
- *   - a batch that was refused for good leaves a gap: those behind it were refused too (out of order), and are
- * renumbered;
- *   - a batch given up with its outcome unknown poisons the numbering: those sent behind it are given up with it, and
- * the lane goes on under a new producer id (anonymous) or not at all (named: a new epoch would fence whoever holds the
- * name now);
- *   - another group id means the topic was made anew: nothing of ours is there, numbering starts at 0. */
+ * first, what is not stored: same bytes, same sequences, so that the broker can tell a duplicate by Kafka's rules.
+ * Sequences change only where that is safe:
+ *   - A batch that was refused for good leaves a gap. Those behind it were refused too (out of order) and are
+ *     renumbered.
+ *   - A batch given up with its outcome unknown poisons the numbering. Those sent behind it are given up with it, and
+ *     the lane goes on under a new producer id (anonymous) or not at all (named: a new epoch would fence whoever holds
+ *     the name now).
+ *   - Another group id means that the topic was made anew: nothing of ours is there, numbering starts at 0. */
 #include "client/producer.h"
 
 #include <string.h>

@@ -1,8 +1,8 @@
 /* A broker for the client's tests, in the test's own loop: one topic in memory, spoken to over real TCP. It judges
  * producers by the same rules as the real one (sequences per producer id and epoch, the last five batches known) and
  * lets a test spoil any answer. */
-#ifndef TESTS_UNIT_CLIENT_MOCK_H
-#define TESTS_UNIT_CLIENT_MOCK_H
+#ifndef FLOTILLA_TESTS_UNIT_CLIENT_MOCK_H
+#define FLOTILLA_TESTS_UNIT_CLIENT_MOCK_H
 
 #include <setjmp.h>
 #include <stdarg.h>
