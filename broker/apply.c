@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/plant.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
 #include "broker/state.h"
@@ -103,6 +104,10 @@ static enum err apply__log_start(struct partition *p, const struct window_entry 
     p->log_start_in_flight = false;
     if (offset > segment_log_start(p->log)) {
         segment_log_set_start(p->log, offset);
+        if (PLANT(33)) {
+            done_table_free(p->done);
+            p->done = done_table_new();
+        }
         p->broker->counters.log_start_moves_total++;
     }
     return OK;

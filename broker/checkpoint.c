@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/plant.h"
 #include "broker/impl.h"
 #include "broker/state.h"
 
@@ -138,6 +139,9 @@ static enum err checkpoint__put(struct kv *kv, struct kv_txn *txn, struct checkp
     }
     item->picture.segments = segments;
     item->picture.segments_count = count;
+    if (PLANT(30)) {
+        item->picture.group.applied_index = item->partition->applied_index;
+    }
     enum err error = meta_put_picture(kv, txn, &item->picture);
     item->picture.segments = NULL;
     free(segments);
@@ -263,7 +267,7 @@ static void checkpoint__start(struct broker *b)
 
 void checkpoint_release(struct broker *b)
 {
-    uint64_t pinned = groups_pinned_lsn(b);
+    uint64_t pinned = PLANT(34) ? UINT64_MAX : groups_pinned_lsn(b);
     uint64_t durable = wal_durable_lsn(b->wal);
     if (pinned > durable) {
         pinned = durable;

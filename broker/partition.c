@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/plant.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
 #include "broker/produce.h"
@@ -223,7 +224,7 @@ static void partition__write(struct partition *p, const struct raft_write *write
         return;
     }
     uint64_t lsn = wal_next_lsn(p->broker->wal);
-    if (write->hard_state) {
+    if (write->hard_state && !PLANT(1)) {
         struct wal_record record = partition__record(p, WAL_HARD_STATE, write->vote, write->term);
         p->term_saved = write->term;
         p->vote_saved = write->vote;

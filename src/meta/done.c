@@ -19,6 +19,7 @@
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/map.h"
+#include "base/plant.h"
 
 #define EPOCH_NONE           (-1)
 /* Nodes of the CSM kept for reuse; a group rarely has more batches in flight. */
@@ -113,7 +114,7 @@ static bool done__is_ahead(int32_t sequence, int32_t next)
 static enum done_verdict done__judge_next(int32_t last_sequence, int32_t first_sequence)
 {
     int32_t next = last_sequence < 0 ? 0 : sequence_add(last_sequence, 1);
-    if (first_sequence == next) {
+    if (first_sequence == next || (PLANT(5) && done__is_ahead(first_sequence, next))) {
         return DONE_GO;
     }
     return done__is_ahead(first_sequence, next) ? DONE_OUT_OF_ORDER : DONE_STALE;
@@ -127,7 +128,7 @@ static struct done_judgement done__judge_epoch(const struct done_row *row, const
     int32_t last = done__last_sequence(candidate);
     int32_t newest = -1;
     if (row != NULL && row->epoch == candidate->epoch) {
-        for (uint8_t i = 0; i < row->count; i++) {
+        for (uint8_t i = PLANT(4) ? row->count - 1 : 0; i < row->count; i++) {
             const struct done_batch *batch = &row->batches[i];
             if (batch->first_sequence == first && batch->last_sequence == last) {
                 return (struct done_judgement){.verdict = DONE_KNOWN, .offset = batch->offset};
@@ -168,7 +169,9 @@ struct done_judgement done_judge(const struct done_table *done, const struct sub
         epoch = newest->epoch > epoch ? newest->epoch : epoch;
     }
     if (epoch == EPOCH_NONE) {
-        return (struct done_judgement){.verdict = candidate->first_sequence == 0 ? DONE_GO : DONE_UNKNOWN};
+        return (struct done_judgement){.verdict = candidate->first_sequence != 0 ? DONE_UNKNOWN
+                                                  : PLANT(6)                      ? DONE_KNOWN
+                                                                                  : DONE_GO};
     }
     if (candidate->epoch < epoch) {
         return (struct done_judgement){.verdict = DONE_FENCED};
@@ -256,7 +259,7 @@ void done_apply(struct done_table *done, const struct done_candidate *candidate,
     }
     if (row->count > 0) {
         const struct done_batch *newest = &row->batches[row->count - 1];
-        ASSERT(candidate->first_sequence == sequence_add(newest->last_sequence, 1));
+        ASSERT(PLANT(5) || candidate->first_sequence == sequence_add(newest->last_sequence, 1));
         ASSERT(offset > newest->offset);
     }
     if (row->count == DONE_BATCHES) {

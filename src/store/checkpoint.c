@@ -5,6 +5,7 @@
  * names any more be reused. A renamed spare makes two directories dirty, and both are synced before
  * a manifest names the file: otherwise a power cut could leave one file under both names. */
 #include "base/assert.h"
+#include "base/plant.h"
 #include "store/impl.h"
 
 #include <stdlib.h>
@@ -77,7 +78,7 @@ static enum err checkpoint__sync_files(struct files *files, struct log_lane *lan
 {
     while (!TAILQ_EMPTY(&lane->dirty)) {
         struct segment *segment = TAILQ_FIRST(&lane->dirty);
-        if (segment->file.dirty_epoch == files->epoch) {
+        if (segment->file.dirty_epoch == files->epoch && !PLANT(15)) {
             enum err error = is_one_of_many || segment->file.handle == NULL
                                  ? files__sync_all(files)
                                  : files->disk->ops->sync(files->disk, segment->file.handle);
@@ -105,7 +106,7 @@ static enum err checkpoint__sync_names(struct files *files, struct segment_log *
         }
         files->spare_dir_is_dirty = false;
     }
-    if (log->lane.names_are_dirty) {
+    if (log->lane.names_are_dirty && !PLANT(28)) {
         files__log_dir(files, log->group, path);
         enum err error = disk->ops->sync_dir(disk, path);
         if (error != OK) {

@@ -17,6 +17,7 @@
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
+#include "base/plant.h"
 
 #define WINDOW_BYTES (1u << 20)
 
@@ -320,7 +321,7 @@ enum err wal__recover(const struct wal__files *files, const struct wal__sink *si
         if (file->header.base_lsn > files->start_lsn) {
             reader_open_bad(&r, files->start_lsn, 0, false); /* the oldest file is gone */
         }
-        for (; file != NULL && error == OK; file = TAILQ_NEXT(file, link)) {
+        for (; file != NULL && error == OK && !(PLANT(25) && r.bad); file = TAILQ_NEXT(file, link)) {
             error = reader_read_file(&r, file);
         }
         if (error == OK) {

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/plant.h"
 #include "wal/batch.h"
 #include "wal/files.h"
 #include "wal/recover.h"
@@ -284,6 +285,7 @@ static void wal__write_run(struct disk_job *job)
     }
     if (error == OK) {
         error = disk->ops->sync(disk, wal->handle);
+        error = PLANT(27) && error != OK ? disk->ops->sync(disk, wal->handle) : error;
     }
     write->error = error;
 }

@@ -47,7 +47,8 @@
     X(FAULT_TOPICS, "topic-churn")         /* topics are created and deleted under load */                             \
     X(FAULT_RETENTION, "retention")        /* log start moves */                                                       \
     X(FAULT_WALL, "wall-clock-jumps")      /* by up to an hour, both ways */                                           \
-    X(FAULT_STOP, "clean-stop")            /* broker_stop instead of some crashes */
+    X(FAULT_STOP, "clean-stop")            /* broker_stop instead of some crashes */                                   \
+    X(FAULT_ROT, "bit-rot")                /* at the end, durable bytes change while the broker is down */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,

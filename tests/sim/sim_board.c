@@ -19,14 +19,17 @@ static const struct plant {
     uint32_t number;
     const char *name;
 } plants[] = {
-    {1, "term-used-before-it-is-durable"},
+    {1, "term-is-not-made-durable"},
     {4, "dedup-looks-at-the-last-batch-only"},
     {5, "any-gap-is-accepted"},
     {6, "sequence-0-is-a-duplicate"},
     {14, "ack-before-durable-write"},
+    {15, "segment-is-not-synced-before-its-manifest"},
     {25, "recovery-stops-at-first-bad-batch"},
     {27, "sync-retried-after-error"},
+    {28, "rename-without-directory-sync"},
     {30, "applied-index-outside-the-transaction"},
+    {33, "dedup-state-dropped-with-retention"},
     {34, "wal-file-released-before-the-slowest-group"},
 };
 

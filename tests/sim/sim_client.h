@@ -73,6 +73,7 @@ struct load {
     uint64_t life;
     bool quiet;
     bool proving;
+    bool rotten; /* CORRUPT is an honest answer */
 
     struct request **requests; /* by id - 1; owned */
     uint32_t requests_count, requests_capacity;

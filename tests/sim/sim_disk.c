@@ -505,6 +505,12 @@ bool sim_disk_broke(const struct sim_disk *disk)
     return disk->broke;
 }
 
+void sim_disk_rot(struct sim_disk *disk)
+{
+    disk->world->faults_count++;
+    tree_rot(disk->tree, &disk->world->crash);
+}
+
 uint64_t sim_disk_bytes(const struct sim_disk *disk)
 {
     return tree_bytes(disk->tree);

@@ -44,6 +44,9 @@ bool sim_disk_broke(const struct sim_disk *disk);                         /* a s
 void sim_disk_process_death(struct sim_disk *disk);
 void sim_disk_power_cut(struct sim_disk *disk);
 
+/* Rot: some bytes of one file are no longer what was written, in memory and on the disk. Says where, for the story. */
+void sim_disk_rot(struct sim_disk *disk);
+
 uint64_t sim_disk_bytes(const struct sim_disk *disk);
 size_t sim_disk_open_files(const struct sim_disk *disk);
 bool sim_disk_is_idle(const struct sim_disk *disk); /* no job submitted, run or undelivered */

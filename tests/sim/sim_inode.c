@@ -274,3 +274,46 @@ void inode_power_cut(struct tree *tree, struct inode *inode, struct rng *rng, co
     }
     inode->durable_size = inode->size;
 }
+
+static void inode_rot(struct inode *inode, struct rng *rng)
+{
+    uint64_t sectors = (inode->size + SECTOR_BYTES - 1) / SECTOR_BYTES;
+    uint8_t *at = inode->data;
+    for (int tries = 0; tries < 200; tries++) {
+        at = inode->data + rng_below(rng, sectors) * SECTOR_BYTES;
+        if (at[0] != 0 || memcmp(at, at + 1, SECTOR_BYTES - 1) != 0)
+            break; /* zeros hold nothing that could be missed */
+    }
+    uint64_t kind = rng_below(rng, 4);
+    if (kind == 0) {
+        at[rng_below(rng, SECTOR_BYTES)] ^= (uint8_t)(1u << rng_below(rng, 8));
+    } else if (kind == 1) {
+        memset(at, 0, SECTOR_BYTES);
+    } else if (kind == 2) {
+        memmove(at, inode->data + rng_below(rng, sectors) * SECTOR_BYTES, SECTOR_BYTES);
+    } else {
+        for (unsigned i = 0; i < SECTOR_BYTES; i++) {
+            at[i] = (uint8_t)rng_next(rng);
+        }
+    }
+}
+
+void tree_rot(struct tree *tree, struct rng *rng)
+{
+    uint64_t files = 0;
+    struct inode *inode;
+    TAILQ_FOREACH(inode, &tree->inodes, of_tree)
+    {
+        files += inode->size > 0;
+    }
+    if (files == 0)
+        return;
+    uint64_t which = rng_below(rng, files);
+    TAILQ_FOREACH(inode, &tree->inodes, of_tree)
+    {
+        if (inode->size > 0 && which-- == 0) {
+            inode_rot(inode, rng);
+            return;
+        }
+    }
+}

@@ -82,6 +82,7 @@ void load_broker_up(struct load *load, uint64_t life)
 void load_broker_down(struct load *load)
 {
     load->broker_up = false;
+    load->audited = false;
 }
 
 void load_quiet(struct load *load)
@@ -124,6 +125,11 @@ bool load_is_proven(const struct load *load, const char **ret_waits_for)
 void load_audit(struct load *load)
 {
     auditor_begin(load->auditor, true);
+}
+
+void load_rotten(struct load *load)
+{
+    load->rotten = true;
 }
 
 bool load_has_audited(const struct load *load)

@@ -36,6 +36,9 @@ void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *fr
  * done. */
 void load_audit(struct load *load);
 
+/* From now on a partition may be CORRUPT: then nothing of it is served. What is served must be as ever. */
+void load_rotten(struct load *load);
+
 uint32_t load_groups(const struct load *load);  /* partitions that exist for the clients */
 bool load_has_audited(const struct load *load); /* since the last load_broker_up */
 

@@ -34,7 +34,7 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     o.snapshot_entries = sim_log_between(&rng, 10, 5000);
     o.timeout_entry_ms = (uint32_t)(rng_chance(&rng, 0.2) ? 0 : sim_log_between(&rng, 100, 5000));
     o.open_files = (uint32_t)(rng_chance(&rng, 0.3) ? 8 : 512);
-    o.memory_bytes = (uint64_t)64 << 20;
+    o.memory_bytes = sim_log_between(&rng, 256 << 10, 64 << 20); /* small: fetches read the disk */
     o.inflight_bytes = (uint64_t)64 << 20;
 
     o.crashes = (uint32_t)rng_between(&rng, 0, 6);
@@ -61,17 +61,18 @@ void sim_options_print(const struct sim_options *o, FILE *out)
             any = true;
         }
     }
-    fprintf(
-        out,
-        "%s topics=%u partitions=%u producers=%u consumers=%u records=%u batch_records=%u value_bytes=%u window=%u "
-        "load_s=%.1f wal_budget=%llu segment=%llu snapshot_bytes=%llu snapshot_entries=%llu timeout_entry_ms=%u "
-        "open_files=%u crashes=%u crash_calls=%llu job_us=%llu delay_us=%llu keep=%.2f garbage=%.2f name_keep=%.2f\n",
-        any ? "" : "none", o->topics, o->partitions_max, o->producers, o->consumers, o->records_max,
-        o->batch_records_max, o->value_bytes_max, o->window, (double)o->load_us / 1e6,
-        (unsigned long long)o->wal_budget_bytes, (unsigned long long)o->segment_bytes,
-        (unsigned long long)o->snapshot_bytes, (unsigned long long)o->snapshot_entries, o->timeout_entry_ms,
-        o->open_files, o->crashes, (unsigned long long)o->crash_calls_max, (unsigned long long)o->job_us_max,
-        (unsigned long long)o->delay_us_max, o->cut.keep, o->cut.garbage, o->cut.name_keep);
+    fprintf(out,
+            "%s topics=%u partitions=%u producers=%u consumers=%u records=%u batch_records=%u value_bytes=%u window=%u "
+            "load_s=%.1f wal_budget=%llu segment=%llu snapshot_bytes=%llu snapshot_entries=%llu timeout_entry_ms=%u "
+            "open_files=%u memory=%llu crashes=%u crash_calls=%llu job_us=%llu delay_us=%llu keep=%.2f garbage=%.2f "
+            "name_keep=%.2f\n",
+            any ? "" : "none", o->topics, o->partitions_max, o->producers, o->consumers, o->records_max,
+            o->batch_records_max, o->value_bytes_max, o->window, (double)o->load_us / 1e6,
+            (unsigned long long)o->wal_budget_bytes, (unsigned long long)o->segment_bytes,
+            (unsigned long long)o->snapshot_bytes, (unsigned long long)o->snapshot_entries, o->timeout_entry_ms,
+            o->open_files, (unsigned long long)o->memory_bytes, o->crashes, (unsigned long long)o->crash_calls_max,
+            (unsigned long long)o->job_us_max, (unsigned long long)o->delay_us_max, o->cut.keep, o->cut.garbage,
+            o->cut.name_keep);
 }
 
 void sim_options_config(const struct sim_options *o, struct config *ret_config)

@@ -194,6 +194,18 @@ static void stream_send_new(struct producer *producer, struct stream *stream, ui
     }
 }
 
+/* Sends two batches in the wrong order: the first to arrive leaves a gap and must be refused. */
+static void stream_send_swapped(struct producer *producer, struct stream *stream)
+{
+    if (producer->client.conn == NULL || stream->is_held || stream->count > 0 || producer->acks != CHECK_ACKS_ALL)
+        return;
+    for (uint32_t i = 0; i < 2; i++) {
+        batch_fill(producer, stream, &stream->window[stream->count++], 1);
+    }
+    batch_send(producer, stream, &stream->window[1]);
+    batch_send(producer, stream, &stream->window[0]);
+}
+
 static bool needs_id(const struct producer *producer)
 {
     return producer->acks == CHECK_ACKS_ALL && producer->id < 0;
@@ -306,6 +318,8 @@ static void on_init_reply(struct producer *producer, const InitProducerReply *re
     if (reply->status == OK && producer->id < 0) {
         producer->id = reply->producer_id;
         producer->epoch = (int16_t)reply->producer_epoch;
+    } else if (reply->status == ERR_CORRUPT && producer->client.load->rotten) {
+        return;
     } else if (reply->status != OK && !load_status_is_retriable(reply->status)) {
         world_fail(producer->client.load->world, "B6", "InitProducer '%s' is refused: %s", producer->name,
                    err_name((enum err)reply->status));
@@ -373,7 +387,11 @@ static void producer_wake(struct producer *producer)
     uint64_t burst = rng_chance(rng, 0.3) ? 1 + rng_below(rng, 5) : 1;
     for (uint64_t i = 0; i < burst; i++) {
         struct stream *stream = &producer->streams[rng_below(rng, producer->streams_count)];
-        stream_send_new(producer, stream, (uint32_t)rng_between(rng, 1, load->options->batch_records_max));
+        if (rng_chance(rng, 0.03)) {
+            stream_send_swapped(producer, stream);
+        } else {
+            stream_send_new(producer, stream, (uint32_t)rng_between(rng, 1, load->options->batch_records_max));
+        }
     }
 }
 
@@ -519,6 +537,9 @@ void producer_free(struct client *client)
 
 void producer_judge_reply(struct load *load, const struct request *request, const ProduceReply *reply)
 {
+    world_log(load->world, "    messages %u..%u of group %llu: %s %lld", request->first,
+              request->first + request->count - 1, (unsigned long long)request->group,
+              err_name((enum err)reply->status), (long long)reply->base_offset);
     if (reply->status == OK) {
         int64_t offset = request->acks == CHECK_ACKS_ALL ? reply->base_offset : -1;
         if (request->acks == CHECK_ACKS_ALL && offset < 0) {
@@ -526,8 +547,7 @@ void producer_judge_reply(struct load *load, const struct request *request, cons
         }
         bool durable = shadow_holds(load->shadow, request->group, request->first, request->count, offset);
         check_acked(load->check, request->first, request->count, offset, durable);
-    } else if (reply->status == ERR_FENCED || reply->status == ERR_STALE || reply->status == ERR_TOO_LARGE ||
-               reply->status == ERR_UNKNOWN_PRODUCER) {
+    } else if (reply->status == ERR_FENCED || reply->status == ERR_STALE || reply->status == ERR_TOO_LARGE) {
         check_refused(load->check, request->first, request->count);
     }
 }

@@ -160,7 +160,11 @@ static void on_fetch_reply(struct reader *reader, const struct request *request,
         }
         return;
     }
-    if (reply->status == ERR_OUT_OF_RANGE && position->offset < reply->log_start) {
+    if (reply->status == ERR_CORRUPT && load->rotten) {
+        if (reader->is_auditor) {
+            auditor_next(reader, NULL);
+        }
+    } else if (reply->status == ERR_OUT_OF_RANGE && position->offset < reply->log_start) {
         position->offset = reply->log_start;
     } else if (reply->status == OK) {
         take_batches(reader, request, reply, payload, payload_size);
@@ -183,7 +187,8 @@ static void on_list_reply(struct reader *reader, const struct request *request, 
 {
     struct load *load = reader->client.load;
     if (reply->status != OK) {
-        if (!load_status_is_retriable(reply->status) && !check_group_is_deleted(load->check, request->group)) {
+        bool rot = load->rotten && reply->status == ERR_CORRUPT;
+        if (!rot && !load_status_is_retriable(reply->status) && !check_group_is_deleted(load->check, request->group)) {
             world_fail(load->world, "B9", "ListOffsets of group %llu is refused: %s",
                        (unsigned long long)request->group, err_name((enum err)reply->status));
         }

@@ -18,10 +18,21 @@
 #define PROOF_US_MAX       30000000u
 #define AUDIT_US_MAX       120000000u
 #define STOP_US_MAX        15000000u
+#define SETTLE_US          20000000u /* no write any more: every batch is vouched for */
 #define RECOVERY_CALLS_MAX 200u
 #define EVENTS_MAX         5000000u
 
-enum phase { PHASE_LOAD, PHASE_QUIET, PHASE_PROOF, PHASE_AUDIT, PHASE_STOP, PHASE_SECOND_AUDIT, PHASE_END };
+enum phase {
+    PHASE_LOAD,
+    PHASE_QUIET,
+    PHASE_PROOF,
+    PHASE_AUDIT,
+    PHASE_STOP,
+    PHASE_SECOND_AUDIT,
+    PHASE_SETTLE,
+    PHASE_ROT,
+    PHASE_END
+};
 
 struct run {
     struct sim_world world;
@@ -47,7 +58,8 @@ struct run {
     uint64_t phase_until_us;
 };
 
-static const char *const phase_names[] = {"load", "quiet", "proof", "audit", "stop", "second audit", "end"};
+static const char *const phase_names[] = {"load",         "quiet",  "proof", "audit", "stop",
+                                          "second audit", "settle", "rot",   "end"};
 
 /* --- what the broker says --- */
 
@@ -57,6 +69,9 @@ static void on_ready(void *context)
     if (!run->world.crashed) {
         world_log(&run->world, "ready, life %llu", (unsigned long long)run->life);
         load_broker_up(run->load, run->life);
+        if (run->phase > PHASE_AUDIT) {
+            load_audit(run->load);
+        }
     }
 }
 
@@ -90,7 +105,8 @@ static bool on_kv_point(void *context, const char *point)
         world_log(&run->world, "    %s", point);
     }
     bool dies = !world_io(&run->world, is_commit ? SIM_IO_KV_COMMIT : SIM_IO_KV);
-    if (!dies && strcmp(point, "kv.commit.after") == 0 && rng_chance(&run->world.crash, 0.25)) {
+    if (!dies && strcmp(point, "kv.commit.after") == 0 && run->phase != PHASE_ROT &&
+        rng_chance(&run->world.crash, 0.25)) {
         shadow_check(run->shadow, rng_chance(&run->world.crash, 0.2));
     }
     return dies;
@@ -298,59 +314,83 @@ static void finish_stop(struct run *run)
     bury(run, rng_chance(&run->world.crash, 0.5));
 }
 
+/* After the audit the broker stops and starts once more; or it rests until every batch is vouched for, dies, and finds
+ * rotten bytes. */
+static void after_audit(struct run *run)
+{
+    if (run->options->faults[FAULT_ROT]) {
+        enter(run, PHASE_SETTLE, SETTLE_US);
+    } else {
+        run->stopping = true;
+        broker_stop(run->broker);
+        enter(run, PHASE_STOP, STOP_US_MAX);
+    }
+}
+
+static void rot(struct run *run)
+{
+    bury(run, false);
+    sim_disk_rot(run->disk);
+    load_rotten(run->load);
+    enter(run, PHASE_ROT, AUDIT_US_MAX);
+}
+
+/* What the phase waits for; NULL: it is over and the next one was entered. */
+static const char *phase_waits_for(struct run *run)
+{
+    const char *waits_for = "the log is never read to its end";
+    bool up = run->broker != NULL && !run->stopping;
+    bool audited = up && load_has_audited(run->load);
+    switch (run->phase) {
+    case PHASE_QUIET:
+        if (!up || !load_is_quiet(run->load, &waits_for))
+            return waits_for;
+        load_prove(run->load);
+        enter(run, PHASE_PROOF, PROOF_US_MAX);
+        return NULL;
+    case PHASE_PROOF:
+        if (!load_is_proven(run->load, &waits_for))
+            return waits_for;
+        load_audit(run->load);
+        enter(run, PHASE_AUDIT, AUDIT_US_MAX);
+        return NULL;
+    case PHASE_AUDIT:
+        if (!audited)
+            return waits_for;
+        after_audit(run);
+        return NULL;
+    case PHASE_STOP:
+        if (up || run->broker != NULL)
+            return "a clean stop does not end";
+        enter(run, PHASE_SECOND_AUDIT, AUDIT_US_MAX);
+        return NULL;
+    case PHASE_SECOND_AUDIT:
+    case PHASE_ROT:
+        if (!audited)
+            return waits_for;
+        enter(run, PHASE_END, 0);
+        return NULL;
+    case PHASE_LOAD:
+    case PHASE_SETTLE:
+    case PHASE_END:
+        break;
+    }
+    return NULL;
+}
+
 static void check_phase(struct run *run)
 {
     struct sim_world *world = &run->world;
-    const char *waits_for = "";
-    bool up = run->broker != NULL && !run->stopping;
-    switch (run->phase) {
-    case PHASE_LOAD:
-        if (world->now_us >= run->phase_until_us) {
-            end_of_load(run);
+    bool is_over = world->now_us >= run->phase_until_us;
+    if (run->phase == PHASE_LOAD && is_over) {
+        end_of_load(run);
+    } else if (run->phase == PHASE_SETTLE && is_over) {
+        rot(run);
+    } else {
+        const char *waits_for = phase_waits_for(run);
+        if (waits_for != NULL && world->now_us > run->phase_until_us) {
+            world_fail(world, "L1", "phase %s: %s", phase_names[run->phase], waits_for);
         }
-        return;
-    case PHASE_QUIET:
-        if (load_is_quiet(run->load, &waits_for) && up) {
-            load_prove(run->load);
-            enter(run, PHASE_PROOF, PROOF_US_MAX);
-            return;
-        }
-        break;
-    case PHASE_PROOF:
-        if (load_is_proven(run->load, &waits_for)) {
-            load_audit(run->load);
-            enter(run, PHASE_AUDIT, AUDIT_US_MAX);
-            return;
-        }
-        break;
-    case PHASE_AUDIT:
-        if (load_has_audited(run->load)) {
-            run->stopping = true;
-            broker_stop(run->broker);
-            enter(run, PHASE_STOP, STOP_US_MAX);
-            return;
-        }
-        waits_for = "the log is never read to its end";
-        break;
-    case PHASE_STOP:
-        if (run->broker == NULL || !run->stopping) {
-            enter(run, PHASE_SECOND_AUDIT, AUDIT_US_MAX);
-            return;
-        }
-        waits_for = "a clean stop does not end";
-        break;
-    case PHASE_SECOND_AUDIT:
-        if (up && load_has_audited(run->load)) {
-            enter(run, PHASE_END, 0);
-            return;
-        }
-        waits_for = "the log is never read to its end";
-        break;
-    case PHASE_END:
-        return;
-    }
-    if (world->now_us > run->phase_until_us) {
-        world_fail(world, "L1", "phase %s: %s", phase_names[run->phase], waits_for);
     }
 }
 

@@ -77,4 +77,8 @@ void tree_power_cut(struct tree *tree, struct rng *rng, const struct tree_cut *c
 /* The process died: the page cache stays, but pages that a failed sync called clean are dropped from it. */
 void tree_process_death(struct tree *tree);
 
+/* Changes some bytes of one file, preferably some that are not zero: a bit, a sector of garbage or of zeros, or a
+ * sector that belongs elsewhere in the file. */
+void tree_rot(struct tree *tree, struct rng *rng);
+
 #endif
