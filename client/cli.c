@@ -52,9 +52,17 @@ void cli_later(const char *what)
     cli_usage("%s is not in this version", what);
 }
 
+void cli_clear_progress(struct cli *cli)
+{
+    if (cli->progress_shown)
+        fputs("\r\033[K", stderr);
+    cli->progress_shown = false;
+}
+
 void cli_topic_error(struct cli *cli, const char *topic, enum flo_error error, const char *detail)
 {
     cli->exit_code = CLI_FAILED;
+    cli_clear_progress(cli);
     switch (error) {
     case FLO_UNKNOWN_TOPIC:
         cli_error("topic '%s' does not exist (flotilla topic create %s)", topic, topic);

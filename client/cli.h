@@ -25,6 +25,7 @@ struct cli {
     uv_loop_t *loop;
     struct flo_client *client; /* NULL: none, or closed */
     int exit_code;
+    bool progress_shown; /* a line without its end is on the terminal */
     uv_signal_t interrupt;
     bool interrupt_watched;
     void (*on_interrupt)(void *context); /* first Ctrl-C; the second ends the process */
@@ -47,6 +48,9 @@ _Noreturn void cli_usage(const char *format, ...) __attribute__((format(printf, 
 
 /* "flotilla: WHAT is not in this version", exit 2. */
 _Noreturn void cli_later(const char *what);
+
+/* What is printed next on stderr stands on a line of its own. */
+void cli_clear_progress(struct cli *cli);
 
 /* Explains an error about a topic, with the way out; detail may be "". Sets exit_code to CLI_FAILED. */
 void cli_topic_error(struct cli *cli, const char *topic, enum flo_error error, const char *detail);

@@ -32,7 +32,6 @@ struct consume {
     struct flo_consumer *consumer;
     uv_idle_t idle;
     uv_timer_t progress;
-    bool progress_shown;
     bool finished;
     uint32_t ended_count; /* partitions that have reached their end once */
     bool ended[PARTITIONS_PER_TOPIC_MAX];
@@ -149,10 +148,10 @@ static void on_consumer_closed(void *context)
 static void print_summary(const struct consume *consume)
 {
     double seconds = (double)(uv_hrtime() - consume->started_ns) / 1e9;
+    cli_clear_progress(consume->cli);
     if (!consume->cli->quiet)
-        fprintf(stderr, "%sconsumed %" PRIu64 " records, %.1f MB, %.2f s, %.0f records/s\n",
-                consume->progress_shown ? "\r\033[K" : "", consume->records, (double)consume->bytes / 1e6, seconds,
-                seconds > 0 ? (double)consume->records / seconds : 0);
+        fprintf(stderr, "consumed %" PRIu64 " records, %.1f MB, %.2f s, %.0f records/s\n", consume->records,
+                (double)consume->bytes / 1e6, seconds, seconds > 0 ? (double)consume->records / seconds : 0);
 }
 
 static void finish(struct consume *consume)
@@ -263,7 +262,7 @@ static void on_readable(void *context)
 static void on_progress(uv_timer_t *timer)
 {
     struct consume *consume = timer->data;
-    consume->progress_shown = true;
+    consume->cli->progress_shown = true;
     fprintf(stderr, "\r%" PRIu64 " records, %.1f MB ", consume->records, (double)consume->bytes / 1e6);
 }
 

@@ -49,7 +49,6 @@ struct produce {
     bool finished;
     /* output */
     uv_timer_t progress;
-    bool progress_shown;
     uint64_t sent, acked, failed, bytes;
     enum flo_error error;
     uint64_t started_ns;
@@ -177,11 +176,11 @@ static const struct argp produce_argp = {
 static void print_summary(const struct produce *produce)
 {
     double seconds = (double)(uv_hrtime() - produce->started_ns) / 1e9;
+    cli_clear_progress(produce->cli);
     if (!produce->cli->quiet)
-        fprintf(stderr, "%sproduced %" PRIu64 " records, %.1f MB, %.2f s, %.0f records/s, %" PRIu64 " failed\n",
-                produce->progress_shown ? "\r\033[K" : "", produce->acked, (double)produce->bytes / 1e6, seconds,
-                seconds > 0 ? (double)produce->acked / seconds : 0, produce->progress_shown ? "\r\033[K" : "",
-                produce->failed);
+        fprintf(stderr, "produced %" PRIu64 " records, %.1f MB, %.2f s, %.0f records/s, %" PRIu64 " failed\n",
+                produce->acked, (double)produce->bytes / 1e6, seconds,
+                seconds > 0 ? (double)produce->acked / seconds : 0, produce->failed);
 }
 
 static void on_producer_closed(void *context)
@@ -464,7 +463,7 @@ static void on_open(void *context, enum flo_error error)
 static void on_progress(uv_timer_t *timer)
 {
     struct produce *produce = timer->data;
-    produce->progress_shown = true;
+    produce->cli->progress_shown = true;
     fprintf(stderr, "\r%" PRIu64 " records, %.1f MB ", produce->acked, (double)produce->bytes / 1e6);
 }
 
