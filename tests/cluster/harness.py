@@ -123,7 +123,8 @@ class Broker:
     def http(self, path):
         """(status, text)"""
         try:
-            with urllib.request.urlopen('http://%s%s' % (self.addresses['admin'], path), timeout=DEADLINE_S) as answer:
+            url = 'http://%s%s' % (self.addresses['admin'], path)
+            with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as answer:
             return answer.code, answer.read().decode()
@@ -134,7 +135,8 @@ class Broker:
         return json.loads(text)
 
     def metric(self, name, labels=''):
-        return float(re.search(r'^flotilla_%s%s (\S+)$' % (name, re.escape(labels)), self.http('/metrics')[1], re.M).group(1))
+        line = r'^flotilla_%s%s (\S+)$' % (name, re.escape(labels))
+        return float(re.search(line, self.http('/metrics')[1], re.M).group(1))
 
 
 def check_dense(rows):

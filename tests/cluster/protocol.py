@@ -1,10 +1,11 @@
-"""A second, naive implementation of the client protocol, so that the tests can say what no well-behaved client would: frames
-(src/wire/frame.h), protobuf fields (proto/client.proto), RecordBatch v2 (src/base/batch.h)."""
+"""A second, naive implementation of the client protocol, so that the tests can say what no well-behaved client would:
+frames (src/wire/frame.h), protobuf fields (proto/client.proto), RecordBatch v2 (src/base/batch.h)."""
 import socket
 import struct
 import time
 
-HELLO, METADATA, CREATE_TOPIC, DELETE_TOPIC, PRODUCE, FETCH, LIST_OFFSETS, INIT_PRODUCER, ERROR = 1, 3, 5, 7, 9, 11, 13, 15, 255
+HELLO, METADATA, CREATE_TOPIC, DELETE_TOPIC, PRODUCE, FETCH, LIST_OFFSETS, INIT_PRODUCER = 1, 3, 5, 7, 9, 11, 13, 15
+ERROR = 255
 
 # enum err, the numbers that travel (src/base/err.h)
 OK, INVALID, UNSUPPORTED, UNKNOWN_TOPIC, UNKNOWN_PARTITION = 0, 2, 3, 4, 5
@@ -101,7 +102,7 @@ def batch(values, producer=(-1, -1), sequence=-1, crc=None):
             body += zigzag(-1) if part is None else zigzag(len(part)) + part
         body += zigzag(0)
         records += zigzag(len(body)) + body
-    sealed = struct.pack('>hiqqqhii', 0, len(values) - 1, now, now, producer[0], producer[1], sequence, len(values)) + records
+    sealed = struct.pack('>hiqqqhii', 0, len(values) - 1, now, now, *producer, sequence, len(values)) + records
     crc = crc32c(sealed) if crc is None else crc
     return struct.pack('>qiibI', 0, 9 + len(sealed), -1, 2, crc) + sealed
 

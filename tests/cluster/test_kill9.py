@@ -10,7 +10,7 @@ CHUNK = 5000
 
 
 class Feeder(threading.Thread):
-    """Writes 1..RECORDS to a pipe, a line each; stops at each gate until it is opened, so that a kill meets a stream and not an end."""
+    """Writes 1..RECORDS to a pipe, a line each; stops at each gate until it is opened, so that kills meet a stream."""
 
     def __init__(self, pipe, gates):
         super().__init__(daemon=True)
@@ -35,8 +35,8 @@ class Feeder(threading.Thread):
 
 @pytest.mark.slow
 def test_every_record_once_after_three_kills(make_broker):
-    broker = make_broker(config={'wal': {'file_bytes': '1MiB', 'budget_bytes': '8MiB'}, 'topic': {'segment_bytes': '1MiB'},
-                                 'raft': {'snapshot_bytes': '1MiB'}}).start()
+    broker = make_broker(config={'wal': {'file_bytes': '1MiB', 'budget_bytes': '8MiB'},
+                                 'topic': {'segment_bytes': '1MiB'}, 'raft': {'snapshot_bytes': '1MiB'}}).start()
     broker.run('topic', 'create', 't', '-p', '4')
     producer = broker.popen('produce', 't', stdin=-1, stderr=-1)
     gates = [RECORDS // 4, RECORDS // 2, RECORDS * 3 // 4]

@@ -1,4 +1,4 @@
-"""Names are data: nothing is glued together, nothing is reserved by accident; deleted is gone; a retry is no duplicate, ever."""
+"""Names are data: nothing is glued together, nothing is reserved by accident. Deleted is gone, a retry no duplicate."""
 import os
 
 import protocol
@@ -99,7 +99,8 @@ def test_producer_ids_are_never_given_twice(broker):
 
 
 def test_deleted_topic_frees_its_disk_and_comes_back_empty(make_broker):
-    broker = make_broker(config={'topic': {'segment_bytes': '1MiB'}, 'wal': {'file_bytes': '1MiB', 'budget_bytes': '8MiB'}}).start()
+    broker = make_broker(config={'topic': {'segment_bytes': '1MiB'},
+                                 'wal': {'file_bytes': '1MiB', 'budget_bytes': '8MiB'}}).start()
     broker.run('topic', 'create', 'kept')
     broker.run('produce', 'kept', stdin=b'kept\n')
     broker.run('topic', 'create', 't', '-p', '2')

@@ -1,5 +1,6 @@
-"""Power cuts, for real: the broker's data lies in an ext4 image on a loop device. Stop the broker with SIGSTOP, copy the image while
-it is mounted (what was never flushed is not in it), go on; then mount the copy, start a broker on it, and read back."""
+"""Power cuts for real: the broker's data lies in an ext4 image on a loop device. Stop the broker with SIGSTOP, copy the
+image while it is mounted (what was never flushed is not in it), go on; then mount the copy, start a broker on it, and
+read back."""
 import os
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ from harness import Broker, wait_for
 CUTS = 20
 IMAGE_BYTES = 192 << 20
 # Small files, so that rolls, releases and checkpoints happen between any two cuts.
-CONFIG = {'wal': {'file_bytes': '1MiB', 'budget_bytes': '8MiB'}, 'topic': {'segment_bytes': '1MiB', 'retention_bytes': '4MiB'},
+CONFIG = {'wal': {'file_bytes': '1MiB', 'budget_bytes': '8MiB'},
+          'topic': {'segment_bytes': '1MiB', 'retention_bytes': '4MiB'},
           'raft': {'snapshot_bytes': '1MiB', 'snapshot_entries': '200', 'timeout_entry_ms': '200'}}
 
 
@@ -102,13 +104,13 @@ def stop_all_threads(process):
     folder = '/proc/%d/task' % process.pid
 
     def stopped():
-        states = [open('%s/%s/stat' % (folder, task)).read().rsplit(')', 1)[1].split()[0] for task in os.listdir(folder)]
-        return all(state == 'T' for state in states)
+        stats = [open('%s/%s/stat' % (folder, task)).read() for task in os.listdir(folder)]
+        return all(stat.rsplit(')', 1)[1].split()[0] == 'T' for stat in stats)
     wait_for(stopped, 'the broker to stand still')
 
 
 def read_back(path, image_file, writers, acknowledged):
-    """Starts a broker on a copy of the disk; every acknowledged record must be there, once, in order, or be older than retention."""
+    """A broker starts on a copy of the disk: every acknowledged record once, in order, or trimmed by retention."""
     image = Image(path, copy_of=image_file)
     with image:
         broker = Broker(path / 'broker', config=CONFIG)

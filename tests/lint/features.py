@@ -43,5 +43,5 @@ MADE_UP = [
     {TABLE: '| flies | |\n'},
     {TABLE: '| flies | not ours: |\n'},
     {TABLE: '| flies | `tests/unit/test_wings.c` |\n'},
-    {TABLE: '| flies | `tests/unit/test_wings.c::flaps` |\n', 'tests/unit/test_wings.c': 'static void glides(void **state)\n'},
+    {TABLE: '| flies | `tests/unit/test_wings.c::flaps` |\n', 'tests/unit/test_wings.c': 'static void glides(void)\n'},
 ]

@@ -1,4 +1,4 @@
-"""Who may include whom: the table of ARCHITECTURE.md, held against every #include, and the archives the simulator links."""
+"""Who may include whom: the table of ARCHITECTURE.md, held against every #include; and who links which archive."""
 import re
 
 import tree as trees
@@ -73,16 +73,16 @@ def judge(path, kind, header):
 
 
 def archive_faults(tree):
-    """The simulator links the archives that flotillad links: neither names a source file of the product, but for what stands
-    outside."""
+    """The simulator links the archives that flotillad links: neither names a source file of the product, but for what
+    stands outside."""
     result = []
     for path in ('tests/sim/meson.build',):
         for number, line in enumerate(tree.get(path, '').splitlines(), 1):
             if re.search(r"\.\./(src|broker|client)/[a-z_/]*\.c'", line):
-                result.append('%s:%d: compiles a file of the product; link its archive' % (path, number))
+                result.append('%s:%d: compiles a product file; link its archive' % (path, number))
     for call in re.findall(r"executable\('flotillad',(.*?)\)\n", tree.get('meson.build', ''), re.S):
         for name in set(re.findall(r"'([a-z_/]+\.c)'", call)) - OUTSIDE_THE_ARCHIVE:
-            result.append('meson.build:1: flotillad compiles %s, which the simulator lacks; put it into an archive' % name)
+            result.append('meson.build:1: flotillad compiles %s; put it into an archive for the simulator' % name)
     return result
 
 

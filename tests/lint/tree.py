@@ -1,6 +1,6 @@
 """The files a lint looks at: a mapping from path (relative to the root, with slashes) to text. A lint is a module with
-faults(tree) -> list of "path:line: text", and MADE_UP: small trees, each with one fault that must be found, so that no lint can
-go blind unnoticed."""
+faults(tree) -> list of "path:line: text", and MADE_UP: small trees, each with one fault that must be found, so that no
+lint can go blind unnoticed."""
 import os
 
 SKIPPED_FOLDERS = {'.git', '__pycache__', 'flotilla-data', 'corpus', '.pytest_cache'}

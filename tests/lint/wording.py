@@ -8,11 +8,11 @@ import tree as trees
 RULES = [
     (re.compile(r'/wor[k]/|/far[m]/|/hom[e]/[a-z]|/tmp/bash_job[s]'), 'a path of one machine'),
     (re.compile(r'\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b|not implemente[d]|unimplemente[d]'), 'unfinished work'),
-    (re.compile(r'\bDESIG[N]\b|\breliability\.m[d]\b|\bpeers\.m[d]\b|\bseeds\.m[d]\b|\bmq-anchor[s]\b|\bINTERFAC[E](\.md)?\b'),
+    (re.compile(r'\bDESIG[N]\b|\b(reliability|peers|seeds)\.m[d]\b|\bmq-anchor[s]\b|\bINTERFAC[E](\.md)?\b'),
      'cites a paper that is not in the tree; cite ARCHITECTURE.md, or say the rule itself'),
     (re.compile(r'\bissue #?\d', re.I), 'speaks of an issue; speak of the product'),
 ]
-SUFFIXES = ('.c', '.h', '.py', '.md', '.sh', '.build', '.txt', '.proto', '.options', '.conf', '.ini', 'dev', 'run', '.service')
+SUFFIXES = ('.c', '.h', '.py', '.md', '.sh', '.build', '.txt', '.proto', '.options', '.conf', 'dev', 'run', '.service')
 
 
 def faults(tree):
