@@ -28,6 +28,7 @@ struct checkpoint_job {
     struct broker *broker;
     enum err error;
     uint64_t retry_us; /* 0: under way */
+    bool disk_full;    /* the last try found no room */
     uint32_t count;
     struct checkpoint_item items[CHECKPOINT_GROUPS_MAX];
 };
@@ -70,6 +71,7 @@ static void checkpoint__capture_group(const struct partition *p, struct meta_gro
         .retention_ms = p->config.retention_ms,
         .snapshot_lsn = p->snapshot_lsn,
         .repaired_lsn = p->repaired_lsn,
+        .damaged = p->state == PARTITION_DAMAGED,
         .csm_count = (uint32_t)submitted_count(p->submitted),
     };
     for (uint32_t i = 0; i < p->voters_count; i++) {
@@ -196,6 +198,7 @@ static void checkpoint__settle(struct checkpoint_item *item)
     p->live_lsn = item->live_lsn < p->live_lsn_since ? item->live_lsn : p->live_lsn_since;
     p->checkpoint_index = item->picture.group.applied_index;
     p->has_picture = true;
+    p->damage_saved = item->picture.group.damaged;
     struct wal_record record = {.type = WAL_CHECKPOINT,
                                 .group = p->group,
                                 .replica = p->replica,
@@ -214,6 +217,7 @@ static void checkpoint__done(struct disk_job *base)
     struct broker *b = job->broker;
     if (job->error == ERR_STORAGE_FULL || job->error == ERR_NO_MEMORY || job->error == ERR_TOO_MANY_FILES) {
         trace_warn(b->trace, "checkpoint_delayed", "error=%s", err_name(job->error));
+        job->disk_full = job->error == ERR_STORAGE_FULL;
         job->retry_us = clock_now_us(b->clock) + CHECKPOINT_RETRY_US;
         return;
     }
@@ -234,7 +238,7 @@ static void checkpoint__done(struct disk_job *base)
 
 static bool checkpoint__possible(const struct partition *p)
 {
-    return p->state == PARTITION_LIVE && (p->kind == TOPIC_STATE || p->log != NULL);
+    return (p->state == PARTITION_LIVE || p->state == PARTITION_DAMAGED) && (p->kind == TOPIC_STATE || p->log != NULL);
 }
 
 void checkpoint_want(struct partition *p)
@@ -283,7 +287,7 @@ static void checkpoint__make_room(struct broker *b)
 {
     uint64_t oldest_end = wal_oldest_end_lsn(b->wal);
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
-        if (p->live_lsn >= oldest_end || !checkpoint__possible(p)) {
+        if (p->live_lsn >= oldest_end || !checkpoint__possible(p) || p->damage_saved) {
             continue;
         }
         if (p->has_picture && p->entries_since_checkpoint == 0 && p->checkpoint_index == p->applied_index && p->window.count > 0) {
@@ -321,6 +325,11 @@ uint64_t checkpoint_deadline_us(const struct broker *b)
 bool checkpoint_is_busy(const struct broker *b)
 {
     return b->checkpoint != NULL || !TAILQ_EMPTY(&b->checkpoint_queue);
+}
+
+bool checkpoint_disk_full(const struct broker *b)
+{
+    return b->checkpoint != NULL && b->checkpoint->disk_full;
 }
 
 void checkpoint_free(struct broker *b)

@@ -14,6 +14,17 @@ struct partition *groups_find(struct broker *b, uint64_t group)
     return p;
 }
 
+enum err groups_missing(const struct broker *b, uint64_t group)
+{
+    for (const struct topic *topic = catalog_first(b->catalog); topic != NULL; topic = topic->hh.next) {
+        const struct registry_topic *row = &topic->row;
+        if (row->state == TOPIC_LIVE && group >= row->first_group && group - row->first_group < row->partitions_count) {
+            return ERR_CORRUPT; /* its birth rotted away with everything else of it */
+        }
+    }
+    return ERR_UNKNOWN_PARTITION;
+}
+
 static void groups__grow(struct broker *b)
 {
     uint32_t capacity = b->persists_capacity == 0 ? PERSISTS_CAPACITY_MIN : b->persists_capacity * 2;
@@ -95,8 +106,10 @@ uint64_t groups_deadline_us(const struct broker *b)
 uint64_t groups_pinned_lsn(const struct broker *b)
 {
     uint64_t pinned = UINT64_MAX;
+    /* What is left of a damaged group's log is kept for a repair while there is room; then the others go first. */
+    bool crowded = wal_wants_release(b->wal);
     for (const struct partition *p = b->groups; p != NULL; p = p->hh.next) {
-        if (p->live_lsn < pinned) {
+        if (p->live_lsn < pinned && !(crowded && p->damage_saved)) {
             pinned = p->live_lsn;
         }
     }

@@ -92,6 +92,7 @@ void groups_traffic(struct partition *p); /* data was applied: a TIMEOUT entry i
 void groups_timer(struct broker *b, uint64_t now_us);
 uint64_t groups_deadline_us(const struct broker *b);
 struct partition *groups_find(struct broker *b, uint64_t group);
+enum err groups_missing(const struct broker *b, uint64_t group); /* not found: UNKNOWN_PARTITION, or CORRUPT if a topic has it */
 void groups_remove_data(struct partition *p); /* files and rows of a killed partition, on the store lane */
 void groups_reap(struct partition *p);        /* frees a dead partition that nothing refers to any more */
 uint64_t groups_pinned_lsn(const struct broker *b); /* no group needs a record below it */
@@ -102,6 +103,7 @@ void checkpoint_turn(struct broker *b); /* starts a job if groups want one and n
 uint64_t checkpoint_deadline_us(const struct broker *b);
 void checkpoint_release(struct broker *b); /* WAL files that no group needs become spares */
 bool checkpoint_is_busy(const struct broker *b);
+bool checkpoint_disk_full(const struct broker *b); /* the one under way waits for room on the disk */
 void checkpoint_free(struct broker *b);
 
 /* recovery.c */
@@ -110,6 +112,7 @@ enum err recovery_run(struct broker *b);
 /* broker.c */
 void broker__fail(struct broker *b, enum broker_exit code, const char *why);
 bool broker__has_room(const struct broker *b);
+bool broker__disk_full(const struct broker *b); /* refuse what makes the WAL grow; ends by itself */
 uint64_t broker__random_id(struct broker *b);
 
 #endif

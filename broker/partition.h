@@ -120,6 +120,7 @@ struct partition {
     uint64_t live_lsn_since;     /* the same for records since the picture of a running checkpoint */
     bool checkpointing;
     bool checkpoint_wanted;
+    bool damage_saved;           /* the checkpoint store says that this group is damaged */
     bool has_picture;            /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
     TAILQ_ENTRY(partition) checkpoint_link;
     uint64_t bytes_since_checkpoint, entries_since_checkpoint;

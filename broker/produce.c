@@ -83,13 +83,16 @@ static enum err produce__check(struct broker *b, const ProduceRequest *request, 
 {
     struct partition *p = groups_find(b, request->group);
     if (p == NULL) {
-        return ERR_UNKNOWN_PARTITION;
+        return groups_missing(b, request->group);
     }
     if (p->kind != TOPIC_DATA || request->acks < ACKS_ALL || request->acks > ACKS_LEADER) {
         return ERR_INVALID;
     }
     if (b->stopping) {
         return ERR_SHUTTING_DOWN;
+    }
+    if (broker__disk_full(b)) {
+        return ERR_STORAGE_FULL;
     }
     uint32_t bytes_max = p->config.max_batch_bytes;
     enum err error = batch_validate(frame->payload, frame->payload_size, bytes_max, ret_header);

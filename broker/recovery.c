@@ -75,6 +75,7 @@ static enum err recovery__group(void *context, const struct meta_group *group)
     p->snapshot_lsn = group->snapshot_lsn;
     p->repaired_lsn = group->repaired_lsn;
     if (group->damaged) {
+        p->damage_saved = true;
         p->state = PARTITION_DAMAGED;
     }
     r->group = *group;
