@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/endian.h"
 
 #define FETCH_BYTES_DEFAULT (1u << 20)
 #define FETCH_WAIT_MS_MAX 60000u
@@ -80,6 +81,40 @@ static void fetch__settle(struct fetch *f)
     fetch__wait(f);
 }
 
+/* The term that owns an offset: the last one that began at or below it. */
+static uint64_t fetch__term_of(const struct partition *p, int64_t offset)
+{
+    uint32_t low = 0, high = p->epochs_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (p->epochs[middle].first_offset <= offset) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low > 0 ? p->epochs[low - 1].term : 0;
+}
+
+/* The leader epoch of a batch lies outside its CRC: what came from the disk is held against the terms of the log. */
+static bool fetch__epochs_fit(const struct partition *p, const struct segment_read *read)
+{
+    uint64_t skip = 0; /* of the batch that began in an earlier part */
+    for (uint32_t i = 0; i < read->parts_count; i++) {
+        const struct slice *part = &read->parts[i];
+        while (skip < part->size) {
+            const uint8_t *batch = part->data + skip;
+            int64_t base_offset = (int64_t)load_be64(batch);
+            if (load_be32(batch + 12) != fetch__term_of(p, base_offset)) {
+                return false;
+            }
+            skip += (uint64_t)load_be32(batch + 8) + BATCH_LENGTH_OVERHEAD;
+        }
+        skip -= part->size;
+    }
+    return true;
+}
+
 static void fetch__read_done(struct segment_read *read, enum err error)
 {
     struct fetch *f = (struct fetch *)read;
@@ -91,6 +126,12 @@ static void fetch__read_done(struct segment_read *read, enum err error)
         fetch__answer(f, ERR_UNKNOWN_PARTITION);
         groups_reap(p);
         return;
+    }
+    if (error == OK && !fetch__epochs_fit(p, read)) {
+        trace_error(p->broker->trace, "bad_leader_epoch", "group=%lu offset=%lld", p->group, (long long)read->offset);
+        segment_read_release(read);
+        read->bytes = 0;
+        error = ERR_CORRUPT;
     }
     if (error != OK) {
         fetch__answer(f, error);
@@ -133,7 +174,7 @@ void fetch_request(struct session *s, const struct frame *frame)
     f->received_us = clock_now_us(b->clock);
     if (error == OK) {
         f->partition = groups_find(b, request.group);
-        error = f->partition == NULL            ? ERR_UNKNOWN_PARTITION
+        error = f->partition == NULL            ? groups_missing(b, request.group)
                 : f->partition->log == NULL     ? ERR_INVALID
                 : s->requests > PENDING_FETCHES_PER_CONNECTION_MAX ? ERR_BUSY
                                                 : OK;
@@ -239,7 +280,7 @@ void list_offsets_request(struct session *s, const struct frame *frame)
     enum err error = codec_decode(FRAME_LIST_OFFSETS, frame->proto, frame->proto_size, &request);
     if (error == OK) {
         p = groups_find(s->broker, request.group);
-        error = p == NULL ? ERR_UNKNOWN_PARTITION : p->log == NULL ? ERR_INVALID : partition_status(p);
+        error = p == NULL ? groups_missing(s->broker, request.group) : p->log == NULL ? ERR_INVALID : partition_status(p);
     }
     if (error == OK && request.timestamp < -2) {
         error = ERR_INVALID;
