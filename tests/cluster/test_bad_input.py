@@ -165,7 +165,7 @@ def test_wrong_partition(served):
 
 def test_too_large_a_record(served):
     served.run('produce', 't', stdin=b'small\n' + b'x' * (3 << 20) + b'\nalso small\n', code=1)
-    assert 'too large' in served.stderr and 'produced 1 records' in served.stderr and '1 failed' in served.stderr
+    assert 'does not fit' in served.stderr and 'produced 1 records' in served.stderr and '1 failed' in served.stderr
     assert [value for _, _, value in served.consume('t')] == ['before', 'small'] # it stops where it failed, and says so
     p = Producer(served)
     status, _, _ = p.connection.produce(p.group, bytes(2 << 20))
