@@ -25,7 +25,7 @@ def ended(broker, code, *words):
 def test_ready_line(broker):
     line = open(broker.ready_path).read()
     address = r'127\.0\.0\.1:\d+'
-    assert re.fullmatch(r'ready id=1 client=%s peer=%s admin=%s registry=embedded\n' % (address,) * 3, line)
+    assert re.fullmatch(r'ready id=1 client=%s peer=%s admin=%s registry=embedded\n' % ((address,) * 3), line)
     for name in ('client', 'peer', 'admin'):
         host, port = broker.addresses[name].split(':')
         socket.create_connection((host, int(port)), 5).close()
