@@ -137,8 +137,19 @@ void broker__fail(struct broker *b, enum broker_exit code, const char *why)
     }
 }
 
+/* What is written last on a full disk is the WAL: once segments or checkpoints find no room, it can only grow. So produce is
+ * refused while one WAL file is still spare for what must go on: hard states, TIMEOUT entries, the end of a topic. */
+bool broker__disk_full(const struct broker *b)
+{
+    return wal_disk_full(b->wal) || store_disk_full(b->store) || checkpoint_disk_full(b);
+}
+
+/* On a full disk nothing piles up, since produce is refused; to read on is what lets others fetch and delete. */
 bool broker__has_room(const struct broker *b)
 {
+    if (broker__disk_full(b)) {
+        return true;
+    }
     return b->inflight_bytes < b->config->inflight_bytes && store_queued_bytes(b->store) < STORE_QUEUE_BYTES_MAX &&
            wal_used_bytes(b->wal) < b->config->wal_budget_bytes;
 }

@@ -96,6 +96,8 @@ void producers_init_request(struct session *s, const struct frame *frame)
     enum err error = codec_decode(FRAME_INIT_PRODUCER, frame->proto, frame->proto_size, &request);
     if (error == OK && b->stopping) {
         error = ERR_SHUTTING_DOWN;
+    } else if (error == OK && broker__disk_full(b)) {
+        error = ERR_STORAGE_FULL;
     }
     if (error != OK) {
         init__fail(r, error);

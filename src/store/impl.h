@@ -174,6 +174,7 @@ struct segment_log {
     bool is_failed;    /* one of those failed: wait for the others, then write again */
     bool is_queued;    /* in store->queued */
     bool is_stalled;   /* in store->stalled */
+    bool is_full;      /* its last write found no room; counted in store->full_count */
     bool is_dead;      /* deleted */
     bool is_gone;      /* and its files are */
     uint32_t holds;    /* jobs and checkpoints that still point here */
@@ -298,6 +299,7 @@ struct store {
     TAILQ_HEAD(, store_job) jobs;
     uint32_t jobs_count, write_jobs_count;
     struct segment_logs queued, stalled, dead;
+    uint32_t full_count;
     uint64_t unsubmitted_bytes, queued_bytes, tail_bytes;
     uint64_t queue_since_us, retry_us;
     bool is_forced;
@@ -313,6 +315,7 @@ struct store {
 
 void store__submit(struct store *store, struct store_job *job);
 void store__enqueue(struct segment_log *log); /* it has something to write */
+void store__note_full(struct segment_log *log, bool is_full);
 void store__submit_writes(struct store *store, bool all);
 void writer__run(struct files *files, struct store_items *chain); /* lane */
 

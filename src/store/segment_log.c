@@ -308,6 +308,7 @@ static void segment_log__leave_lists(struct segment_log *log)
         TAILQ_REMOVE(&store->stalled, log, queue_link);
     }
     log->is_queued = log->is_stalled = false;
+    store__note_full(log, false);
     HASH_DEL(store->logs, log);
 }
 

@@ -112,12 +112,25 @@ bool store_is_busy(const struct store *store)
     return store->jobs_count > 0;
 }
 
+bool store_disk_full(const struct store *store)
+{
+    return store->full_count > 0;
+}
+
 /* --- write jobs --- */
 
 static void write_job__run(struct store_job *base)
 {
     struct write_job *job = (struct write_job *)base;
     writer__run(&base->store->files, &job->chain);
+}
+
+void store__note_full(struct segment_log *log, bool is_full)
+{
+    if (log->is_full != is_full) {
+        log->is_full = is_full;
+        log->store->full_count += is_full ? 1 : -1;
+    }
 }
 
 static void store__stall(struct segment_log *log)
@@ -145,6 +158,7 @@ static void write_job__item_written(struct store *store, struct store_item *item
     struct segment_log *log = item->log;
     ASSERT(!log->is_failed && ring__at(&log->ring, log->ring.written) == item);
     log->ring.written++;
+    store__note_full(log, false);
     item->segment->written_bytes = item->position + item->body.size;
     if (item->seals != NULL) { /* its index is in a file now, or will be rebuilt from the bytes */
         item->seals->is_sealed = true;
@@ -170,6 +184,7 @@ static void write_job__item_failed(struct store *store, struct store_item *item)
         log->is_queued = false;
     }
     if (!log->is_dead) {
+        store__note_full(log, item->error == ERR_STORAGE_FULL);
         store->options.on_error(store->options.context, log, item->error);
     }
 }

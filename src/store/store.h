@@ -70,6 +70,8 @@ void store_trim(struct store *store);
 uint64_t store_queued_bytes(const struct store *store); /* applied, not yet written */
 uint64_t store_tail_bytes(const struct store *store);   /* memory held for tail reads, queue included */
 bool store_is_busy(const struct store *store);          /* a job is under way */
+/* Batches of a log wait because the disk was full when they were last tried: refuse produce. Ends by itself. */
+bool store_disk_full(const struct store *store);
 /* End of a loop turn: submits a write job if none is under way and STORE_JOB_BYTES_MIN are queued, or the oldest
  * batch waits for STORE_QUEUE_AGE_US (so that small traffic is merged), or force was asked for. */
 void store_flush(struct store *store);
