@@ -1,10 +1,14 @@
 """Power cuts for real: the broker's data lies in an ext4 image on a loop device. Stop the broker with SIGSTOP, copy the
 image while it is mounted (what was never flushed is not in it), go on; then mount the copy, start a broker on it, and
 read back."""
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
+import termios
 import threading
+import time
 
 import pytest
 
@@ -109,6 +113,18 @@ def stop_all_threads(process):
     wait_for(stopped, 'the broker to stand still')
 
 
+def acknowledgements(writers):
+    """What has been acknowledged, once the last words of a broker that stands still have been read."""
+    def settled():
+        before = [writer.acknowledged for writer in writers]
+        unread = any(struct.unpack('i', fcntl.ioctl(writer.connection.socket, termios.FIONREAD, b'1234'))[0]
+                     for writer in writers)
+        time.sleep(0.01)
+        return not unread and before == [writer.acknowledged for writer in writers]
+    wait_for(settled, 'the last acknowledgements')
+    return [writer.acknowledged for writer in writers]
+
+
 def read_back(path, image_file, writers, acknowledged):
     """A broker starts on a copy of the disk: every acknowledged record once, in order, or trimmed by retention."""
     image = Image(path, copy_of=image_file)
@@ -153,7 +169,7 @@ def test_acknowledged_records_survive_power_cuts(tmp_path):
                 target = broker.metric('wal_written_bytes_total') + (400 + 173 * (cut % 7)) * 1024
                 wait_for(lambda: broker.metric('wal_written_bytes_total') > target, 'the next megabyte')
                 stop_all_threads(broker.process)
-                acknowledged = [writer.acknowledged for writer in writers]
+                acknowledged = acknowledgements(writers)
                 copy = tmp_path / ('copy.%d' % cut)
                 command('cp', '--sparse=always', disk.file, str(copy))
                 broker.process.send_signal(18)
