@@ -144,6 +144,13 @@ bool broker__disk_full(const struct broker *b)
     return wal_disk_full(b->wal) || store_disk_full(b->store) || checkpoint_disk_full(b);
 }
 
+/* Over its budget the WAL waits for checkpoints. While one is under way readers pause for it; when none can help, produce is
+ * answered BUSY, so that everybody else is served. */
+bool broker__wal_full(const struct broker *b)
+{
+    return wal_used_bytes(b->wal) >= b->config->wal_budget_bytes;
+}
+
 /* On a full disk nothing piles up, since produce is refused; to read on is what lets others fetch and delete. */
 bool broker__has_room(const struct broker *b)
 {
@@ -151,7 +158,7 @@ bool broker__has_room(const struct broker *b)
         return true;
     }
     return b->inflight_bytes < b->config->inflight_bytes && store_queued_bytes(b->store) < STORE_QUEUE_BYTES_MAX &&
-           wal_used_bytes(b->wal) < b->config->wal_budget_bytes;
+           (!broker__wal_full(b) || !checkpoint_is_busy(b));
 }
 
 uint64_t broker__random_id(struct broker *b)

@@ -238,7 +238,7 @@ static void checkpoint__done(struct disk_job *base)
 
 static bool checkpoint__possible(const struct partition *p)
 {
-    return (p->state == PARTITION_LIVE || p->state == PARTITION_DAMAGED) && (p->kind == TOPIC_STATE || p->log != NULL);
+    return p->state != PARTITION_DEAD && (p->kind == TOPIC_STATE || p->log != NULL);
 }
 
 void checkpoint_want(struct partition *p)
@@ -289,6 +289,9 @@ static void checkpoint__make_room(struct broker *b)
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
         if (p->live_lsn >= oldest_end || !checkpoint__possible(p) || p->damage_saved) {
             continue;
+        }
+        if (p->state == PARTITION_LIVE && p->voters_count == 1 && !p->leader_ready) {
+            continue; /* after a start: it will lead in a moment, and then all it has is applied and the next checkpoint takes it */
         }
         if (p->has_picture && p->entries_since_checkpoint == 0 && p->checkpoint_index == p->applied_index && p->window.count > 0) {
             partition__reappend(p);

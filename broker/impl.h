@@ -111,7 +111,8 @@ enum err recovery_run(struct broker *b);
 
 /* broker.c */
 void broker__fail(struct broker *b, enum broker_exit code, const char *why);
-bool broker__has_room(const struct broker *b);
+bool broker__has_room(const struct broker *b); /* false: connections are not read until something got done */
+bool broker__wal_full(const struct broker *b);
 bool broker__disk_full(const struct broker *b); /* refuse what makes the WAL grow; ends by itself */
 uint64_t broker__random_id(struct broker *b);
 

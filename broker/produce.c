@@ -94,6 +94,9 @@ static enum err produce__check(struct broker *b, const ProduceRequest *request, 
     if (broker__disk_full(b)) {
         return ERR_STORAGE_FULL;
     }
+    if (broker__wal_full(b) && !checkpoint_is_busy(b)) {
+        return ERR_BUSY;
+    }
     uint32_t bytes_max = p->config.max_batch_bytes;
     enum err error = batch_validate(frame->payload, frame->payload_size, bytes_max, ret_header);
     if (error != OK) {
