@@ -76,6 +76,8 @@ class Broker:
         return self
 
     def log(self):
+        if not os.path.exists(self.log_path()): # never started
+            return ''
         with open(self.log_path()) as file:
             return file.read()
 
