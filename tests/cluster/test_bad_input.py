@@ -5,7 +5,7 @@ import struct
 import pytest
 
 import protocol
-from harness import check_dense
+from harness import check_dense, wait_for
 from protocol import Closed, Connection, batch, frame, message
 
 
@@ -201,3 +201,21 @@ def test_older_epoch_is_fenced(served):
     assert second.produce([b'two'], 0)[0] == protocol.OK
     assert first.produce([b'three'], 1)[0] == protocol.FENCED
     assert [value for _, _, value in served.consume('t')] == ['before', 'one', 'two']
+
+
+def test_connections_are_bounded(make_broker):
+    broker = make_broker(config={'limits': {'connections': 5}}).start()
+    broker.run('topic', 'create', 't')
+    held = [Connection(broker.addresses['client']) for _ in range(5)]
+    for connection in held:
+        assert connection.groups('t')
+    surplus = Connection(broker.addresses['client'])
+    with pytest.raises(Closed):
+        surplus.receive()
+    surplus.close()
+    assert broker.metric('connections_refused_total') == 1
+    for connection in held:
+        assert connection.groups('t') # those that were there live on
+    held.pop().close()
+    wait_for(lambda: broker.metric('connections') == 4, 'the connection to go')
+    assert Connection(broker.addresses['client']).groups('t')
