@@ -68,11 +68,13 @@ static void fetch__wait(struct fetch *f)
     }
 }
 
-/* What was read is enough to answer, or there is no time left to wait for more. */
+/* What was read is enough to answer, or there is no time left to wait for more. A read that ends during a stop must not wait again:
+ * those who waited were sent away, and nobody comes a second time. */
 static void fetch__settle(struct fetch *f)
 {
     struct broker *b = f->session->broker;
-    if (f->read.bytes >= f->bytes_min || clock_now_us(b->clock) >= f->deadline_us || f->session->link == NULL) {
+    if (f->read.bytes >= f->bytes_min || clock_now_us(b->clock) >= f->deadline_us || f->session->link == NULL ||
+        b->stop_step != STOP_ANSWER) {
         fetch__answer(f, OK);
         return;
     }
