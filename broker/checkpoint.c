@@ -291,7 +291,7 @@ static void checkpoint__make_room(struct broker *b)
             continue;
         }
         if (p->state == PARTITION_LIVE && p->voters_count == 1 && !p->leader_ready) {
-            continue; /* after a start: it will lead in a moment, and then all it has is applied and the next checkpoint takes it */
+            continue; /* after a start: in a moment it leads, all it has is applied, and a checkpoint takes it */
         }
         if (p->has_picture && p->entries_since_checkpoint == 0 && p->checkpoint_index == p->applied_index && p->window.count > 0) {
             partition__reappend(p);
@@ -311,7 +311,7 @@ void checkpoint_turn(struct broker *b)
         }
         return;
     }
-    if (wal_wants_release(b->wal)) {
+    if (b->ready && wal_wants_release(b->wal)) { /* ready: the groups that topics name have started */
         checkpoint_release(b); /* what pinned the oldest file may have been deleted, not checkpointed */
         checkpoint__make_room(b);
     }
