@@ -101,6 +101,7 @@ void broker_free(struct broker *b)
     struct partition *p, *next;
     struct session *s, *next_session;
     checkpoint_free(b);
+    catalog_free(b->catalog); /* its topics point at partitions, and these at their topics */
     HASH_ITER(hh, b->groups, p, next)
     {
         partition_free(p);
@@ -112,7 +113,6 @@ void broker_free(struct broker *b)
     }
     produce_free_all(b);
     fetch_free_all(b);
-    catalog_free(b->catalog);
     if (b->registry != NULL) {
         registry_embedded_free(b->registry);
     }
