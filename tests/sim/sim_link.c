@@ -70,7 +70,9 @@ static const struct link_ops link_ops;
 static void pipe_put(struct pipe *pipe, const void *data, size_t size)
 {
     if (pipe->end + size > pipe->capacity) {
-        memmove(pipe->data, pipe->data + pipe->start, pipe->end - pipe->start);
+        if (pipe->end > pipe->start) {
+            memmove(pipe->data, pipe->data + pipe->start, pipe->end - pipe->start);
+        }
         pipe->end -= pipe->start;
         pipe->start = 0;
         while (pipe->end + size > pipe->capacity) {
