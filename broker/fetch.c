@@ -7,7 +7,7 @@
 #include "base/endian.h"
 
 #define FETCH_BYTES_DEFAULT (1u << 20)
-#define FETCH_WAIT_MS_MAX 60000u
+#define FETCH_WAIT_MS_MAX   60000u
 
 static struct fetch *fetch__take(struct broker *b)
 {
@@ -68,8 +68,8 @@ static void fetch__wait(struct fetch *f)
     }
 }
 
-/* What was read is enough to answer, or there is no time left to wait for more. A read that ends during a stop must not wait again:
- * those who waited were sent away, and nobody comes a second time. */
+/* What was read is enough to answer, or there is no time left to wait for more. A read that ends during a stop must not
+ * wait again: those who waited were sent away, and nobody comes a second time. */
 static void fetch__settle(struct fetch *f)
 {
     struct broker *b = f->session->broker;
@@ -176,10 +176,10 @@ void fetch_request(struct session *s, const struct frame *frame)
     f->received_us = clock_now_us(b->clock);
     if (error == OK) {
         f->partition = groups_find(b, request.group);
-        error = f->partition == NULL            ? groups_missing(b, request.group)
-                : f->partition->log == NULL     ? ERR_INVALID
+        error = f->partition == NULL                               ? groups_missing(b, request.group)
+                : f->partition->log == NULL                        ? ERR_INVALID
                 : s->requests > PENDING_FETCHES_PER_CONNECTION_MAX ? ERR_BUSY
-                                                : OK;
+                                                                   : OK;
     }
     if (error != OK) {
         fetch__answer(f, error);
@@ -282,13 +282,17 @@ void list_offsets_request(struct session *s, const struct frame *frame)
     enum err error = codec_decode(FRAME_LIST_OFFSETS, frame->proto, frame->proto_size, &request);
     if (error == OK) {
         p = groups_find(s->broker, request.group);
-        error = p == NULL ? groups_missing(s->broker, request.group) : p->log == NULL ? ERR_INVALID : partition_status(p);
+        error = p == NULL        ? groups_missing(s->broker, request.group)
+                : p->log == NULL ? ERR_INVALID
+                                 : partition_status(p);
     }
     if (error == OK && request.timestamp < -2) {
         error = ERR_INVALID;
     }
     if (error != OK || request.timestamp < 0) {
-        int64_t offset = error != OK ? -1 : request.timestamp == -2 ? partition_log_start(p) : partition_high_watermark(p);
+        int64_t offset = error != OK               ? -1
+                         : request.timestamp == -2 ? partition_log_start(p)
+                                                   : partition_high_watermark(p);
         list_offsets__answer(s, frame->request_id, error == OK ? p : NULL, error, offset, request.timestamp);
         return;
     }

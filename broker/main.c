@@ -1,9 +1,11 @@
-/* flotillad: arguments, configuration, the real ports, signals, exit codes. Everything the broker decides is in lib_broker. */
+/* flotillad: arguments, configuration, the real ports, signals, exit codes. Everything the broker decides is in
+ * lib_broker. */
 #include <argp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -20,9 +22,18 @@
 /* glibc reads it: it must be seen outside the program, which is built with hidden symbols. */
 __attribute__((visibility("default"))) const char *argp_program_version = "flotillad " FLOTILLA_VERSION;
 
-#define KV_DIR "meta"
+#define KV_DIR         "meta"
+#define FILES_RESERVED 64u /* WAL, checkpoint store, listeners, administrators, what jobs open for a moment */
 
-enum option_key { OPTION_DATA = 256, OPTION_ID, OPTION_CLIENT, OPTION_PEER, OPTION_ADMIN, OPTION_ZOOKEEPER, OPTION_CHECK };
+enum option_key {
+    OPTION_DATA = 256,
+    OPTION_ID,
+    OPTION_CLIENT,
+    OPTION_PEER,
+    OPTION_ADMIN,
+    OPTION_ZOOKEEPER,
+    OPTION_CHECK
+};
 
 struct arguments {
     const char *file, *data, *client, *peer, *admin, *zookeeper;
@@ -103,7 +114,10 @@ static void arguments__read(int argc, char **argv, struct arguments *ret_argumen
         {0},
     };
     static const struct argp argp = {
-        options, arguments__parse, 0, "flotillad - a durable, partitioned message broker. Flags override the file.", 0, 0, 0};
+        options, arguments__parse,
+        0,       "flotillad - a durable, partitioned message broker. Flags override the file.",
+        0,       0,
+        0};
     argp_err_exit_status = BROKER_EXIT_USAGE;
     argp_parse(&argp, argc, argv, 0, NULL, ret_arguments);
 }
@@ -305,7 +319,8 @@ static int daemon__refuse(const struct daemon *d, enum err error)
         return BROKER_EXIT_START;
     case ERR_FORMAT:
         fprintf(stderr,
-                "flotillad: the checkpoint store in %s/%s is unreadable; restore the directory from a copy, or move it away "
+                "flotillad: the checkpoint store in %s/%s is unreadable; restore the directory from a copy, or move it "
+                "away "
                 "to start empty\n",
                 data, KV_DIR);
         return BROKER_EXIT_UNREADABLE;
@@ -318,8 +333,34 @@ static int daemon__refuse(const struct daemon *d, enum err error)
 static const struct os_loop_handler daemon__handler = {
     .turn = daemon__turn, .timer = daemon__timer, .signal = daemon__signal};
 
+/* Clients must never take the last descriptors: a WAL file that cannot be opened ends the broker. So we ask for all
+ * that the system allows, and what the configuration wants is cut down to it: half for segment files (two each: cached
+ * and direct), the rest for connections, which then wait to be accepted. */
+static void daemon__limit_files(struct daemon *d)
+{
+    struct config *config = &d->config;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
+    }
+    rlim_t given = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    uint64_t files = setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : given;
+    uint64_t room = files > 2 * FILES_RESERVED ? files - FILES_RESERVED : files / 2;
+    uint64_t segments = room / 4 < config->open_files ? room / 4 : config->open_files;
+    uint64_t connections = (room - 2 * segments) / config->client_count;
+    if (connections >= config->connections && segments == config->open_files) {
+        return;
+    }
+    config->open_files = (uint32_t)segments;
+    config->connections = connections < config->connections ? (uint32_t)connections : config->connections;
+    trace_warn(&d->trace, "file_limit_low", "limit=%lu open_files=%u connections=%u", files, config->open_files,
+               config->connections);
+}
+
 static enum err daemon__open(struct daemon *d)
 {
+    daemon__limit_files(d);
     enum err error = os_loop_open(NULL, &d->trace, &d->loop);
     if (error == OK) {
         error = os_loop_watch_signals(d->loop);
@@ -366,9 +407,8 @@ int main(int argc, char **argv)
         return 0;
     }
     d->config_file = arguments.file;
-    d->trace = (struct trace){.level = d->config.level,
-                              .sink = trace_to_stderr,
-                              .context = getenv("JOURNAL_STREAM") != NULL ? d : NULL};
+    d->trace = (struct trace){
+        .level = d->config.level, .sink = trace_to_stderr, .context = getenv("JOURNAL_STREAM") != NULL ? d : NULL};
     error = daemon__open(d);
     if (error == OK && !daemon__listen_admin(d)) {
         return BROKER_EXIT_START;
