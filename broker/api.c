@@ -1,4 +1,5 @@
-/* The request table: frame type -> handler. Small requests are answered here; produce and fetch have files of their own. */
+/* The request table: frame type -> handler. Small requests are answered here; produce and fetch have files of their
+ * own. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,7 +147,7 @@ static void api_metadata(struct session *s, const struct frame *frame)
         ASSERT(error == OK);
         reply.broker_count = 1;
     }
-    struct topic *topic = reply.status != OK       ? NULL
+    struct topic *topic = reply.status != OK         ? NULL
                           : request.topic[0] != '\0' ? catalog_find(b->catalog, request.topic)
                                                      : catalog_first(b->catalog);
     if (reply.status == OK && request.topic[0] != '\0' && topic == NULL) {

@@ -1,5 +1,5 @@
-/* What committed entries do: the only place that moves the applied index (by exactly one), assigns offsets and changes the done table.
- * A pure function of the log: nothing here asks a clock, the registry or a client. */
+/* What committed entries do: the only place that moves the applied index (by exactly one), assigns offsets and changes
+ * the done table. A pure function of the log: nothing here asks a clock, the registry or a client. */
 #include <stdlib.h>
 
 #include "base/assert.h"

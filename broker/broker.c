@@ -1,6 +1,6 @@
-/* The broker: start, turn, timer, stop. What a turn does, in this order: judge and propose what arrived, drain every dirty group (their records
- * go into ONE WAL batch), start a checkpoint if one is due, hand the WAL batch and the segment writes to their lanes, let paused
- * connections read on, arm the one timer. */
+/* The broker: start, turn, timer, stop. What a turn does, in this order: judge and propose what arrived, drain every
+ * dirty group (their records go into ONE WAL batch), start a checkpoint if one is due, hand the WAL batch and the
+ * segment writes to their lanes, let paused connections read on, arm the one timer. */
 #include "broker/broker.h"
 
 #include <stdio.h>
@@ -13,9 +13,9 @@
 #include "broker/produce.h"
 #include "broker/registry_embedded.h"
 
-#define SWEEP_INTERVAL_US 250000u
-#define STOP_DEADLINE_US 9000000u
-#define CHUNKS_KEPT_MAX 256u
+#define SWEEP_INTERVAL_US  250000u
+#define STOP_DEADLINE_US   9000000u
+#define CHUNKS_KEPT_MAX    256u
 #define SPARE_SEGMENTS_MAX 64u
 
 static void broker__loaded(void *context, enum err error)
@@ -137,15 +137,16 @@ void broker__fail(struct broker *b, enum broker_exit code, const char *why)
     }
 }
 
-/* What is written last on a full disk is the WAL: once segments or checkpoints find no room, it can only grow. So produce is
- * refused while one WAL file is still spare for what must go on: hard states, TIMEOUT entries, the end of a topic. */
+/* What is written last on a full disk is the WAL: once segments or checkpoints find no room, it can only grow. So
+ * produce is refused while one WAL file is still spare for what must go on: hard states, TIMEOUT entries, the end of a
+ * topic. */
 bool broker__disk_full(const struct broker *b)
 {
     return wal_disk_full(b->wal) || store_disk_full(b->store) || checkpoint_disk_full(b);
 }
 
-/* Over its budget the WAL waits for checkpoints. While one is under way readers pause for it; when none can help, produce is
- * answered BUSY, so that everybody else is served. */
+/* Over its budget the WAL waits for checkpoints. While one is under way readers pause for it; when none can help,
+ * produce is answered BUSY, so that everybody else is served. */
 bool broker__wal_full(const struct broker *b)
 {
     return wal_used_bytes(b->wal) >= b->config->wal_budget_bytes;
@@ -175,10 +176,7 @@ void broker_accept(struct broker *b, struct link *link)
 
 bool broker_is_ready(const struct broker *b, const char **ret_reason)
 {
-    *ret_reason = b->failed     ? "storage failed"
-                  : b->stopping ? "stopping"
-                  : b->ready    ? "ready"
-                                : "recovering";
+    *ret_reason = b->failed ? "storage failed" : b->stopping ? "stopping" : b->ready ? "ready" : "recovering";
     return b->ready && !b->stopping && !b->failed;
 }
 
@@ -248,8 +246,9 @@ static void broker__stop_turn(struct broker *b)
 static void broker__arm(struct broker *b)
 {
     uint64_t due = groups_deadline_us(b);
-    const uint64_t others[] = {wal_deadline_us(b->wal), store_deadline_us(b->store), checkpoint_deadline_us(b),
-                               b->sweep_due_us,         b->fetch_due_us,             b->stopping ? b->stop_due_us : UINT64_MAX};
+    const uint64_t others[] = {wal_deadline_us(b->wal),   store_deadline_us(b->store),
+                               checkpoint_deadline_us(b), b->sweep_due_us,
+                               b->fetch_due_us,           b->stopping ? b->stop_due_us : UINT64_MAX};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         due = others[i] < due ? others[i] : due;
     }
@@ -290,7 +289,8 @@ void broker_turn(struct broker *b)
     broker__resume_paused(b);
     broker__drain_dirty(b);
     if (b->stopping) {
-        broker__stop_turn(b); /* before checkpoint_turn: the checkpoints it asks for start in this turn, nothing else wakes an idle loop */
+        broker__stop_turn(b); /* before checkpoint_turn: the checkpoints it asks for start in this turn, nothing else
+                                 wakes an idle loop */
         if (b->stop_step == STOP_DONE) {
             return;
         }

@@ -1,4 +1,5 @@
-/* Topics and the tasks that change them. One task per topic at a time; each step is a callback of the registry or of a partition. */
+/* Topics and the tasks that change them. One task per topic at a time; each step is a callback of the registry or of a
+ * partition. */
 #include "broker/catalog.h"
 
 #include <stdlib.h>

@@ -1,8 +1,9 @@
-/* The topics as this broker sees them, and the tasks that change them: create, delete, and the first use of `__producers`.
+/* The topics as this broker sees them, and the tasks that change them: create, delete, and the first use of
+ * `__producers`.
  *
- * A task walks through registry writes and births without blocking anybody: names are reserved at once, the answer comes when every
- * partition has a leader that applied its own LEADER entry. Topic `a`, partition group 17 and directory 17: names are never
- * concatenated, files are named by number. */
+ * A task walks through registry writes and births without blocking anybody: names are reserved at once, the answer
+ * comes when every partition has a leader that applied its own LEADER entry. Topic `a`, partition group 17 and
+ * directory 17: names are never concatenated, files are named by number. */
 #ifndef FLOTILLA_BROKER_CATALOG_H
 #define FLOTILLA_BROKER_CATALOG_H
 
@@ -17,15 +18,15 @@ struct broker;
 struct catalog;
 struct partition;
 
-#define PRODUCERS_TOPIC "__producers"
+#define PRODUCERS_TOPIC        "__producers"
 #define STATE_TOPIC_PARTITIONS 16
 
 struct topic {
-    UT_hash_handle hh; /* by name */
+    UT_hash_handle hh;       /* by name */
     struct catalog *catalog; /* borrowed */
     struct registry_topic row;
-    struct partition **partitions; /* row.partitions_count; NULL: not here (lost) */
-    struct topic_task *task;       /* create or delete under way */
+    struct partition **partitions;                            /* row.partitions_count; NULL: not here (lost) */
+    struct topic_task *task;                                  /* create or delete under way */
     uint64_t produced_records, produced_bytes, fetched_bytes; /* since the start, for metrics */
 };
 
@@ -41,8 +42,8 @@ struct topic *catalog_find(struct catalog *catalog, const char *name); /* NULL: 
 struct topic *catalog_first(struct catalog *catalog);                  /* iterate by topic->hh.next */
 uint32_t catalog_count(const struct catalog *catalog);
 
-/* name is checked here: ERR_INVALID_TOPIC, ERR_TOPIC_EXISTS, ERR_INVALID_CONFIG, ERR_NOT_ENOUGH_BROKERS come through done, in this
- * turn or a later one, exactly once. */
+/* name is checked here: ERR_INVALID_TOPIC, ERR_TOPIC_EXISTS, ERR_INVALID_CONFIG, ERR_NOT_ENOUGH_BROKERS come through
+ * done, in this turn or a later one, exactly once. */
 void catalog_create(struct catalog *catalog, const struct registry_topic *wish, catalog_done done, void *context);
 void catalog_delete(struct catalog *catalog, const char *name, catalog_done done, void *context);
 

@@ -1,8 +1,9 @@
 /* Checkpoints: the durable picture of many groups in one transaction, and the release of WAL files that it allows.
  *
- * A picture is captured on the loop thread at applied index i; the job then runs on the store lane behind the segment writes queued before
- * it: sync segments, ONE transaction for all groups, so that applied index, done table and segment ends can never disagree
- * (etcd 3.5 lost data by saving them apart). Only when it is durable do WAL records below it lose their purpose. A full disk is retried with the same picture. */
+ * A picture is captured on the loop thread at applied index i; the job then runs on the store lane behind the segment
+ * writes queued before it: sync segments, ONE transaction for all groups, so that applied index, done table and segment
+ * ends can never disagree (etcd 3.5 lost data by saving them apart). Only when it is durable do WAL records below it
+ * lose their purpose. A full disk is retried with the same picture. */
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -11,13 +12,13 @@
 #include "broker/state.h"
 
 #define CHECKPOINT_GROUPS_MAX 256
-#define CHECKPOINT_RETRY_US 1000000u
+#define CHECKPOINT_RETRY_US   1000000u
 
 struct checkpoint_item {
-    struct partition *partition; /* kept alive by jobs_inflight */
+    struct partition *partition;       /* kept alive by jobs_inflight */
     struct store_checkpoint *segments; /* NULL for STATE groups */
     struct meta_picture picture;
-    struct meta_epoch *epochs;      /* owned copies */
+    struct meta_epoch *epochs; /* owned copies */
     struct done_row *done;
     struct meta_state_row *state;
     uint64_t live_lsn; /* of what the picture does not hold */
@@ -281,8 +282,8 @@ void checkpoint_release(struct broker *b)
     }
 }
 
-/* The WAL is more than half full: what pins the oldest file is checkpointed; what a checkpoint cannot take (unapplied entries of a group
- * that has just been checkpointed) is written again at the head. */
+/* The WAL is more than half full: what pins the oldest file is checkpointed; what a checkpoint cannot take (unapplied
+ * entries of a group that has just been checkpointed) is written again at the head. */
 static void checkpoint__make_room(struct broker *b)
 {
     uint64_t oldest_end = wal_oldest_end_lsn(b->wal);
@@ -293,7 +294,8 @@ static void checkpoint__make_room(struct broker *b)
         if (p->state == PARTITION_LIVE && p->voters_count == 1 && !p->leader_ready) {
             continue; /* after a start: in a moment it leads, all it has is applied, and a checkpoint takes it */
         }
-        if (p->has_picture && p->entries_since_checkpoint == 0 && p->checkpoint_index == p->applied_index && p->window.count > 0) {
+        if (p->has_picture && p->entries_since_checkpoint == 0 && p->checkpoint_index == p->applied_index &&
+            p->window.count > 0) {
             partition__reappend(p);
         } else {
             checkpoint_want(p);

@@ -13,11 +13,11 @@
 enum config_kind {
     CONFIG_U64,
     CONFIG_U32,
-    CONFIG_BYTES64,  /* uint64_t, with units */
-    CONFIG_BYTES32,  /* uint32_t, with units */
-    CONFIG_LIMIT,    /* int64_t bytes, -1 = none */
-    CONFIG_MS32,     /* uint32_t milliseconds, with units */
-    CONFIG_MS64,     /* int64_t milliseconds, -1 = never */
+    CONFIG_BYTES64, /* uint64_t, with units */
+    CONFIG_BYTES32, /* uint32_t, with units */
+    CONFIG_LIMIT,   /* int64_t bytes, -1 = none */
+    CONFIG_MS32,    /* uint32_t milliseconds, with units */
+    CONFIG_MS64,    /* int64_t milliseconds, -1 = never */
     CONFIG_BOOL,
     CONFIG_TEXT,
     CONFIG_LEVEL,
@@ -35,11 +35,20 @@ struct config_key {
 };
 
 #define PLACE(field) offsetof(struct config, field)
-#define TEXT(section, name, field) {section, name, CONFIG_TEXT, PLACE(field), sizeof((struct config *)0)->field, 0, 0}
-#define NUMBER(section, name, kind, field, minimum, maximum) {section, name, kind, PLACE(field), 0, minimum, maximum}
-#define LISTENERS(section, field) {section, "client", CONFIG_LISTENERS, PLACE(field), PLACE(field##_count), 0, 0}
+#define TEXT(section, name, field)                                                                                     \
+    {                                                                                                                  \
+        section, name, CONFIG_TEXT, PLACE(field), sizeof((struct config *)0)->field, 0, 0                              \
+    }
+#define NUMBER(section, name, kind, field, minimum, maximum)                                                           \
+    {                                                                                                                  \
+        section, name, kind, PLACE(field), 0, minimum, maximum                                                         \
+    }
+#define LISTENERS(section, field)                                                                                      \
+    {                                                                                                                  \
+        section, "client", CONFIG_LISTENERS, PLACE(field), PLACE(field##_count), 0, 0                                  \
+    }
 #define MINUTE_MS 60000u
-#define GIB ((uint64_t)1 << 30)
+#define GIB       ((uint64_t)1 << 30)
 
 static const struct config_key config_keys[] = {
     NUMBER("broker", "id", CONFIG_U64, id, 1, INT64_MAX),
@@ -150,17 +159,17 @@ static bool config__parse_units(const char *text, const struct config_unit *unit
 
 bool config_parse_bytes(const char *text, uint64_t *ret_bytes)
 {
-    static const struct config_unit units[] = {{"", 1},        {"B", 1},          {"KiB", 1024},          {"MiB", 1u << 20},
-                                               {"GiB", GIB},   {"TiB", GIB * 1024}, {"K", 1024},          {"M", 1u << 20},
-                                               {"G", GIB},     {"kB", 1000},      {"MB", 1000000},        {"GB", 1000000000},
-                                               {NULL, 0}};
+    static const struct config_unit units[] = {
+        {"", 1},     {"B", 1},        {"KiB", 1024}, {"MiB", 1u << 20}, {"GiB", GIB},    {"TiB", GIB * 1024},
+        {"K", 1024}, {"M", 1u << 20}, {"G", GIB},    {"kB", 1000},      {"MB", 1000000}, {"GB", 1000000000},
+        {NULL, 0}};
     return config__parse_units(text, units, ret_bytes);
 }
 
 bool config_parse_ms(const char *text, int64_t *ret_ms)
 {
-    static const struct config_unit units[] = {{"", 1},          {"ms", 1},          {"s", 1000}, {"m", 60000},
-                                               {"min", 60000},   {"h", 3600000},     {"d", 86400000}, {NULL, 0}};
+    static const struct config_unit units[] = {{"", 1},        {"ms", 1},      {"s", 1000},     {"m", 60000},
+                                               {"min", 60000}, {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
     uint64_t value;
     if (!config__parse_units(text, units, &value) || value > INT64_MAX) {
         return false;

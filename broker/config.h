@@ -13,7 +13,7 @@
 #define CLIENT_LISTENERS_MAX 4
 
 struct config_address {
-    char name[32];                      /* of the listener; "client" when there is only one */
+    char name[32];                       /* of the listener; "client" when there is only one */
     char address[ADDRESS_BYTES_MAX + 1]; /* "host:port" */
 };
 
@@ -69,14 +69,15 @@ struct config {
 
 void config_defaults(struct config *config);
 
-/* Reads an INI file over *config. Every fault is printed to `complaints` as "FILE:LINE: text" (one line each, also unknown keys and
- * sections); ERR_INVALID if there was any, ERR_NO_FILE if it cannot be opened. */
+/* Reads an INI file over *config. Every fault is printed to `complaints` as "FILE:LINE: text" (one line each, also
+ * unknown keys and sections); ERR_INVALID if there was any, ERR_NO_FILE if it cannot be opened. */
 enum err config_read(struct config *config, const char *path, FILE *complaints);
 
 /* Checks that need more than one key (limits against each other). Complaints as above, without a line number. */
 enum err config_check(const struct config *config, FILE *complaints);
 
-/* "64 MiB", "1GiB", "100000", "10 s", "7d" are numbers to people; these are the units the file accepts. false: not a number. */
+/* "64 MiB", "1GiB", "100000", "10 s", "7d" are numbers to people; these are the units the file accepts. false: not a
+ * number. */
 bool config_parse_bytes(const char *text, uint64_t *ret_bytes);
 bool config_parse_ms(const char *text, int64_t *ret_ms);
 

@@ -1,5 +1,5 @@
-/* What the broker counts. One table for everything that exists so far: broker code adds, metrics.c prints it in Prometheus' text form
- * as flotilla_<name>. Loop thread only; no globals: a struct counters hangs off each broker. */
+/* What the broker counts. One table for everything that exists so far: broker code adds, metrics.c prints it in
+ * Prometheus' text form as flotilla_<name>. Loop thread only; no globals: a struct counters hangs off each broker. */
 #ifndef FLOTILLA_BROKER_COUNTERS_H
 #define FLOTILLA_BROKER_COUNTERS_H
 
@@ -8,36 +8,36 @@
 #include "base/err.h"
 
 /* name (with _total), help */
-#define COUNTER_TABLE(X)                                                                             \
-    X(produce_requests_total, "produce requests received")                                           \
-    X(produce_batches_total, "batches acknowledged")                                                 \
-    X(produce_records_total, "records acknowledged")                                                 \
-    X(produce_bytes_total, "bytes of acknowledged batches")                                          \
-    X(produce_failed_total, "produce requests answered with an error")                               \
-    X(fetch_requests_total, "fetch requests received")                                               \
-    X(fetch_bytes_total, "bytes of batches served")                                                  \
-    X(fetch_waits_total, "fetches that had to wait at the end of the log")                           \
-    X(dedup_known_total, "repeated batches answered with their first offset")                        \
-    X(dedup_joined_total, "repeated batches that joined one in flight")                              \
-    X(dedup_stale_total, "batches older than the window")                                            \
-    X(dedup_out_of_order_total, "batches that would leave a gap")                                    \
-    X(dedup_fenced_total, "batches of an older producer epoch")                                      \
-    X(dedup_unknown_total, "batches of an unknown producer")                                         \
-    X(apply_entries_total, "log entries applied")                                                    \
-    X(apply_refused_total, "data entries that apply refused by the done table")                      \
-    X(apply_replay_total, "log entries skipped because the checkpoint holds them")                   \
-    X(apply_gap_total, "gaps in the log found by replay; each one is damage")                        \
-    X(timeout_entries_proposed_total, "TIMEOUT entries proposed")                                    \
-    X(timeout_entries_applied_total, "TIMEOUT entries applied")                                      \
-    X(log_start_moves_total, "LOG_START entries applied that moved the log start")                   \
-    X(elections_total, "elections started here")                                                     \
-    X(leaders_elected_total, "elections won here")                                                   \
-    X(checkpoints_total, "checkpoints of groups made durable")                                       \
-    X(checkpoint_transactions_total, "transactions of the checkpoint store")                         \
-    X(connections_accepted_total, "client connections accepted")                                     \
-    X(connections_refused_total, "client connections refused: too many")                             \
-    X(connections_closed_bad_frame_total, "client connections closed after a malformed frame")       \
-    X(reads_paused_total, "times that reading a connection was paused for lack of room")             \
+#define COUNTER_TABLE(X)                                                                                               \
+    X(produce_requests_total, "produce requests received")                                                             \
+    X(produce_batches_total, "batches acknowledged")                                                                   \
+    X(produce_records_total, "records acknowledged")                                                                   \
+    X(produce_bytes_total, "bytes of acknowledged batches")                                                            \
+    X(produce_failed_total, "produce requests answered with an error")                                                 \
+    X(fetch_requests_total, "fetch requests received")                                                                 \
+    X(fetch_bytes_total, "bytes of batches served")                                                                    \
+    X(fetch_waits_total, "fetches that had to wait at the end of the log")                                             \
+    X(dedup_known_total, "repeated batches answered with their first offset")                                          \
+    X(dedup_joined_total, "repeated batches that joined one in flight")                                                \
+    X(dedup_stale_total, "batches older than the window")                                                              \
+    X(dedup_out_of_order_total, "batches that would leave a gap")                                                      \
+    X(dedup_fenced_total, "batches of an older producer epoch")                                                        \
+    X(dedup_unknown_total, "batches of an unknown producer")                                                           \
+    X(apply_entries_total, "log entries applied")                                                                      \
+    X(apply_refused_total, "data entries that apply refused by the done table")                                        \
+    X(apply_replay_total, "log entries skipped because the checkpoint holds them")                                     \
+    X(apply_gap_total, "gaps in the log found by replay; each one is damage")                                          \
+    X(timeout_entries_proposed_total, "TIMEOUT entries proposed")                                                      \
+    X(timeout_entries_applied_total, "TIMEOUT entries applied")                                                        \
+    X(log_start_moves_total, "LOG_START entries applied that moved the log start")                                     \
+    X(elections_total, "elections started here")                                                                       \
+    X(leaders_elected_total, "elections won here")                                                                     \
+    X(checkpoints_total, "checkpoints of groups made durable")                                                         \
+    X(checkpoint_transactions_total, "transactions of the checkpoint store")                                           \
+    X(connections_accepted_total, "client connections accepted")                                                       \
+    X(connections_refused_total, "client connections refused: too many")                                               \
+    X(connections_closed_bad_frame_total, "client connections closed after a malformed frame")                         \
+    X(reads_paused_total, "times that reading a connection was paused for lack of room")                               \
     X(groups_reappended_total, "groups whose live records were re-appended to release a WAL file")
 
 /* Log-linear: bucket i counts values up to counters_bucket_us[i]. */
@@ -48,9 +48,9 @@ struct counter_histogram {
     uint64_t sum_us;
 };
 
-#define HISTOGRAM_TABLE(X)                                              \
-    X(wal_sync_seconds, "write and sync of one WAL batch")              \
-    X(produce_seconds, "produce request received to answered")          \
+#define HISTOGRAM_TABLE(X)                                                                                             \
+    X(wal_sync_seconds, "write and sync of one WAL batch")                                                             \
+    X(produce_seconds, "produce request received to answered")                                                         \
     X(fetch_seconds, "fetch request received to answered, waits included")
 
 struct counters {

@@ -6,10 +6,10 @@
 #include "base/assert.h"
 #include "base/endian.h"
 
-#define ENTRY_VERSION 1
-#define LEADER_BYTES 17
-#define CLOCK_BYTES 9
-#define CONFIG_BYTES 37
+#define ENTRY_VERSION     1
+#define LEADER_BYTES      17
+#define CLOCK_BYTES       9
+#define CONFIG_BYTES      37
 #define BIRTH_FIXED_BYTES 10
 
 const char *entry_type_name(uint8_t type)

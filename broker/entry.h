@@ -1,6 +1,6 @@
-/* What stands in a partition's Raft log: the types, and the payloads of the small ones. The type is a field of the entry, so a
- * producer may be called Leader or TIMEOUT. One DATA entry is exactly one RecordBatch; only DATA (and later MARKER) takes
- * offsets. Payloads are fixed, versioned, little-endian; numbers are stored, never reused. */
+/* What stands in a partition's Raft log: the types, and the payloads of the small ones. The type is a field of the
+ * entry, so a producer may be called Leader or TIMEOUT. One DATA entry is exactly one RecordBatch; only DATA (and later
+ * MARKER) takes offsets. Payloads are fixed, versioned, little-endian; numbers are stored, never reused. */
 #ifndef FLOTILLA_BROKER_ENTRY_H
 #define FLOTILLA_BROKER_ENTRY_H
 

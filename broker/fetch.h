@@ -1,11 +1,12 @@
-/* Fetch requests: served from memory or by a read job, or waiting on their partition until there is something to read. They never poll. */
+/* Fetch requests: served from memory or by a read job, or waiting on their partition until there is something to read.
+ * They never poll. */
 #ifndef FLOTILLA_BROKER_FETCH_H
 #define FLOTILLA_BROKER_FETCH_H
 
 #include "broker/impl.h"
 
 struct fetch {
-    struct segment_read read; /* first: done() casts back */
+    struct segment_read read;          /* first: done() casts back */
     TAILQ_ENTRY(fetch) partition_link; /* p->fetches while waiting; broker->fetch_free while recycled */
     TAILQ_ENTRY(fetch) waiting_link;   /* broker->fetch_waiting */
     struct session *session;           /* held */

@@ -1,4 +1,5 @@
-/* What all groups share: finding them, the ring of writes on their way to the disk, the TIMEOUT queue, and the end of dead ones. */
+/* What all groups share: finding them, the ring of writes on their way to the disk, the TIMEOUT queue, and the end of
+ * dead ones. */
 #include <stdlib.h>
 
 #include "base/assert.h"

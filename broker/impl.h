@@ -24,7 +24,7 @@ struct persist_item {
 enum stop_step { STOP_ANSWER, STOP_CHECKPOINT, STOP_TRIM, STOP_DONE };
 
 #ifndef TAILQ_FOREACH_SAFE /* glibc's <sys/queue.h> lacks it */
-#define TAILQ_FOREACH_SAFE(item, head, field, next) \
+#define TAILQ_FOREACH_SAFE(item, head, field, next)                                                                    \
     for ((item) = TAILQ_FIRST(head); (item) != NULL && ((next) = TAILQ_NEXT(item, field), 1); (item) = (next))
 #endif
 
@@ -60,10 +60,10 @@ struct broker {
     struct session_list paused;
     uint32_t sessions_count;
     struct buf_pool *chunks;
-    uint64_t inflight_bytes;     /* produce bytes not yet answered */
-    struct produce_list produce_free; /* recycled request objects */
+    uint64_t inflight_bytes;           /* produce bytes not yet answered */
+    struct produce_list produce_free;  /* recycled request objects */
     struct produce_deadlines produces; /* all under way, by arrival */
-    uint32_t producers_next;     /* partition for the next anonymous producer */
+    uint32_t producers_next;           /* partition for the next anonymous producer */
     uint64_t sweep_due_us;
     struct fetch_list fetch_free;
     struct fetch_list fetch_waiting; /* by arrival; deadlines are looked at in the sweep */
@@ -92,14 +92,16 @@ void groups_traffic(struct partition *p); /* data was applied: a TIMEOUT entry i
 void groups_timer(struct broker *b, uint64_t now_us);
 uint64_t groups_deadline_us(const struct broker *b);
 struct partition *groups_find(struct broker *b, uint64_t group);
-enum err groups_missing(const struct broker *b, uint64_t group); /* not found: UNKNOWN_PARTITION, or CORRUPT if a topic has it */
-void groups_remove_data(struct partition *p); /* files and rows of a killed partition, on the store lane */
-void groups_reap(struct partition *p);        /* frees a dead partition that nothing refers to any more */
+enum err groups_missing(const struct broker *b,
+                        uint64_t group);            /* not found: UNKNOWN_PARTITION, or CORRUPT if a topic has it */
+void groups_remove_data(struct partition *p);       /* files and rows of a killed partition, on the store lane */
+void groups_reap(struct partition *p);              /* frees a dead partition that nothing refers to any more */
 uint64_t groups_pinned_lsn(const struct broker *b); /* no group needs a record below it */
 
 /* checkpoint.c */
 void checkpoint_want(struct partition *p);
-void checkpoint_turn(struct broker *b); /* starts a job if groups want one and none runs; asks more groups when the WAL is full */
+void checkpoint_turn(
+    struct broker *b); /* starts a job if groups want one and none runs; asks more groups when the WAL is full */
 uint64_t checkpoint_deadline_us(const struct broker *b);
 void checkpoint_release(struct broker *b); /* WAL files that no group needs become spares */
 bool checkpoint_is_busy(const struct broker *b);

@@ -1,4 +1,5 @@
-/* The life of one replica and the driving of its Raft core: proposals in, updates carried out. What committed entries do: apply.c. */
+/* The life of one replica and the driving of its Raft core: proposals in, updates carried out. What committed entries
+ * do: apply.c. */
 #include "broker/partition.h"
 
 #include <stdlib.h>
@@ -11,7 +12,8 @@
 #include "broker/produce.h"
 #include "broker/state.h"
 
-struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t replica, const struct entry_birth *birth)
+struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t replica,
+                                const struct entry_birth *birth)
 {
     struct partition *p = calloc(1, sizeof *p);
     ASSERT(p != NULL);
@@ -135,8 +137,7 @@ uint64_t partition_propose(struct partition *p, enum entry_type type, struct sli
     struct window_entry entry = {
         .term = raft_term(p->raft), .type = (uint8_t)type, .payload = payload, .waiters = waiter};
     window_push(&p->window, &entry);
-    raft_step(p->raft,
-              &(struct raft_event){.type = RAFT_SUBMIT, .submit = {.count = 1, .bytes = payload.size}});
+    raft_step(p->raft, &(struct raft_event){.type = RAFT_SUBMIT, .submit = {.count = 1, .bytes = payload.size}});
     ASSERT(raft_last_index(p->raft) == window_last(&p->window));
     partition_mark_dirty(p);
     return window_last(&p->window);
@@ -174,8 +175,7 @@ uint64_t partition__log(struct partition *p, const struct wal_record *record)
 static struct wal_record partition__record(const struct partition *p, enum wal_record_type type, uint64_t index,
                                            uint64_t term)
 {
-    return (struct wal_record){
-        .type = type, .group = p->group, .replica = p->replica, .index = index, .term = term};
+    return (struct wal_record){.type = type, .group = p->group, .replica = p->replica, .index = index, .term = term};
 }
 
 static void partition__log_entries(struct partition *p, uint64_t first, uint64_t last)

@@ -1,11 +1,12 @@
 /* One replica of one group: a Raft core, its window of log entries, and the state machine that committed entries drive.
  *
  *   produce --> pending --> judge (CDM + CSM) --> SUBMIT --> raft update --> WAL record --> PERSISTED
- *                                                                                 --> commit --> apply --> segment, CDM, waiters
+ *                                                                                 --> commit --> apply --> segment,
+ * CDM, waiters
  *
- * The window holds the entries that the WAL has (or is getting) and the state machine has not applied; entries are addressed by index.
- * apply moves the applied index by exactly one. Everything here runs on the loop thread, at the end of the turn (partition_turn), so
- * that all work of one turn shares one WAL batch. */
+ * The window holds the entries that the WAL has (or is getting) and the state machine has not applied; entries are
+ * addressed by index. apply moves the applied index by exactly one. Everything here runs on the loop thread, at the end
+ * of the turn (partition_turn), so that all work of one turn shares one WAL batch. */
 #ifndef FLOTILLA_BROKER_PARTITION_H
 #define FLOTILLA_BROKER_PARTITION_H
 
@@ -31,7 +32,7 @@ struct fetch;
 struct produce;
 
 enum partition_state {
-    PARTITION_BIRTH = 1,   /* GROUP_NEW is not durable yet */
+    PARTITION_BIRTH = 1, /* GROUP_NEW is not durable yet */
     PARTITION_LIVE = 2,
     PARTITION_DAMAGED = 3, /* clients get CORRUPT */
     PARTITION_DEAD = 4,    /* deleted; freed when nothing refers to it any more */
@@ -99,9 +100,9 @@ struct partition {
     uint32_t epochs_count, epochs_capacity, epochs_saved;
 
     /* leader */
-    bool leader_ready;        /* own LEADER entry applied: judging and serving are allowed */
+    bool leader_ready; /* own LEADER entry applied: judging and serving are allowed */
     bool log_start_in_flight;
-    bool traffic;             /* data applied since the last TIMEOUT entry */
+    bool traffic; /* data applied since the last TIMEOUT entry */
     uint64_t timeout_due_us;
     TAILQ_ENTRY(partition) timeout_link; /* broker->timeout_queue while traffic */
     TAILQ_ENTRY(partition) tick_link;    /* broker->ticking while raft has a timer that matters */
@@ -114,27 +115,28 @@ struct partition {
     TAILQ_ENTRY(partition) dirty_link;
 
     /* WAL and checkpoint bookkeeping */
-    uint32_t writes_inflight;    /* raft writes not yet durable; keeps a dead partition alive */
-    uint32_t jobs_inflight;      /* reads and checkpoints under way */
-    uint64_t live_lsn;           /* oldest record still needed, UINT64_MAX: none */
-    uint64_t live_lsn_since;     /* the same for records since the picture of a running checkpoint */
+    uint32_t writes_inflight; /* raft writes not yet durable; keeps a dead partition alive */
+    uint32_t jobs_inflight;   /* reads and checkpoints under way */
+    uint64_t live_lsn;        /* oldest record still needed, UINT64_MAX: none */
+    uint64_t live_lsn_since;  /* the same for records since the picture of a running checkpoint */
     bool checkpointing;
     bool checkpoint_wanted;
-    bool damage_saved;           /* the checkpoint store says that this group is damaged */
-    bool has_picture;            /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
+    bool damage_saved; /* the checkpoint store says that this group is damaged */
+    bool has_picture;  /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
     TAILQ_ENTRY(partition) checkpoint_link;
     uint64_t bytes_since_checkpoint, entries_since_checkpoint;
-    uint64_t checkpoint_index;   /* applied index of the last durable checkpoint */
+    uint64_t checkpoint_index; /* applied index of the last durable checkpoint */
     uint64_t snapshot_lsn, repaired_lsn;
     uint64_t unjoined_index, unjoined_lsn; /* replay: highest entry that did not join what stood before it, 0: none */
-    uint64_t term_saved, vote_saved; /* hard state as last given to the WAL */
+    uint64_t term_saved, vote_saved;       /* hard state as last given to the WAL */
 };
 
 /* --- window --- */
 void window_push(struct window *window, const struct window_entry *entry); /* takes over the payload reference */
 struct window_entry *window_at(struct window *window, uint64_t index);     /* a bug if it is not there */
 void window_pop_front(struct window *window);                              /* drops the payload; waiters must be gone */
-void window_truncate(struct window *window, uint64_t from_index, const struct outcome *outcome); /* completes the waiters cut off */
+void window_truncate(struct window *window, uint64_t from_index,
+                     const struct outcome *outcome); /* completes the waiters cut off */
 void window_free(struct window *window);
 static inline uint64_t window_last(const struct window *window)
 {
@@ -143,7 +145,8 @@ static inline uint64_t window_last(const struct window *window)
 
 /* --- life --- */
 /* A partition in state BIRTH with an empty log and state machine; registered in broker->groups. */
-struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t replica, const struct entry_birth *birth);
+struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t replica,
+                                const struct entry_birth *birth);
 /* Opens the segment log of a DATA partition from manifest rows (none: a new one). Blocking when there are rows. */
 enum err partition_open_log(struct partition *p, const struct segment_row *rows, uint32_t rows_count, int64_t log_start,
                             int64_t next_offset);
@@ -155,9 +158,9 @@ void partition_free(struct partition *p); /* closing down: everything at once */
 
 /* --- work, from api and groups --- */
 void partition_mark_dirty(struct partition *p);
-void partition_turn(struct partition *p);    /* judge pending produces, drain raft, apply */
+void partition_turn(struct partition *p); /* judge pending produces, drain raft, apply */
 void partition_persisted(struct partition *p, uint64_t write_id);
-bool partition_leads(const struct partition *p); /* leader, own LEADER entry applied, not damaged */
+bool partition_leads(const struct partition *p);      /* leader, own LEADER entry applied, not damaged */
 enum err partition_status(const struct partition *p); /* OK or why it cannot serve: NOT_LEADER, NOT_READY, CORRUPT */
 /* Proposes one entry; leader only. Takes over the payload reference. Returns its index. */
 uint64_t partition_propose(struct partition *p, enum entry_type type, struct slice payload, struct waiter *waiter);

@@ -260,8 +260,8 @@ void produce_refuse_pending(struct partition *p)
     }
 }
 
-/* The deadline of one that was proposed: the done table answers if it can, else the outcome is unknown. The object stays
- * until its entry is through. */
+/* The deadline of one that was proposed: the done table answers if it can, else the outcome is unknown. The object
+ * stays until its entry is through. */
 static void produce__expire(struct produce *r)
 {
     struct partition *p = r->partition;

@@ -1,4 +1,5 @@
-/* Produce requests: from the decoded frame to the reply. A request object references its batch where it landed in the session's chunk; objects are recycled. */
+/* Produce requests: from the decoded frame to the reply. A request object references its batch where it landed in the
+ * session's chunk; objects are recycled. */
 #ifndef FLOTILLA_BROKER_PRODUCE_H
 #define FLOTILLA_BROKER_PRODUCE_H
 
@@ -22,11 +23,12 @@ struct produce {
     bool pending; /* in partition->pending */
 };
 
-/* Takes a Produce frame: validates the batch, queues it on its partition. Every request is answered exactly once (acks none: never). */
+/* Takes a Produce frame: validates the batch, queues it on its partition. Every request is answered exactly once (acks
+ * none: never). */
 void produce_request(struct session *s, const struct frame *frame);
 
-void produce_judge_pending(struct partition *p);  /* leader: propose, or answer; not ready: left waiting */
-void produce_refuse_pending(struct partition *p); /* answers all with the partition's status */
+void produce_judge_pending(struct partition *p);       /* leader: propose, or answer; not ready: left waiting */
+void produce_refuse_pending(struct partition *p);      /* answers all with the partition's status */
 void produce_sweep(struct broker *b, uint64_t now_us); /* deadlines */
 void produce_free_all(struct broker *b);
 

@@ -1,5 +1,6 @@
-/* A request for a producer id becomes one entry in a partition of `__producers`: by the hash of the name, or for anonymous
- * producers any partition in turn. The answer comes from apply, so it is durable and the same on every replica. */
+/* A request for a producer id becomes one entry in a partition of `__producers`: by the hash of the name, or for
+ * anonymous producers any partition in turn. The answer comes from apply, so it is durable and the same on every
+ * replica. */
 #include "broker/producers.h"
 
 #include <stdlib.h>
@@ -46,9 +47,7 @@ static void init__propose(struct init_request *r, struct topic *topic)
     uint32_t number = size > 0 ? partitioner_choose(r->name, (uint32_t)size, count) : b->producers_next++ % count;
     struct partition *p = topic->partitions[number];
     /* While the topic is being made some partitions are not there yet; later that means damage. */
-    enum err status = p != NULL                        ? partition_status(p)
-                      : topic->row.state == TOPIC_LIVE ? ERR_CORRUPT
-                                                       : ERR_NOT_READY;
+    enum err status = p != NULL ? partition_status(p) : topic->row.state == TOPIC_LIVE ? ERR_CORRUPT : ERR_NOT_READY;
     if (status != OK) {
         init__fail(r, status);
         return;

@@ -1,8 +1,9 @@
 /* The start: checkpoint store first, then every WAL record in lsn order on top of it.
  *
- * A group's picture says what is applied; WAL entries above it must join it by index and term, else the group is damaged. ENTRY never truncates, only
- * TRUNCATE does; an (index, term) seen again is the same entry (it was re-appended). Nothing is applied here: recovered entries stand in the
- * window, and are applied when a leader's own entry commits them, by the one path that all entries take. */
+ * A group's picture says what is applied; WAL entries above it must join it by index and term, else the group is
+ * damaged. ENTRY never truncates, only TRUNCATE does; an (index, term) seen again is the same entry (it was
+ * re-appended). Nothing is applied here: recovered entries stand in the window, and are applied when a leader's own
+ * entry commits them, by the one path that all entries take. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,8 +42,7 @@ static enum err recovery__finish_group(struct recovery *r)
     if (r->current == NULL) {
         return OK;
     }
-    enum err error =
-        partition_open_log(r->current, r->rows, r->rows_count, r->group.log_start, r->group.next_offset);
+    enum err error = partition_open_log(r->current, r->rows, r->rows_count, r->group.log_start, r->group.next_offset);
     r->current = NULL;
     r->rows_count = 0;
     return error;
@@ -293,8 +293,7 @@ static enum err recovery__replay(struct recovery *r)
                                         .context = b,
                                         .on_persisted = groups_on_persisted,
                                         .on_failed = recovery__on_wal_failed};
-    const struct wal_visitor visitor = {
-        .context = r, .record = recovery__record, .damaged = recovery__damaged};
+    const struct wal_visitor visitor = {.context = r, .record = recovery__record, .damaged = recovery__damaged};
     enum err error = wal_open(&options, &visitor, &b->wal);
     return error != OK ? error : r->error;
 }
@@ -311,10 +310,8 @@ static void recovery__conclude(struct recovery *r)
     }
     for (uint32_t i = 0; i < r->damaged_count; i++) {
         struct partition *p = groups_find(b, r->damaged[i]);
-        struct wal_record record = {.type = WAL_DAMAGED,
-                                    .group = p->group,
-                                    .replica = p->replica,
-                                    .index = wal_next_lsn(b->wal)};
+        struct wal_record record = {
+            .type = WAL_DAMAGED, .group = p->group, .replica = p->replica, .index = wal_next_lsn(b->wal)};
         partition__log(p, &record);
     }
     for (uint32_t i = 0; i < r->dead_count; i++) {

@@ -358,7 +358,8 @@ static enum err registry__work_publish(struct registry_operation *op, struct kv 
 {
     struct leader_notice *notice, *next;
     enum err error = OK;
-    HASH_ITER (hh, op->notices, notice, next) {
+    HASH_ITER(hh, op->notices, notice, next)
+    {
         error = registry__write_notice(kv, txn, notice);
         if (error != OK) {
             break;
@@ -518,7 +519,8 @@ static void registry__finish_publish(struct registry_operation *op)
 {
     struct leader_notice *notice, *next;
     op->registry->publishing = false;
-    HASH_ITER (hh, op->notices, notice, next) {
+    HASH_ITER(hh, op->notices, notice, next)
+    {
         HASH_DEL(op->notices, notice);
         if (op->error == OK) {
             free(notice);
@@ -586,7 +588,8 @@ void registry_embedded_free(struct registry *base)
     if (registry == NULL) {
         return;
     }
-    HASH_ITER (hh, registry->pending, notice, next) {
+    HASH_ITER(hh, registry->pending, notice, next)
+    {
         HASH_DEL(registry->pending, notice);
         free(notice);
     }

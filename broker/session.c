@@ -8,8 +8,8 @@
 #include "base/text.h"
 #include "broker/impl.h"
 
-#define READ_SPACE_MIN 4096u               /* less room than this in a chunk: take the next */
-#define SEND_QUEUE_BYTES_MAX (16u << 20)   /* a reader that does not read gets no more replies built */
+#define READ_SPACE_MIN       4096u       /* less room than this in a chunk: take the next */
+#define SEND_QUEUE_BYTES_MAX (16u << 20) /* a reader that does not read gets no more replies built */
 
 void session_free(struct session *s)
 {
@@ -63,7 +63,8 @@ static void session__pause(struct session *s)
     }
 }
 
-/* A chunk with room for at least `needed` bytes from the first unparsed one; the received part of a straddling frame moves. */
+/* A chunk with room for at least `needed` bytes from the first unparsed one; the received part of a straddling frame
+ * moves. */
 static bool session__make_space(struct session *s, uint64_t needed)
 {
     uint32_t held = s->end - s->start;
@@ -117,8 +118,7 @@ static void session__bad_frame(struct session *s, enum err error)
 /* Handles every whole frame that is there. */
 static void session__parse(struct session *s)
 {
-    const struct frame_limits limits = {.proto_bytes_max = FRAME_PROTO_BYTES_MAX,
-                                        .payload_bytes_max = BATCH_BYTES_MAX};
+    const struct frame_limits limits = {.proto_bytes_max = FRAME_PROTO_BYTES_MAX, .payload_bytes_max = BATCH_BYTES_MAX};
     while (s->link != NULL && !s->closing) {
         struct frame frame;
         uint64_t needed = 0;

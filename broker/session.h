@@ -1,8 +1,8 @@
 /* One client connection: bytes in, frames to the api table, replies out.
  *
- * Bytes land in a chunk of refcounted memory (1 MiB, pooled); a produced batch stays where it landed and is referenced from there. Only
- * a frame that straddles the end of a chunk is moved, its received part, to the next chunk. An idle connection holds no chunk. A
- * session outlives its link until its last request is answered. Loop thread. */
+ * Bytes land in a chunk of refcounted memory (1 MiB, pooled); a produced batch stays where it landed and is referenced
+ * from there. Only a frame that straddles the end of a chunk is moved, its received part, to the next chunk. An idle
+ * connection holds no chunk. A session outlives its link until its last request is answered. Loop thread. */
 #ifndef FLOTILLA_BROKER_SESSION_H
 #define FLOTILLA_BROKER_SESSION_H
 
@@ -18,13 +18,13 @@ struct broker;
 
 struct session {
     struct broker *broker;
-    struct link *link;  /* NULL: closed */
-    struct buf *chunk;  /* owned reference; NULL: none */
-    uint32_t start;     /* first byte not parsed */
-    uint32_t end;       /* after the last byte received */
-    uint32_t refs;      /* 1 for the link, 1 per request under way */
+    struct link *link; /* NULL: closed */
+    struct buf *chunk; /* owned reference; NULL: none */
+    uint32_t start;    /* first byte not parsed */
+    uint32_t end;      /* after the last byte received */
+    uint32_t refs;     /* 1 for the link, 1 per request under way */
     uint64_t inflight_bytes;
-    uint32_t requests;  /* under way */
+    uint32_t requests; /* under way */
     bool paused;
     bool closing;
     bool waits_for_room; /* in broker->paused */

@@ -10,11 +10,11 @@
 #include "base/map.h"
 #include "wire/codec.h"
 
-#define ID_COUNTER_BITS 40
+#define ID_COUNTER_BITS   40
 #define OPS_PRODUCER_INIT 1 /* first byte of an OPS payload */
-#define EPOCH_MAX 32767
-#define COUNTER_KEY "c"
-#define NAME_KEY 'n' /* followed by the name */
+#define EPOCH_MAX         32767
+#define COUNTER_KEY       "c"
+#define NAME_KEY          'n' /* followed by the name */
 
 struct state_row {
     UT_hash_handle hh; /* by name */

@@ -1,9 +1,10 @@
-/* The state machine of a STATE group: typed operations on rows, kept in memory and carried by checkpoints (the checkpoint is its
- * compaction). So far there is one kind: `__producers`, which gives out producer ids and epochs.
+/* The state machine of a STATE group: typed operations on rows, kept in memory and carried by checkpoints (the
+ * checkpoint is its compaction). So far there is one kind: `__producers`, which gives out producer ids and epochs.
  *
- * `__producers`: row name -> {id, epoch}; a counter row. A fresh id is (group id << 40) | counter: group ids are never reused, so ids are unique
- * for ever. Initialising a named producer again keeps its id and raises its epoch, which fences the earlier holder; after epoch 32767 the name
- * gets a fresh id. Deterministic: a pure function of the applied operations. */
+ * `__producers`: row name -> {id, epoch}; a counter row. A fresh id is (group id << 40) | counter: group ids are never
+ * reused, so ids are unique for ever. Initialising a named producer again keeps its id and raises its epoch, which
+ * fences the earlier holder; after epoch 32767 the name gets a fresh id. Deterministic: a pure function of the applied
+ * operations. */
 #ifndef FLOTILLA_BROKER_STATE_H
 #define FLOTILLA_BROKER_STATE_H
 
@@ -21,7 +22,8 @@ enum err state_apply(struct state_table *table, struct slice payload, struct out
 /* Loading from a checkpoint. */
 enum err state_put_row(struct state_table *table, const struct meta_state_row *row);
 
-/* The rows changed since the last call, copied into one array for a checkpoint; *ret_rows is owned by the caller (one free, also of the bytes). */
+/* The rows changed since the last call, copied into one array for a checkpoint; *ret_rows is owned by the caller (one
+ * free, also of the bytes). */
 uint32_t state_take_dirty(struct state_table *table, struct meta_state_row **ret_rows);
 size_t state_count(const struct state_table *table);
 

@@ -1,8 +1,8 @@
 /* Refcounted bytes: the only shared memory of the broker.
  *
- * A `struct buf` is a block of memory with a reference count; a `struct slice` is a window into one. Payload is read from
- * a socket into a buf once; the WAL write, the segment write, tail fetches (and later peers' frames) hold slices of it.
- * Threads: counts change on the loop thread only. A lane thread may read the bytes while the loop thread holds a
+ * A `struct buf` is a block of memory with a reference count; a `struct slice` is a window into one. Payload is read
+ * from a socket into a buf once; the WAL write, the segment write, tail fetches (and later peers' frames) hold slices
+ * of it. Threads: counts change on the loop thread only. A lane thread may read the bytes while the loop thread holds a
  * reference for it (from submit until done). Bytes are immutable as soon as a second holder exists. */
 #ifndef FLOTILLA_BASE_BUF_H
 #define FLOTILLA_BASE_BUF_H
@@ -11,7 +11,7 @@
 
 struct buf {
     uint32_t refs;
-    uint32_t size;                  /* capacity of data, bytes */
+    uint32_t size; /* capacity of data, bytes */
     uint8_t *data;
     void (*release)(struct buf *b); /* called when the last reference goes; owns the memory then */
     void *owner;                    /* of whoever set release */
@@ -23,16 +23,16 @@ struct slice {
     uint32_t size;
 };
 
-/* A new buf with one reference and `size` bytes of uninitialised memory, 64-byte aligned. Aborts if there is no memory for
- * sizes below 64 KiB (bookkeeping); above that returns NULL. */
+/* A new buf with one reference and `size` bytes of uninitialised memory, 64-byte aligned. Aborts if there is no memory
+ * for sizes below 64 KiB (bookkeeping); above that returns NULL. */
 struct buf *buf_new(uint32_t size);
 struct buf *buf_ref(struct buf *b);
 void buf_unref(struct buf *b); /* NULL is allowed */
 
 /* slice of b's bytes [offset, offset + size), taking a reference. */
 struct slice slice_of(struct buf *b, uint32_t offset, uint32_t size);
-struct slice slice_ref(struct slice s);  /* another reference to the same bytes; returns s */
-void slice_unref(struct slice *s);       /* drops it and clears *s */
+struct slice slice_ref(struct slice s); /* another reference to the same bytes; returns s */
+void slice_unref(struct slice *s);      /* drops it and clears *s */
 
 /* A LIFO of equal bufs, so that hot memory is reused: touching fresh pages costs 1.3 us each here (3.2 GB/s), more than
  * everything else a broker does with a byte. A buf goes back to its pool by its last buf_unref. */

@@ -6,91 +6,94 @@
 #include <stdint.h>
 
 /* names and topics */
-#define TOPIC_NAME_BYTES_MAX 249       /* Kafka's rule: [a-zA-Z0-9._-]{1,249}, not "." or ".." */
-#define PRODUCER_NAME_BYTES_MAX 255
-#define CLIENT_ID_BYTES_MAX 127
-#define ADDRESS_BYTES_MAX 255
-#define TOPICS_MAX 10000
+#define TOPIC_NAME_BYTES_MAX     249 /* Kafka's rule: [a-zA-Z0-9._-]{1,249}, not "." or ".." */
+#define PRODUCER_NAME_BYTES_MAX  255
+#define CLIENT_ID_BYTES_MAX      127
+#define ADDRESS_BYTES_MAX        255
+#define TOPICS_MAX               10000
 #define PARTITIONS_PER_TOPIC_MAX 10000
-#define GROUPS_MAX 65536               /* partition replicas on one broker */
-#define TOPIC_CONFIG_KEYS_MAX 16
+#define GROUPS_MAX               65536 /* partition replicas on one broker */
+#define TOPIC_CONFIG_KEYS_MAX    16
 
 /* batches, frames, connections */
-#define BATCH_HEADER_BYTES 61u         /* RecordBatch v2, bytes before the first record */
-#define BATCH_BYTES_MAX (16u << 20)    /* the most that [topic] max_batch_bytes may be set to */
-#define BATCH_BYTES_DEFAULT (1u << 20) /* [topic] max_batch_bytes */
-#define RECORDS_BYTES_MAX (64u << 20)  /* of one batch, decompressed: what a consumer opens at most */
-#define FRAME_HEADER_BYTES 24u
-#define FRAME_PROTO_BYTES_MAX (64u << 10)
-#define FRAME_PAYLOAD_BYTES_MAX (BATCH_BYTES_MAX + (1u << 20))
-#define FRAME_BYTES_MAX (FRAME_HEADER_BYTES + FRAME_PROTO_BYTES_MAX + FRAME_PAYLOAD_BYTES_MAX)
-#define RECEIVE_CHUNK_BYTES (1u << 20) /* one receive buffer; larger frames get a buffer of their own */
-#define FETCH_BYTES_MAX (16u << 20)
-#define SEND_PARTS_MAX 1024            /* slices in one link_send, IOV_MAX */
-#define CONNECTIONS_DEFAULT 10000
-#define CONNECTION_INFLIGHT_BYTES_MAX (64u << 20) /* produce bytes of one connection not yet answered */
+#define BATCH_HEADER_BYTES                 61u         /* RecordBatch v2, bytes before the first record */
+#define BATCH_BYTES_MAX                    (16u << 20) /* the most that [topic] max_batch_bytes may be set to */
+#define BATCH_BYTES_DEFAULT                (1u << 20)  /* [topic] max_batch_bytes */
+#define RECORDS_BYTES_MAX                  (64u << 20) /* of one batch, decompressed: what a consumer opens at most */
+#define FRAME_HEADER_BYTES                 24u
+#define FRAME_PROTO_BYTES_MAX              (64u << 10)
+#define FRAME_PAYLOAD_BYTES_MAX            (BATCH_BYTES_MAX + (1u << 20))
+#define FRAME_BYTES_MAX                    (FRAME_HEADER_BYTES + FRAME_PROTO_BYTES_MAX + FRAME_PAYLOAD_BYTES_MAX)
+#define RECEIVE_CHUNK_BYTES                (1u << 20) /* one receive buffer; larger frames get a buffer of their own */
+#define FETCH_BYTES_MAX                    (16u << 20)
+#define SEND_PARTS_MAX                     1024 /* slices in one link_send, IOV_MAX */
+#define CONNECTIONS_DEFAULT                10000
+#define CONNECTION_INFLIGHT_BYTES_MAX      (64u << 20) /* produce bytes of one connection not yet answered */
 #define PENDING_FETCHES_PER_CONNECTION_MAX 1024
 
 /* dedup (Kafka keeps 5 batches per producer too) */
-#define DONE_BATCHES 5
+#define DONE_BATCHES            5
 #define PRODUCERS_PER_GROUP_MAX 1000000
 
 /* raft */
-#define RAFT_VOTERS_MAX 7
-#define RAFT_TERM_MAX ((uint64_t)1 << 31) /* terms are leader epochs on the wire: int32 */
-#define RAFT_RUNS_MAX 16               /* changes of term inside one append message */
-#define RAFT_APPEND_ENTRIES_MAX 256
-#define RAFT_APPEND_BYTES_MAX (4u << 20)
-#define RAFT_INFLIGHT_BYTES_MAX (16u << 20) /* per follower */
-#define RAFT_INFLIGHT_ENTRIES_MAX 8192      /* per follower */
-#define RAFT_TRAIL_RUNS_MAX 65536           /* changes of term in one group's log: 1 MiB of trail */
+#define RAFT_VOTERS_MAX           7
+#define RAFT_TERM_MAX             ((uint64_t)1 << 31) /* terms are leader epochs on the wire: int32 */
+#define RAFT_RUNS_MAX             16                  /* changes of term inside one append message */
+#define RAFT_APPEND_ENTRIES_MAX   256
+#define RAFT_APPEND_BYTES_MAX     (4u << 20)
+#define RAFT_INFLIGHT_BYTES_MAX   (16u << 20) /* per follower */
+#define RAFT_INFLIGHT_ENTRIES_MAX 8192        /* per follower */
+#define RAFT_TRAIL_RUNS_MAX       65536       /* changes of term in one group's log: 1 MiB of trail */
 
 /* WAL */
-#define WAL_BLOCK_BYTES 4096u
-#define WAL_FILE_BYTES_DEFAULT ((uint64_t)64 << 20)
-#define WAL_FILE_BYTES_MIN ((uint64_t)1 << 20)
+#define WAL_BLOCK_BYTES          4096u
+#define WAL_FILE_BYTES_DEFAULT   ((uint64_t)64 << 20)
+#define WAL_FILE_BYTES_MIN       ((uint64_t)1 << 20)
 #define WAL_BUDGET_BYTES_DEFAULT ((uint64_t)1 << 30)
-#define WAL_BATCH_BYTES_MAX (32u << 20)  /* one group commit */
-#define WAL_WRITE_BYTES_MAX (512u << 10) /* one pwritev: larger ones into new pages run 8 x slower (measured) */
-#define WAL_VOUCH_IDLE_US 5000
+#define WAL_BATCH_BYTES_MAX      (32u << 20)  /* one group commit */
+#define WAL_WRITE_BYTES_MAX      (512u << 10) /* one pwritev: larger ones into new pages run 8 x slower (measured) */
+#define WAL_VOUCH_IDLE_US        5000
 
 /* segments */
-#define SEGMENT_BYTES_DEFAULT ((uint64_t)256 << 20)
-#define SEGMENT_BYTES_MIN ((uint64_t)1 << 16)
-#define SEGMENT_BYTES_MAX ((uint64_t)1 << 31) /* positions in Kafka's index files are int32 */
+#define SEGMENT_BYTES_DEFAULT        ((uint64_t)256 << 20)
+#define SEGMENT_BYTES_MIN            ((uint64_t)1 << 16)
+#define SEGMENT_BYTES_MAX            ((uint64_t)1 << 31) /* positions in Kafka's index files are int32 */
 #define SEGMENT_INDEX_INTERVAL_BYTES 4096u
-#define STORE_QUEUE_BYTES_MAX ((uint64_t)256 << 20) /* applied but not yet in a segment file, per broker */
-#define STORE_OPEN_FILES_DEFAULT 512
-#define STORE_BLOCK_BYTES 4096u
-#define STORE_WRITE_BYTES_MAX (512u << 10) /* one write and one start of writeback, see WAL_WRITE_BYTES_MAX */
-#define STORE_WRITE_PARTS_MAX 1024         /* IOV_MAX */
-#define STORE_JOB_BYTES_MIN (8u << 20)     /* queued bytes that start a write job before their age does: long runs write fastest */
+#define STORE_QUEUE_BYTES_MAX        ((uint64_t)256 << 20) /* applied but not yet in a segment file, per broker */
+#define STORE_OPEN_FILES_DEFAULT     512
+#define STORE_BLOCK_BYTES            4096u
+#define STORE_WRITE_BYTES_MAX        (512u << 10) /* one write and one start of writeback, see WAL_WRITE_BYTES_MAX */
+#define STORE_WRITE_PARTS_MAX        1024         /* IOV_MAX */
+#define STORE_JOB_BYTES_MIN                                                                                            \
+    (8u << 20) /* queued bytes that start a write job before their age does: long runs write fastest */
 #define STORE_DIRECT_BYTES_MIN (256u << 10) /* runs from here on go round the page cache */
-#define STORE_STAGING_BYTES (1u << 20)     /* one such write */
-#define STORE_JOB_BYTES_MAX (16u << 20)    /* one write job, so that reads get their turn on the lane */
-#define STORE_QUEUE_AGE_US 200000
-#define STORE_RETRY_US 1000000
-#define STORE_READ_BYTES (1u << 20)        /* one disk read, unless a single batch is larger */
-#define STORE_READ_BUFS_KEPT 16
-#define STORE_SYNC_FILES_MAX 32            /* a checkpoint with more dirty files ends in one syncfs (10,000 files: 0.10 s against 1.45) */
+#define STORE_STAGING_BYTES    (1u << 20)   /* one such write */
+#define STORE_JOB_BYTES_MAX    (16u << 20)  /* one write job, so that reads get their turn on the lane */
+#define STORE_QUEUE_AGE_US     200000
+#define STORE_RETRY_US         1000000
+#define STORE_READ_BYTES       (1u << 20) /* one disk read, unless a single batch is larger */
+#define STORE_READ_BUFS_KEPT   16
+#define STORE_SYNC_FILES_MAX                                                                                           \
+    32 /* a checkpoint with more dirty files ends in one syncfs (10,000 files: 0.10 s against 1.45) */
 
-#define DISK_DIRECT_BYTES_MIN (64u << 10)        /* below it, the page cache and the kernel's merging win */
-#define DISK_DIRECT_WRITE_BYTES_MAX (1u << 20) /* one O_DIRECT pwritev: 1.0-1.6 GB/s in pieces of this size (measured) */
+#define DISK_DIRECT_BYTES_MIN (64u << 10) /* below it, the page cache and the kernel's merging win */
+#define DISK_DIRECT_WRITE_BYTES_MAX                                                                                    \
+    (1u << 20) /* one O_DIRECT pwritev: 1.0-1.6 GB/s in pieces of this size (measured) */
 
 /* checkpoint store */
-#define KV_KEY_BYTES_MAX 511           /* LMDB's own limit */
-#define KV_MAP_BYTES ((uint64_t)64 << 30)
+#define KV_KEY_BYTES_MAX 511 /* LMDB's own limit */
+#define KV_MAP_BYTES     ((uint64_t)64 << 30)
 
 /* links */
-#define LINK_HEAD_BLOCK_BYTES 4096u    /* copied heads of one link share blocks of this size while they wait */
-#define LINK_HEAD_BLOCKS_KEPT 1024u    /* free ones kept for reuse, per loop */
-#define LINK_READ_BYTES_PER_TURN (16u << 20) /* of all links together, shared evenly; 40 MB/turn was a 20 ms turn */
-#define LINK_READ_BYTES_MAX (1u << 20) /* of one link in one turn */
-#define LINK_READ_BYTES_MIN (64u << 10)
-#define LINK_CLOSE_MS 1000             /* writing out the queue, then waiting for the other side to close */
-#define LINK_CONNECT_MS 5000           /* one attempt, one address */
-#define LINK_KEEPALIVE_S 60            /* idle this long: the kernel asks whether the other side lives */
-#define LISTENER_PAUSE_MS 100          /* no accepting after running out of descriptors */
+#define LINK_HEAD_BLOCK_BYTES         4096u /* copied heads of one link share blocks of this size while they wait */
+#define LINK_HEAD_BLOCKS_KEPT         1024u /* free ones kept for reuse, per loop */
+#define LINK_READ_BYTES_PER_TURN      (16u << 20) /* of all links together, shared evenly; 40 MB/turn was a 20 ms turn */
+#define LINK_READ_BYTES_MAX           (1u << 20)  /* of one link in one turn */
+#define LINK_READ_BYTES_MIN           (64u << 10)
+#define LINK_CLOSE_MS                 1000 /* writing out the queue, then waiting for the other side to close */
+#define LINK_CONNECT_MS               5000 /* one attempt, one address */
+#define LINK_KEEPALIVE_S              60   /* idle this long: the kernel asks whether the other side lives */
+#define LISTENER_PAUSE_MS             100  /* no accepting after running out of descriptors */
 #define LISTENER_ACCEPTS_PER_TURN_MAX 64
 
 _Static_assert(FRAME_PAYLOAD_BYTES_MAX >= FETCH_BYTES_MAX, "a fetch reply must fit a frame");

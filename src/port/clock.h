@@ -11,14 +11,15 @@ struct clock {
 };
 
 struct clock_ops {
-    /* Monotonic microseconds since some fixed moment before the process started; constant within one loop turn is allowed. */
+    /* Monotonic microseconds since some fixed moment before the process started; constant within one loop turn is
+     * allowed. */
     uint64_t (*now_us)(struct clock *clock);
     /* Milliseconds since 1970 as the machine believes; may jump. */
     int64_t (*wall_ms)(struct clock *clock);
     /* Random bytes that differ between lives: salts, ids. */
     void (*random)(struct clock *clock, void *data, size_t size);
-    /* Ask for one call of the broker's timer at monotonic time `deadline_us` or soon after; replaces the earlier request;
-     * UINT64_MAX = none. */
+    /* Ask for one call of the broker's timer at monotonic time `deadline_us` or soon after; replaces the earlier
+     * request; UINT64_MAX = none. */
     void (*arm)(struct clock *clock, uint64_t deadline_us);
 };
 

@@ -1,15 +1,16 @@
 /* Port: files, and the lanes on which blocking file work runs.
  *
- * File calls block. They are made at start (recovery, on the loop thread) and afterwards only inside jobs. A job runs on
- * a lane: `run` on the lane's thread, then `done` on the loop thread. A lane runs its jobs one after the other in
+ * File calls block. They are made at start (recovery, on the loop thread) and afterwards only inside jobs. A job runs
+ * on a lane: `run` on the lane's thread, then `done` on the loop thread. A lane runs its jobs one after the other in
  * the order of submission, and their `done` calls come in that order; between lanes there is no order.
  * Paths are relative to the data directory, with '/', without "..".
  *
  * Durability, the rules both twins keep: a write is durable after sync of that file; a file's
- * name (create, rename, unlink) after sync_dir of its directory. What was not synced may be lost, kept or torn per 512 B.
- * Errors: ERR_IO, ERR_STORAGE_FULL (ENOSPC, EDQUOT), ERR_NO_FILE, ERR_EXISTS, ERR_TOO_MANY_FILES, ERR_NO_MEMORY. A failed sync is final: the
- * pages may be clean already, so nobody may retry it.
- * Real twin: os/disk.c. Simulated twin: tests/sim/sim_disk.c. */
+ * name (create, rename, unlink) after sync_dir of its directory. What was not synced may be lost, kept or torn per
+ * 512 B.
+ * Errors: ERR_IO, ERR_STORAGE_FULL (ENOSPC, EDQUOT), ERR_NO_FILE, ERR_EXISTS, ERR_TOO_MANY_FILES, ERR_NO_MEMORY. A
+ * failed sync is final: the pages may be clean already, so nobody may retry it. Real twin: os/disk.c. Simulated twin:
+ * tests/sim/sim_disk.c. */
 #ifndef FLOTILLA_PORT_DISK_H
 #define FLOTILLA_PORT_DISK_H
 
@@ -25,12 +26,12 @@ struct disk_file;
 enum disk_lane { DISK_LANE_WAL, DISK_LANE_STORE, DISK_LANES };
 
 enum disk_open_flags {
-    DISK_READ = 0,        /* must exist */
-    DISK_WRITE = 1 << 0,  /* read and write */
-    DISK_CREATE = 1 << 1, /* with DISK_WRITE: made if missing */
+    DISK_READ = 0,           /* must exist */
+    DISK_WRITE = 1 << 0,     /* read and write */
+    DISK_CREATE = 1 << 1,    /* with DISK_WRITE: made if missing */
     DISK_EXCLUSIVE = 1 << 2, /* with DISK_CREATE: ERR_EXISTS if there */
-    /* Writes of at least DISK_DIRECT_BYTES_MIN whose offset, sizes and memory are multiples of 4 KiB bypass the page cache, if
-     * the file system allows; all others, and all reads, go through it as usual. The two are coherent. */
+    /* Writes of at least DISK_DIRECT_BYTES_MIN whose offset, sizes and memory are multiples of 4 KiB bypass the page
+     * cache, if the file system allows; all others, and all reads, go through it as usual. The two are coherent. */
     DISK_DIRECT = 1 << 3,
 };
 
@@ -50,20 +51,24 @@ struct disk_ops {
     void (*close)(struct disk *disk, struct disk_file *file); /* loses nothing that was synced */
     enum err (*size)(struct disk *disk, struct disk_file *file, uint64_t *ret_size_bytes);
     /* Reads up to size bytes; fewer only at the end of the file. */
-    enum err (*read)(struct disk *disk, struct disk_file *file, void *data, size_t size, uint64_t offset, size_t *ret_read);
+    enum err (*read)(struct disk *disk, struct disk_file *file, void *data, size_t size, uint64_t offset,
+                     size_t *ret_read);
     /* Writes all of it or fails (short writes and EINTR are dealt with inside). On failure any part may be written. */
-    enum err (*write)(struct disk *disk, struct disk_file *file, const struct iovec *parts, int parts_count, uint64_t offset);
-    enum err (*sync)(struct disk *disk, struct disk_file *file);       /* fdatasync */
-    enum err (*writeback)(struct disk *disk, struct disk_file *file, uint64_t offset, uint64_t size); /* start only; a hint */
+    enum err (*write)(struct disk *disk, struct disk_file *file, const struct iovec *parts, int parts_count,
+                      uint64_t offset);
+    enum err (*sync)(struct disk *disk, struct disk_file *file); /* fdatasync */
+    enum err (*writeback)(struct disk *disk, struct disk_file *file, uint64_t offset,
+                          uint64_t size); /* start only; a hint */
     enum err (*truncate)(struct disk *disk, struct disk_file *file, uint64_t size);
-    enum err (*sync_all)(struct disk *disk); /* syncfs of the data directory's file system */
-    enum err (*make_dir)(struct disk *disk, const char *path); /* and its parents; OK if there */
+    enum err (*sync_all)(struct disk *disk);                     /* syncfs of the data directory's file system */
+    enum err (*make_dir)(struct disk *disk, const char *path);   /* and its parents; OK if there */
     enum err (*remove_dir)(struct disk *disk, const char *path); /* must be empty; OK if missing */
     enum err (*rename)(struct disk *disk, const char *from, const char *to); /* replaces `to` */
     enum err (*unlink)(struct disk *disk, const char *path);
     enum err (*sync_dir)(struct disk *disk, const char *path);
     /* Calls visit for every name in the directory but . and .., in byte order of the names; ERR_NO_FILE if missing. */
-    enum err (*list)(struct disk *disk, const char *path, void (*visit)(void *context, const char *name), void *context);
+    enum err (*list)(struct disk *disk, const char *path, void (*visit)(void *context, const char *name),
+                     void *context);
     void (*submit)(struct disk *disk, enum disk_lane lane, struct disk_job *job); /* loop thread */
 };
 

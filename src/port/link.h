@@ -1,8 +1,8 @@
 /* Port: a connection, to a client (later also to a peer). Loop thread only.
  *
  * Reading: before bytes arrive the link asks the handler for memory (on_alloc), then says how many came (on_read). So
- * payload lands once, in the handler's refcounted memory. Writing: link_send copies the small head, takes references to the
- * parts, and queues; everything queued in one loop turn leaves in as few system calls as possible at its end.
+ * payload lands once, in the handler's refcounted memory. Writing: link_send copies the small head, takes references to
+ * the parts, and queues; everything queued in one loop turn leaves in as few system calls as possible at its end.
  * Lifecycle: on_closed comes exactly once, also after link_close; after it the link is gone.
  * Real twin: os/link.c. Simulated twin: tests/sim/sim_link.c. */
 #ifndef FLOTILLA_PORT_LINK_H
@@ -40,7 +40,8 @@ struct link_ops {
     size_t (*queued_bytes)(const struct link *link); /* sent by us, not yet taken by the kernel */
     void (*pause)(struct link *link);                /* no more on_read until resume */
     void (*resume)(struct link *link);
-    void (*close)(struct link *link); /* what is queued is tried to be written first; on_closed follows in a later turn */
+    void (*close)(
+        struct link *link); /* what is queued is tried to be written first; on_closed follows in a later turn */
 };
 
 #endif

@@ -1,8 +1,9 @@
 /* Port: the cluster's registry: topics, their assignment, who leads. It is a hint about data, never the truth: no
  * topic missing here deletes a byte, only a deleted/<group> mark does.
  *
- * All calls are asynchronous and made on the loop thread; each callback comes exactly once, on the loop thread, in a later turn.
- * Real twins: broker/registry_embedded.c (on port/kv, so that the simulator runs the very same code); later zk/. */
+ * All calls are asynchronous and made on the loop thread; each callback comes exactly once, on the loop thread, in a
+ * later turn. Real twins: broker/registry_embedded.c (on port/kv, so that the simulator runs the very same code); later
+ * zk/. */
 #ifndef FLOTILLA_PORT_REGISTRY_H
 #define FLOTILLA_PORT_REGISTRY_H
 
@@ -19,9 +20,9 @@ enum registry_topic_kind { TOPIC_DATA = 1, TOPIC_STATE = 2 };
 
 struct registry_topic_config {
     uint64_t segment_bytes;
-    int64_t segment_ms;       /* -1: never */
-    int64_t retention_bytes;  /* per partition; -1: no limit */
-    int64_t retention_ms;     /* -1: no limit */
+    int64_t segment_ms;      /* -1: never */
+    int64_t retention_bytes; /* per partition; -1: no limit */
+    int64_t retention_ms;    /* -1: no limit */
     uint32_t max_batch_bytes;
     uint32_t replicas;
 };
@@ -53,11 +54,14 @@ struct registry_ops {
     /* Once, at start: visits every topic, then every deleted mark, then done. */
     void (*load)(struct registry *registry, const struct registry_visitor *visitor, registry_done done, void *context);
     /* Reserves `count` ids (for groups and replicas alike) that no one ever had; *ret_first is valid at done(OK). */
-    void (*reserve_ids)(struct registry *registry, uint64_t count, uint64_t *ret_first, registry_done done, void *context);
+    void (*reserve_ids)(struct registry *registry, uint64_t count, uint64_t *ret_first, registry_done done,
+                        void *context);
     void (*put_topic)(struct registry *registry, const struct registry_topic *topic, registry_done done, void *context);
     /* Removes the topic and writes deleted/<group> for each of its groups, in one transaction. */
-    void (*delete_topic)(struct registry *registry, const struct registry_topic *topic, registry_done done, void *context);
-    /* Compare-and-set on the term: a lower term of the same group is ignored. Coalesced; no callback, retried inside. */
+    void (*delete_topic)(struct registry *registry, const struct registry_topic *topic, registry_done done,
+                         void *context);
+    /* Compare-and-set on the term: a lower term of the same group is ignored. Coalesced; no callback, retried inside.
+     */
     void (*publish_leader)(struct registry *registry, uint64_t group, uint64_t broker, uint64_t term);
 };
 

@@ -17,8 +17,11 @@ static void entries_survive_a_round_trip(void **state)
 {
     (void)state;
     struct entry_birth birth = {.kind = 2, .partition = 70000, .voters_count = 3};
-    birth.config = (struct entry_config){
-        .segment_bytes = (uint64_t)1 << 33, .segment_ms = -1, .retention_bytes = -1, .retention_ms = 5, .max_batch_bytes = 9};
+    birth.config = (struct entry_config){.segment_bytes = (uint64_t)1 << 33,
+                                         .segment_ms = -1,
+                                         .retention_bytes = -1,
+                                         .retention_ms = 5,
+                                         .max_batch_bytes = 9};
     for (uint64_t i = 0; i < 3; i++) {
         birth.voters[i] = ((uint64_t)1 << 40) + i;
         birth.voter_brokers[i] = i + 1;
