@@ -136,9 +136,11 @@ def test_failed_sync_ends_the_broker(broker, tmp_path):
     trace = open(tmp_path / 'strace', 'wb')
     tracer = subprocess.Popen(['strace', '-f', '-p', str(broker.process.pid), '-e', 'trace=fdatasync,fsync', '-e',
                                'inject=fdatasync,fsync:error=EIO'], stderr=trace)
-    wait_for(lambda: b'attached' in open(tmp_path / 'strace', 'rb').read() or tracer.poll() is not None, 'strace')
-    if tracer.poll() is not None:
-        pytest.skip('strace cannot attach')
+    def said():
+        return open(tmp_path / 'strace', 'rb').read()
+    wait_for(lambda: b'attached' in said() or tracer.poll() is not None, 'strace')
+    if b'attached' not in said():
+        pytest.skip('strace cannot attach: %s' % said())
     producer = broker.popen('--timeout', '3', 'produce', 't', stdin=-1, stderr=subprocess.PIPE)
     error = producer.communicate(b'lost?\n', 60)[1].decode()
     assert producer.returncode == 1, error
