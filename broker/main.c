@@ -23,7 +23,7 @@
 __attribute__((visibility("default"))) const char *argp_program_version = "flotillad " FLOTILLA_VERSION;
 
 #define KV_DIR         "meta"
-#define FILES_RESERVED 64u /* WAL, checkpoint store, listeners, administrators, what jobs open for a moment */
+#define FILES_RESERVED (64u + ADMIN_CONNECTIONS_MAX) /* also WAL, checkpoint store, listeners, what jobs open briefly */
 
 enum option_key {
     OPTION_DATA = 256,

@@ -9,7 +9,7 @@ import protocol
 from harness import check_dense, wait_for
 
 DISK_BYTES = 24 << 20
-# Small WAL files and frequent checkpoints, so that the disk fills with segments and the last write that finds room is the WAL's.
+# Small WAL files and frequent checkpoints: the disk fills with segments, and the WAL is the last to find room.
 CONFIG = {'wal': {'file_bytes': '1MiB', 'budget_bytes': '4MiB'}, 'topic': {'segment_bytes': '1MiB'},
           'raft': {'snapshot_bytes': '1MiB'}}
 
@@ -20,7 +20,8 @@ def small_disk(tmp_path):
     path.mkdir()
     if os.geteuid() != 0 or shutil.which('mount') is None:
         pytest.skip('needs root to mount a small disk')
-    mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=%d' % DISK_BYTES, 'tmpfs', str(path)], stderr=subprocess.PIPE)
+    mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=%d' % DISK_BYTES, 'tmpfs', str(path)],
+                             stderr=subprocess.PIPE)
     if mounted.returncode != 0:
         pytest.skip('cannot mount a small disk: ' + mounted.stderr.decode().strip())
     yield path
