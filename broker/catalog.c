@@ -15,6 +15,7 @@ struct topic_task {
     uint64_t first_id;
     uint32_t unborn;
     uint32_t unready;
+    enum registry_topic_state state_before; /* delete */
 };
 
 struct catalog {
@@ -287,6 +288,13 @@ void catalog_create(struct catalog *catalog, const struct registry_topic *wish, 
 {
     struct broker *b = catalog->broker;
     const char *message;
+    struct topic *half = catalog_find(catalog, wish->name);
+    if (half != NULL && half->row.state == TOPIC_CREATING && half->task == NULL &&
+        half->row.partitions_count == wish->partitions_count) {
+        /* An earlier creation stopped before its last step, on a full disk: this one goes on from there. */
+        create__births(catalog__task(catalog, half, done, context));
+        return;
+    }
     enum err error = create__check(catalog, wish, &message);
     if (error != OK) {
         done(context, error, message != NULL ? message : err_text(error));
@@ -336,7 +344,7 @@ static void delete__done(void *context, enum err error)
     struct topic *topic = task->topic;
     struct catalog *catalog = task__catalog(task);
     if (error != OK) {
-        topic->row.state = TOPIC_LIVE;
+        topic->row.state = task->state_before;
         task__end(task, error, err_text(error));
         return;
     }
@@ -366,6 +374,7 @@ void catalog_delete(struct catalog *catalog, const char *name, catalog_done done
         return;
     }
     struct topic_task *task = catalog__task(catalog, topic, done, context);
+    task->state_before = topic->row.state;
     topic->row.state = TOPIC_DELETING;
     b->registry->ops->delete_topic(b->registry, &topic->row, delete__done, task);
 }

@@ -104,7 +104,7 @@ void producers_init_request(struct session *s, const struct frame *frame)
     }
     memcpy(r->name, request.name, sizeof r->name);
     struct topic *topic = catalog_find(b->catalog, PRODUCERS_TOPIC);
-    if (topic == NULL) {
+    if (topic == NULL || (topic->row.state == TOPIC_CREATING && topic->task == NULL)) {
         init__create_topic(r);
     } else {
         init__propose(r, topic);
