@@ -48,6 +48,8 @@
     X(FAULT_RETENTION, "retention")        /* log start moves */                                                       \
     X(FAULT_WALL, "wall-clock-jumps")      /* by up to an hour, both ways */                                           \
     X(FAULT_STOP, "clean-stop")            /* broker_stop instead of some crashes */                                   \
+    X(FAULT_FULL, "disk-full")             /* for a while there is no room for longer files and new rows */            \
+    X(FAULT_VANDAL, "vandal")              /* a client that sends what is no frame */                                  \
     X(FAULT_ROT, "bit-rot")                /* at the end, durable bytes change while the broker is down */
 
 enum sim_fault {

@@ -32,7 +32,10 @@ static void topic_add(struct load *load, const char *name, uint32_t partitions, 
     *topic = (struct load_topic){.partitions = partitions, .wanted = true, .is_churn = is_churn};
     snprintf(topic->name, sizeof topic->name, "%s", name);
     if (load->options->faults[FAULT_RETENTION] && rng_chance(&load->world->load, 0.5)) {
-        topic->retention_bytes = load->options->retention_bytes;
+        struct rng *rng = &load->world->load;
+        topic->retention_bytes = rng_chance(rng, 0.7) ? load->options->retention_bytes : 0;
+        topic->segment_ms = rng_chance(rng, 0.3) ? (int64_t)sim_log_between(rng, 500, 60000) : 0;
+        topic->retention_ms = rng_chance(rng, 0.3) ? (int64_t)sim_log_between(rng, 1000, 120000) : 0;
     }
 }
 
@@ -85,6 +88,16 @@ static void send_create(struct admin *admin, const struct load_topic *topic)
         message.has_config = true;
         message.config.has_retention_bytes = true;
         message.config.retention_bytes = (int64_t)topic->retention_bytes;
+    }
+    if (topic->segment_ms > 0) {
+        message.has_config = true;
+        message.config.has_segment_ms = true;
+        message.config.segment_ms = topic->segment_ms;
+    }
+    if (topic->retention_ms > 0) {
+        message.has_config = true;
+        message.config.has_retention_ms = true;
+        message.config.retention_ms = topic->retention_ms;
     }
     client_send(&admin->client, request, &message, NULL, 0);
 }
@@ -146,7 +159,7 @@ static void next_step(struct admin *admin)
             return;
         }
         if (topic->wanted && !topic->live) {
-            if (topic->confirmed) {
+            if (topic->is_there) {
                 send_metadata(admin, topic->name);
             } else {
                 send_create(admin, topic);
@@ -188,6 +201,9 @@ static void take_topic(struct admin *admin, const struct topic_view *view)
                        (unsigned long long)view->partitions[0].group);
         }
     }
+    if (topic != NULL && view->row.state == TOPIC_CREATING) {
+        topic->is_there = false; /* asking again helps a creation on that a full disk stopped */
+    }
     if (topic == NULL || topic->deleting || view->row.state != TOPIC_LIVE)
         return;
     if (view->row.partition_count != topic->partitions) {
@@ -221,6 +237,8 @@ static void on_metadata(struct admin *admin, const struct request *request, cons
         struct load_topic *topic = load_find_topic(load, request->name);
         if (topic != NULL && topic->confirmed && !topic->deleting) {
             world_fail(load->world, "W2", "topic %s exists and is unknown", topic->name);
+        } else if (topic != NULL) {
+            topic->is_there = false;
         }
         return;
     }
@@ -255,10 +273,13 @@ static void on_topic_reply(struct admin *admin, const struct request *request, u
 {
     struct load *load = admin->client.load;
     struct load_topic *topic = load_find_topic(load, request->name);
+    world_log(load->world, "    %s of topic %s: %s", request->type == FRAME_CREATE_TOPIC ? "creation" : "deletion",
+              request->name, err_name((enum err)status));
     if (topic == NULL)
         return;
     if (request->type == FRAME_CREATE_TOPIC && (status == OK || status == ERR_TOPIC_EXISTS)) {
-        topic->confirmed = true;
+        topic->confirmed = topic->confirmed || status == OK;
+        topic->is_there = true;
     } else if (request->type == FRAME_DELETE_TOPIC && (status == OK || status == ERR_UNKNOWN_TOPIC)) {
         topic_forget(admin, topic);
     } else if (!load_status_is_retriable(status)) {

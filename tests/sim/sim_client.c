@@ -25,6 +25,8 @@ static void on_closed(void *owner)
 static void client_frame(struct client *client, const struct frame *frame)
 {
     struct load *load = client->load;
+    if (client->is_vandal)
+        return;
     union codec_message message;
     struct request *request = frame->request_id > 0 && frame->request_id <= load->requests_count
                                   ? load->requests[frame->request_id - 1]

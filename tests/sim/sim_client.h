@@ -47,6 +47,7 @@ struct client {
     struct sim_event *wake, *connect;
     uint64_t timeout_us; /* of requests: then the connection is given up */
     bool is_idle;        /* wants no connection */
+    bool is_vandal;      /* its replies answer nothing */
     TAILQ_ENTRY(client) link;
 };
 
@@ -57,10 +58,12 @@ struct load_topic {
     uint64_t groups[PARTITIONS_MAX_SIM]; /* valid when live */
     bool wanted;                         /* should exist at the end */
     bool live;                           /* created, groups known */
-    bool confirmed;                      /* the broker said that it exists */
+    bool confirmed;                      /* the broker said that it is made: it must exist */
+    bool is_there; /* the broker said that the name is taken: perhaps it is still being made, and may fail */
     bool deleting;
     bool is_churn;
-    uint64_t retention_bytes; /* 0: none */
+    uint64_t retention_bytes;         /* 0: none */
+    int64_t retention_ms, segment_ms; /* 0: none */
 };
 
 struct load {
@@ -85,7 +88,8 @@ struct load {
     struct client *admin, *auditor, *prover;
     struct client *producers[32];
     uint32_t producers_count;
-    bool audited; /* everything was read since the broker came up */
+    struct client *vandal; /* or NULL */
+    bool audited;          /* everything was read since the broker came up */
 };
 
 /* --- sim_client.c --- */
@@ -123,6 +127,7 @@ void producer_judge_init(struct load *load, const struct request *request, const
 
 struct client *consumer_new(struct load *load, uint32_t number);
 struct client *auditor_new(struct load *load);
+struct client *vandal_new(struct load *load); /* sends what is no frame; must be answered by an error frame or an end */
 void auditor_begin(struct client *auditor, bool is_final);
 void reader_judge_fetch(struct load *load, const struct request *request, const FetchReply *reply);
 void reader_free(struct client *reader);

@@ -39,7 +39,8 @@ struct sim_disk {
     uint64_t syncs;
     uint64_t sync_error_countdown;
     bool broke;
-    uint64_t life; /* events of an earlier life find another number and do nothing */
+    uint64_t bytes_max; /* of all files; UINT64_MAX: no limit */
+    uint64_t life;      /* events of an earlier life find another number and do nothing */
 };
 
 static struct sim_disk *disk_of(struct disk *port)
@@ -66,6 +67,16 @@ static void file_free(struct sim_disk *disk, struct disk_file *file)
     free(file);
 }
 
+/* How much of growth_bytes there is room for. */
+static uint64_t room_for(const struct sim_disk *disk, uint64_t growth_bytes)
+{
+    if (disk->bytes_max == UINT64_MAX || growth_bytes == 0)
+        return growth_bytes;
+    uint64_t used = tree_bytes(disk->tree);
+    uint64_t room = used < disk->bytes_max ? disk->bytes_max - used : 0;
+    return growth_bytes < room ? growth_bytes : room;
+}
+
 static enum err sim_open(struct disk *port, const char *path, unsigned flags, struct disk_file **ret_file)
 {
     struct sim_disk *disk = disk_of(port);
@@ -77,6 +88,8 @@ static enum err sim_open(struct disk *port, const char *path, unsigned flags, st
     if (error == OK && (flags & DISK_CREATE) && (flags & DISK_EXCLUSIVE))
         return ERR_EXISTS;
     if (error == ERR_NO_FILE && (flags & DISK_CREATE)) {
+        if (room_for(disk, 1) == 0)
+            return ERR_STORAGE_FULL;
         error = tree_create(disk->tree, path, &inode);
         world_log(disk->world, "    disk: create %s", path);
     }
@@ -146,9 +159,15 @@ static enum err sim_write(struct disk *port, struct disk_file *file, const struc
         return ERR_IO;
     }
     for (int i = 0; i < parts_count; i++) {
-        world_mix(disk->world, offset, crc32c(0, parts[i].iov_base, parts[i].iov_len));
-        inode_write(disk->tree, file->inode, parts[i].iov_base, parts[i].iov_len, offset);
-        offset += parts[i].iov_len;
+        uint64_t end = offset + parts[i].iov_len, size = inode_size(file->inode, TREE_NOW);
+        uint64_t growth = end > size ? end - size : 0;
+        uint64_t missing = growth - room_for(disk, growth);
+        size_t part = missing < parts[i].iov_len ? parts[i].iov_len - (size_t)missing : 0;
+        world_mix(disk->world, offset, crc32c(0, parts[i].iov_base, part));
+        inode_write(disk->tree, file->inode, parts[i].iov_base, part, offset);
+        offset += part;
+        if (missing > 0)
+            return ERR_STORAGE_FULL;
     }
     return OK;
 }
@@ -218,6 +237,9 @@ static enum err sim_truncate(struct disk *port, struct disk_file *file, uint64_t
     ASSERT(file->flags & DISK_WRITE);
     if (!world_io(disk->world, SIM_IO_TRUNCATE))
         return ERR_IO;
+    uint64_t old_size = inode_size(file->inode, TREE_NOW);
+    if (size > old_size && room_for(disk, size - old_size) < size - old_size)
+        return ERR_STORAGE_FULL;
     inode_truncate(disk->tree, file->inode, size);
     return OK;
 }
@@ -428,6 +450,7 @@ struct sim_disk *sim_disk_new(struct sim_world *world, const struct sim_disk_opt
     disk->port.ops = &disk_ops;
     disk->world = world;
     disk->options = *options;
+    disk->bytes_max = UINT64_MAX;
     disk->tree = tree_new();
     disk->shadow = (struct shadow){{&shadow_ops}, disk};
     TAILQ_INIT(&disk->files);
@@ -503,6 +526,16 @@ void sim_disk_plan_sync_error(struct sim_disk *disk, uint64_t countdown)
 bool sim_disk_broke(const struct sim_disk *disk)
 {
     return disk->broke;
+}
+
+void sim_disk_set_room(struct sim_disk *disk, uint64_t room_bytes)
+{
+    disk->bytes_max = room_bytes == UINT64_MAX ? UINT64_MAX : tree_bytes(disk->tree) + room_bytes;
+}
+
+bool sim_disk_is_limited(const struct sim_disk *disk)
+{
+    return disk->bytes_max != UINT64_MAX;
 }
 
 void sim_disk_rot(struct sim_disk *disk)

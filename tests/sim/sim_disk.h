@@ -44,6 +44,10 @@ bool sim_disk_broke(const struct sim_disk *disk);                         /* a s
 void sim_disk_process_death(struct sim_disk *disk);
 void sim_disk_power_cut(struct sim_disk *disk);
 
+/* From now on files may grow by so many bytes, together; UINT64_MAX: without limit. Beyond it: ERR_STORAGE_FULL. */
+void sim_disk_set_room(struct sim_disk *disk, uint64_t room_bytes);
+bool sim_disk_is_limited(const struct sim_disk *disk);
+
 /* Rot: some bytes of one file are no longer what was written, in memory and on the disk. Says where, for the story. */
 void sim_disk_rot(struct sim_disk *disk);
 

@@ -33,6 +33,7 @@ struct sim_conn {
     /* client's end */
     struct sim_conn_handler handler;
     void *owner; /* NULL: the client let go */
+    const void *opener;
     bool client_closed;
     bool is_broken; /* bytes that come now are lost, both ways */
     /* client to broker */
@@ -413,6 +414,7 @@ struct sim_conn *sim_conn_open(struct sim_net *net, const struct sim_conn_handle
     conn->id = net->next_id++;
     conn->handler = *handler;
     conn->owner = owner;
+    conn->opener = owner;
     conn->link.ops = &link_ops;
     conn->link.listener = "client";
     snprintf(conn->link.remote, sizeof conn->link.remote, "sim:%llu", (unsigned long long)conn->id);
@@ -422,6 +424,11 @@ struct sim_conn *sim_conn_open(struct sim_net *net, const struct sim_conn_handle
     plan(conn, conn->up_us, accept_now);
     conn->up_us++; /* the first bytes arrive after the connection */
     return conn;
+}
+
+bool sim_conn_is_of(const struct sim_conn *conn, const void *owner)
+{
+    return owner != NULL && conn->opener == owner;
 }
 
 uint64_t sim_conn_id(const struct sim_conn *conn)

@@ -45,6 +45,7 @@ void sim_conn_close(struct sim_conn *conn);                     /* in order: the
 void sim_conn_abandon(struct sim_conn *conn, uint64_t late_us); /* the broker gets what was sent, up to late_us later */
 void sim_conn_break(struct sim_conn *conn);        /* a fault: both ends lose what is under way; on_closed follows */
 uint64_t sim_conn_id(const struct sim_conn *conn); /* never reused */
+bool sim_conn_is_of(const struct sim_conn *conn, const void *owner); /* opened by this client, which may have left it */
 
 /* The broker's process is gone: no calls into it any more; clients see their connections close. The links' memory stays
  * until the broker was freed and sim_net_forget is called. */

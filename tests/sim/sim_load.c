@@ -51,6 +51,7 @@ struct load *load_new(struct sim_world *world, const struct sim_options *options
     load->auditor = auditor_new(load);
     load->admin = admin_new(load);
     load->prover = prover_new(load);
+    load->vandal = options->faults[FAULT_VANDAL] ? vandal_new(load) : NULL;
     world_at(world, world->now_us + options->load_us / 10, on_fault_tick, load, 0);
     return load;
 }
@@ -187,6 +188,12 @@ void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *fr
         parsed.proto_size = (uint32_t)(head_size - FRAME_HEADER_BYTES);
     } else if (error != OK) {
         world_fail(load->world, "port", "the broker sends what is no frame");
+        return;
+    }
+    if (sim_conn_is_of(conn, load->vandal)) {
+        if (parsed.type != FRAME_ERROR && parsed.type != FRAME_METADATA_REPLY) {
+            world_fail(load->world, "port", "the broker answers noise with a frame of type %d", (int)parsed.type);
+        }
         return;
     }
     if (parsed.request_id == 0 || parsed.request_id > load->requests_count) {

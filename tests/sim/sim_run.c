@@ -80,7 +80,9 @@ static void on_fatal(void *context, enum broker_exit code, const char *why)
     struct run *run = context;
     if (run->world.crashed)
         return;
-    if (!sim_disk_broke(run->disk) || code != BROKER_EXIT_STORAGE) {
+    /* A full disk may end the process: it starts again, and again, until there is room. */
+    bool has_reason = sim_disk_broke(run->disk) || sim_disk_is_limited(run->disk);
+    if (!has_reason || code != BROKER_EXIT_STORAGE) {
         world_fail(&run->world, "fatal", "the broker gives up with code %d: %s", (int)code, why);
     }
     run->must_die = true;
@@ -207,7 +209,8 @@ static void start(void *context, uint64_t argument)
     if (world->crashed)
         return; /* the run's loop buries it */
     run->must_die = true;
-    if (!sim_disk_broke(run->disk)) {
+    bool is_full = error == ERR_STORAGE_FULL && sim_disk_is_limited(run->disk);
+    if (!is_full && !sim_disk_broke(run->disk)) {
         world_fail(world, "S11", "life %llu does not start: %s", (unsigned long long)run->life, err_name(error));
     }
 }
@@ -251,6 +254,26 @@ static void after_event(struct run *run)
 
 /* --- faults by time --- */
 
+static void make_room(struct run *run)
+{
+    sim_disk_set_room(run->disk, UINT64_MAX);
+    sim_kv_set_full(run->kv, false);
+}
+
+static void on_room(void *context, uint64_t argument)
+{
+    make_room(context);
+}
+
+static void fill_up(struct run *run)
+{
+    struct rng *rng = &run->world.crash;
+    run->world.faults_count++;
+    sim_disk_set_room(run->disk, sim_log_between(rng, 1, 2 << 20));
+    sim_kv_set_full(run->kv, rng_chance(rng, 0.5));
+    world_at(&run->world, run->world.now_us + sim_log_between(rng, 100000, 20000000), on_room, run, 0);
+}
+
 static void on_fault_tick(void *context, uint64_t argument)
 {
     struct run *run = context;
@@ -261,6 +284,9 @@ static void on_fault_tick(void *context, uint64_t argument)
     if (o->faults[FAULT_WALL]) {
         run->clock.wall_skew_ms = (int64_t)rng_between(&world->crash, 0, 7200000) - 3600000;
         world->faults_count++;
+    }
+    if (o->faults[FAULT_FULL] && !sim_disk_is_limited(run->disk) && rng_chance(&world->crash, 0.3)) {
+        fill_up(run);
     }
     bool may_crash = o->faults[FAULT_DEATH] || o->faults[FAULT_POWER];
     if (run->broker != NULL && !world->crashed && run->crashes_left > 0) {
@@ -292,6 +318,7 @@ static void end_of_load(struct run *run)
     world_plan_crash(&run->world, SIM_IO_ANY, 0);
     sim_disk_plan_sync_error(run->disk, 0);
     sim_disk_calm(run->disk);
+    make_room(run);
     run->net_options.slow_reader = false;
     sim_net_set(run->net, &run->net_options);
     load_quiet(run->load);
