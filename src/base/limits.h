@@ -87,7 +87,7 @@
 /* links */
 #define LINK_HEAD_BLOCK_BYTES         4096u /* copied heads of one link share blocks of this size while they wait */
 #define LINK_HEAD_BLOCKS_KEPT         1024u /* free ones kept for reuse, per loop */
-#define LINK_READ_BYTES_PER_TURN      (16u << 20) /* of all links together, shared evenly; 40 MB/turn was a 20 ms turn */
+#define LINK_READ_BYTES_PER_TURN      (16u << 20) /* of all links together, shared evenly; 40 MB were a 20 ms turn */
 #define LINK_READ_BYTES_MAX           (1u << 20)  /* of one link in one turn */
 #define LINK_READ_BYTES_MIN           (64u << 10)
 #define LINK_CLOSE_MS                 1000 /* writing out the queue, then waiting for the other side to close */
