@@ -22,7 +22,8 @@ def test_inspect_shows_all_and_changes_nothing(broker):
     broker.kill9()
     before = fingerprint(broker.data)
     wal = broker.run('inspect', 'wal', broker.data).decode()
-    for word in ('file name=', 'verdict=ok', 'type=GROUP_NEW', 'type=HARD_STATE', 'entry=LEADER', 'entry=TIMEOUT', 'entry=DATA'):
+    for word in ('file name=', 'verdict=ok', 'type=GROUP_NEW', 'type=HARD_STATE', 'entry=LEADER', 'entry=TIMEOUT',
+                 'entry=DATA'):
         assert word in wal, word
     assert 'damaged' not in wal
     broker.run('inspect', 'snapshot', broker.data)
