@@ -364,13 +364,14 @@ static void delete__done(void *context, enum err error)
 void catalog_delete(struct catalog *catalog, const char *name, catalog_done done, void *context)
 {
     struct broker *b = catalog->broker;
-    struct topic *topic = catalog_find(catalog, name);
+    struct topic *topic = catalog__find(catalog, name);
     if (topic == NULL) {
         done(context, ERR_UNKNOWN_TOPIC, err_text(ERR_UNKNOWN_TOPIC));
         return;
     }
     if (topic->task != NULL) {
-        done(context, ERR_BUSY, "the topic is still being created");
+        /* Unknown it is only when its deletion is durable: until then it may come back. */
+        done(context, ERR_BUSY, "the topic is still being created or deleted");
         return;
     }
     struct topic_task *task = catalog__task(catalog, topic, done, context);
