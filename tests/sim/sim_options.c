@@ -16,7 +16,7 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     o.partitions_max = (uint32_t)(rng_chance(&rng, 0.2) ? 12 : rng_between(&rng, 1, 4));
     o.producers = (uint32_t)rng_between(&rng, 1, 5);
     o.consumers = (uint32_t)rng_between(&rng, 0, 2);
-    o.records_max = (uint32_t)sim_log_between(&rng, 200, 3000);
+    o.records_max = (uint32_t)sim_log_between(&rng, 200, 8000);
     o.batch_records_max = (uint32_t)sim_log_between(&rng, 1, 20);
     o.value_bytes_max = (uint32_t)sim_log_between(&rng, 24, 20000);
     if ((uint64_t)o.records_max * o.value_bytes_max > 4u << 20) {
@@ -37,7 +37,7 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     o.memory_bytes = sim_log_between(&rng, 256 << 10, 64 << 20); /* small: fetches read the disk */
     o.inflight_bytes = (uint64_t)64 << 20;
 
-    o.crashes = (uint32_t)rng_between(&rng, 0, 6);
+    o.crashes = (uint32_t)rng_between(&rng, 0, 10);
     o.crash_calls_max = sim_log_between(&rng, 20, 4000);
     o.job_us_max = sim_log_between(&rng, 50, 20000);
     o.delay_us_max = sim_log_between(&rng, 20, 20000);
