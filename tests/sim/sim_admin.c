@@ -47,6 +47,9 @@ static void topic_is_live(struct load *load, struct load_topic *topic)
         char label[80];
         snprintf(label, sizeof label, "%s/%u", topic->name, p);
         check_group_born(load->check, topic->groups[p], label);
+        if (topic->retention_bytes > 0 || topic->retention_ms > 0) {
+            check_group_expires(load->check, topic->groups[p]);
+        }
         uint64_t writers = 1 + rng_below(rng, 2);
         for (uint64_t i = 0; i < writers && load->producers_count > 0; i++) {
             uint64_t which = (rng_below(rng, load->producers_count) + i) % load->producers_count;

@@ -41,6 +41,7 @@ struct ghost {
     uint64_t group;
     char name[64];
     bool is_deleted;
+    bool expires;            /* log start may move */
     struct check_seen *seen; /* by offset; id 0: not seen yet */
     int64_t seen_capacity;
     int64_t high_watermark, log_start;
@@ -163,6 +164,11 @@ void check_group_born(struct check *check, uint64_t group, const char *name)
     ghost->group = group;
     strncpy(ghost->name, name, sizeof ghost->name - 1);
     HASH_ADD(hh, check->ghosts, group, sizeof ghost->group, ghost);
+}
+
+void check_group_expires(struct check *check, uint64_t group)
+{
+    ghost_of(check, group)->expires = true;
 }
 
 void check_group_deleted(struct check *check, uint64_t group)
@@ -298,6 +304,10 @@ void check_log_start(struct check *check, uint64_t group, int64_t offset)
     if (offset < ghost->log_start) {
         world_fail(check->world, "B8", "log start of %s goes back from %lld to %lld", ghost->name,
                    (long long)ghost->log_start, (long long)offset);
+    }
+    if (offset > 0 && !ghost->expires) {
+        world_fail(check->world, "B13", "log start of %s moves to %lld, but nothing of it may expire", ghost->name,
+                   (long long)offset);
     }
     ghost->log_start = offset;
 }

@@ -13,6 +13,7 @@
  *   B6  a producer's epochs rise, ids are its own, and an older epoch never writes after a newer one
  *   B7  offsets are dense; the same offset holds the same bytes for ever
  *   B8  high watermark and log start never go back
+ *   B13 log start moves only where retention was asked for
  *   W6  a group id is never given out twice
  *   S7  applied index, done table, segment end and manifest in the checkpoint store belong to one moment
  *
@@ -37,6 +38,7 @@ void check_free(struct check *check);
 /* --- what clients did --- */
 
 void check_group_born(struct check *check, uint64_t group, const char *name); /* W6 */
+void check_group_expires(struct check *check, uint64_t group); /* it has retention: log start may move (else B13) */
 void check_group_deleted(struct check *check, uint64_t group); /* asked for: from now on it may be gone */
 bool check_group_is_deleted(const struct check *check, uint64_t group);
 

@@ -23,6 +23,7 @@
 #include "sim_options.h"
 
 struct totals {
+    const char *commit; /* printed with failures; NULL: not known */
     uint64_t seeds, failed, faults, acked, lives;
     double simulated_s;
     uint64_t last_hash;
@@ -31,7 +32,8 @@ struct totals {
 struct arguments {
     uint64_t seeds, first, jobs, twice_percent, plant, budget_s;
     bool one_seed, verbose, plants;
-    const char *only; /* fault classes; NULL: as drawn */
+    const char *only;   /* fault classes; NULL: as drawn */
+    const char *commit; /* of the tree this was built from, for the report */
 };
 
 /* --- failures --- */
@@ -68,9 +70,10 @@ static void shrink(struct sim_options *options, const struct sim_result *wanted)
     }
 }
 
-static void report(const struct sim_options *options, const struct sim_result *result)
+static void report(const struct totals *totals, const struct sim_options *options, const struct sim_result *result)
 {
-    printf("FAILED seed=%llu check=%s %s\n", (unsigned long long)options->seed, result->check, result->text);
+    printf("FAILED seed=%llu commit=%s check=%s %s\n", (unsigned long long)options->seed,
+           totals->commit == NULL ? "unknown" : totals->commit, result->check, result->text);
     printf("  options: ");
     sim_options_print(options, stdout);
     struct sim_options small = *options;
@@ -100,7 +103,7 @@ static void on_result(void *context, uint64_t seed, const struct sim_result *res
     if (result->failed) {
         struct sim_options options;
         sim_options_draw(&options, seed);
-        report(&options, result);
+        report(totals, &options, result);
     }
 }
 
@@ -117,9 +120,16 @@ static double cpu_seconds(void)
     return seconds;
 }
 
+static void summary(const struct totals *totals)
+{
+    printf("seeds=%llu failed=%llu sim_hours=%.1f cpu_hours=%.3f faults=%llu hash=%016llx\n",
+           (unsigned long long)totals->seeds, (unsigned long long)totals->failed, totals->simulated_s / 3600,
+           cpu_seconds() / 3600, (unsigned long long)totals->faults, (unsigned long long)totals->last_hash);
+}
+
 static int run_many(const struct arguments *arguments)
 {
-    struct totals totals = {0};
+    struct totals totals = {.commit = arguments->commit};
     const struct child_batch batch = {.first = arguments->first,
                                       .seeds = arguments->seeds,
                                       .jobs = (uint32_t)arguments->jobs,
@@ -127,10 +137,8 @@ static int run_many(const struct arguments *arguments)
                                       .context = &totals,
                                       .on_result = on_result};
     child_run_batch(&batch);
-    printf("seeds=%llu failed=%llu sim_hours=%.1f cpu_hours=%.3f faults=%llu lives=%llu acked=%llu hash=%016llx\n",
-           (unsigned long long)totals.seeds, (unsigned long long)totals.failed, totals.simulated_s / 3600,
-           cpu_seconds() / 3600, (unsigned long long)totals.faults, (unsigned long long)totals.lives,
-           (unsigned long long)totals.acked, (unsigned long long)totals.last_hash);
+    printf("lives=%llu acked=%llu\n", (unsigned long long)totals.lives, (unsigned long long)totals.acked);
+    summary(&totals);
     return totals.failed > 0 ? 1 : 0;
 }
 
@@ -165,11 +173,12 @@ static int run_one(const struct arguments *arguments)
     if (result.failed) {
         printf("FAILED check=%s %s\n", result.check, result.text);
     }
-    printf("seeds=1 failed=%d sim_hours=%.3f cpu_hours=%.5f faults=%llu lives=%llu acked=%llu records=%llu events=%llu "
-           "io_calls=%llu hash=%016llx\n",
-           result.failed, (double)result.simulated_us / 3.6e9, cpu_seconds() / 3600, (unsigned long long)result.faults,
-           (unsigned long long)result.lives, (unsigned long long)result.acked, (unsigned long long)result.records,
-           (unsigned long long)result.events, (unsigned long long)result.io_calls, (unsigned long long)result.hash);
+    printf("lives=%llu acked=%llu records=%llu events=%llu io_calls=%llu\n", (unsigned long long)result.lives,
+           (unsigned long long)result.acked, (unsigned long long)result.records, (unsigned long long)result.events,
+           (unsigned long long)result.io_calls);
+    struct totals totals = {0};
+    count(&totals, &result);
+    summary(&totals);
     return result.failed ? 1 : 0;
 }
 
@@ -177,7 +186,7 @@ static int run_one(const struct arguments *arguments)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--plant N]\n"
+    fprintf(stderr, "usage: sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--commit ID] [--plant N]\n"
                     "       sim --seed S [--verbose] [--only FAULT,...] [--plant N]\n"
                     "       sim --plants [--budget SECONDS] [--jobs J]\n");
     exit(2);
@@ -217,6 +226,8 @@ static void parse(int argc, char **argv, struct arguments *ret_arguments)
         }
         if (strcmp(argv[i], "--only") == 0 && value != NULL) {
             a.only = value;
+        } else if (strcmp(argv[i], "--commit") == 0 && value != NULL) {
+            a.commit = value;
         } else if (strcmp(argv[i], "--seeds") == 0) {
             a.seeds = number_of(value);
         } else if (strcmp(argv[i], "--first") == 0) {

@@ -51,7 +51,9 @@ struct run {
     struct broker *broker; /* NULL: down */
     uint64_t life;
     uint32_t crashes_left;
-    bool must_die; /* the broker said fatal: its process ends */
+    bool rotten;    /* bytes on the disk were changed: what it holds is judged by what is served only */
+    bool rotten_kv; /* to refuse the start is the honest answer */
+    bool must_die;  /* the broker said fatal: its process ends */
     bool stopping, stopped;
     struct sim_event *turn;
     enum phase phase;
@@ -82,7 +84,9 @@ static void on_fatal(void *context, enum broker_exit code, const char *why)
         return;
     /* A full disk may end the process: it starts again, and again, until there is room. */
     bool has_reason = sim_disk_broke(run->disk) || sim_disk_is_limited(run->disk);
-    if (!has_reason || code != BROKER_EXIT_STORAGE) {
+    if (run->rotten_kv && code == BROKER_EXIT_UNREADABLE) {
+        run->phase = PHASE_END;
+    } else if (!has_reason || code != BROKER_EXIT_STORAGE) {
         world_fail(&run->world, "fatal", "the broker gives up with code %d: %s", (int)code, why);
     }
     run->must_die = true;
@@ -107,8 +111,7 @@ static bool on_kv_point(void *context, const char *point)
         world_log(&run->world, "    %s", point);
     }
     bool dies = !world_io(&run->world, is_commit ? SIM_IO_KV_COMMIT : SIM_IO_KV);
-    if (!dies && strcmp(point, "kv.commit.after") == 0 && run->phase != PHASE_ROT &&
-        rng_chance(&run->world.crash, 0.25)) {
+    if (!dies && strcmp(point, "kv.commit.after") == 0 && !run->rotten && rng_chance(&run->world.crash, 0.25)) {
         shadow_check(run->shadow, rng_chance(&run->world.crash, 0.2));
     }
     return dies;
@@ -161,7 +164,7 @@ static void bury(struct run *run, bool power_cut)
     sim_net_forget(run->net);
     world_cancel(world, run->turn);
     run->turn = NULL;
-    if (!world->failed) {
+    if (!world->failed && !run->rotten) {
         shadow_check(run->shadow, true);
     }
     if (power_cut) {
@@ -209,6 +212,10 @@ static void start(void *context, uint64_t argument)
     if (world->crashed)
         return; /* the run's loop buries it */
     run->must_die = true;
+    if (run->rotten_kv && error == ERR_FORMAT) {
+        run->phase = PHASE_END;
+        return;
+    }
     bool is_full = error == ERR_STORAGE_FULL && sim_disk_is_limited(run->disk);
     if (!is_full && !sim_disk_broke(run->disk)) {
         world_fail(world, "S11", "life %llu does not start: %s", (unsigned long long)run->life, err_name(error));
@@ -354,10 +361,34 @@ static void after_audit(struct run *run)
     }
 }
 
+/* A bit of some row of the checkpoint store. */
+static void rot_checkpoint(struct run *run)
+{
+    struct rng *rng = &run->world.crash;
+    static const char kinds[] = "BGMEDSR";
+    const uint8_t from[9] = {(uint8_t)kinds[rng_below(rng, sizeof kinds - 1)], [8] = (uint8_t)rng_below(rng, 50)};
+    struct kv_bytes key, value;
+    struct kv_txn *txn;
+    uint8_t copy[KV_KEY_BYTES_MAX];
+    enum err error = run->kv->ops->begin(run->kv, false, &txn);
+    ASSERT(error == OK);
+    error = run->kv->ops->seek(run->kv, txn, (struct kv_bytes){from, sizeof from}, &key, &value);
+    if (error == OK) {
+        memcpy(copy, key.data, key.size);
+        run->rotten_kv = sim_kv_flip_bit(run->kv, (struct kv_bytes){copy, key.size}, rng_below(rng, 8 * value.size));
+    }
+    run->kv->ops->abort(run->kv, txn);
+}
+
 static void rot(struct run *run)
 {
     bury(run, false);
-    sim_disk_rot(run->disk);
+    run->rotten = true;
+    if (rng_chance(&run->world.crash, 0.2)) {
+        rot_checkpoint(run);
+    } else {
+        sim_disk_rot(run->disk);
+    }
     load_rotten(run->load);
     enter(run, PHASE_ROT, AUDIT_US_MAX);
 }

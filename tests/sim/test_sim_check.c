@@ -25,6 +25,7 @@ static void story_begin(struct story *s)
     s->check = check_new(&s->world);
     check_group_born(s->check, GROUP_A, "a-0");
     check_group_born(s->check, GROUP_B, "b-0");
+    check_group_expires(s->check, GROUP_A);
 }
 
 /* The story ends with exactly this failure; NULL: none. */
@@ -368,6 +369,14 @@ static void test_b8_log_start_goes_back(void **state)
     story_end(&s, "B8");
 }
 
+static void test_b13_log_start_moves_without_retention(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    check_log_start(s.check, GROUP_B, 1);
+    story_end(&s, "B13");
+}
+
 static void test_w6_group_id_is_reused(void **state)
 {
     struct story s;
@@ -511,6 +520,7 @@ int main(void)
         cmocka_unit_test(test_b7_unreadable_below_high_watermark),
         cmocka_unit_test(test_b8_high_watermark_goes_back),
         cmocka_unit_test(test_b8_log_start_goes_back),
+        cmocka_unit_test(test_b13_log_start_moves_without_retention),
         cmocka_unit_test(test_w6_group_id_is_reused),
         cmocka_unit_test(test_s7_good_image_passes),
         cmocka_unit_test(test_s7_repeat_that_apply_refused_passes),
