@@ -158,6 +158,7 @@ static enum err sim_write(struct disk *port, struct disk_file *file, const struc
         }
         return ERR_IO;
     }
+    world_log(disk->world, "    disk: write %s at %llu", file->path, (unsigned long long)offset);
     for (int i = 0; i < parts_count; i++) {
         uint64_t end = offset + parts[i].iov_len, size = inode_size(file->inode, TREE_NOW);
         uint64_t growth = end > size ? end - size : 0;
@@ -210,6 +211,7 @@ static enum err sim_sync(struct disk *port, struct disk_file *file)
         inode_sync_fails(file->inode);
         return ERR_IO;
     }
+    world_log(disk->world, "    disk: sync %s", file->path);
     struct synced_range range = {disk, file->path};
     inode_sync(disk->tree, file->inode, on_range_synced, &range);
     disk->syncs++;
@@ -221,6 +223,7 @@ static enum err sim_sync_all(struct disk *port)
     struct sim_disk *disk = disk_of(port);
     if (!world_io(disk->world, SIM_IO_SYNC))
         return ERR_IO;
+    world_log(disk->world, "    disk: sync everything");
     tree_sync_all(disk->tree, NULL, NULL);
     disk->syncs++;
     return OK;

@@ -148,7 +148,11 @@ void inode_truncate(struct tree *tree, struct inode *inode, uint64_t size)
 {
     ASSERT(!inode->is_dir);
     if (size < inode->size) {
-        range_save(inode, size, inode->size - size);
+        /* The sector that keeps live bytes is not put at risk: nothing of it that is still in the file changes. */
+        uint64_t whole = (size + SECTOR_BYTES - 1) / SECTOR_BYTES * SECTOR_BYTES;
+        if (whole < inode->size) {
+            range_save(inode, whole, inode->size - whole);
+        }
         memset(inode->data + size, 0, inode->size - size);
     }
     inode_grow(inode, size);
