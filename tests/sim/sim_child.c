@@ -9,14 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 
-#define SEEDS_PER_CHILD      32u
-#define SECONDS_PER_SEED_MAX 120u /* real time: a broker that spins for ever in one event */
+#define SEEDS_PER_CHILD          32u
+#define CPU_SECONDS_PER_SEED_MAX 60 /* a broker that spins for ever in one event */
 
 static bool read_result(int fd, struct sim_result *ret_result)
 {
@@ -52,7 +53,7 @@ static void died(int status, struct sim_result *ret_result)
 {
     *ret_result = (struct sim_result){.failed = true};
     int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    const char *check = signal == SIGABRT ? "abort" : signal == SIGALRM ? "spin" : "crash";
+    const char *check = signal == SIGABRT ? "abort" : signal == SIGPROF ? "spin" : "crash";
     snprintf(ret_result->check, sizeof ret_result->check, "%s", check);
     snprintf(ret_result->text, sizeof ret_result->text, "the process died: %s",
              signal != 0 ? strsignal(signal) : "it exited");
@@ -80,10 +81,16 @@ static pid_t spawn(void (*body)(void *context, int fd), void *context, bool loud
     return child;
 }
 
+static void limit_cpu(void)
+{
+    const struct itimerval limit = {.it_value = {.tv_sec = CPU_SECONDS_PER_SEED_MAX}};
+    setitimer(ITIMER_PROF, &limit, NULL);
+}
+
 static void one_body(void *context, int fd)
 {
     struct sim_result result;
-    alarm(SECONDS_PER_SEED_MAX);
+    limit_cpu();
     sim_run(context, false, &result);
     write_result(fd, &result);
 }
@@ -134,7 +141,7 @@ static void batch_body(void *context, int fd)
     for (uint64_t seed = body->first; seed < body->end; seed++) {
         struct sim_options options;
         struct sim_result result, again;
-        alarm(SECONDS_PER_SEED_MAX);
+        limit_cpu();
         sim_options_draw(&options, seed);
         sim_run(&options, false, &result);
         if (!result.failed && is_twice(body->batch, seed)) {

@@ -58,9 +58,10 @@ struct load *load_new(struct sim_world *world, const struct sim_options *options
 
 void load_free(struct load *load)
 {
+    const struct client_class *producers = load->prover->class;
     while (!TAILQ_EMPTY(&load->clients)) {
         struct client *client = TAILQ_FIRST(&load->clients);
-        if (client->class == load->prover->class) {
+        if (client->class == producers) {
             producer_free(client);
         } else {
             reader_free(client); /* the administrator too: a client and nothing else to free */

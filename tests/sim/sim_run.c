@@ -52,6 +52,7 @@ struct run {
     struct broker *broker; /* NULL: down */
     uint64_t life;
     uint32_t crashes_left;
+    bool was_full;  /* in this life the disk was full for a while */
     bool rotten;    /* bytes on the disk were changed: what it holds is judged by what is served only */
     bool rotten_kv; /* to refuse the start is the honest answer */
     bool must_die;  /* the broker said fatal: its process ends */
@@ -85,7 +86,7 @@ static void on_fatal(void *context, enum broker_exit code, const char *why)
     if (run->world.crashed)
         return;
     /* A full disk may end the process: it starts again, and again, until there is room. */
-    bool has_reason = sim_disk_broke(run->disk) || sim_disk_is_limited(run->disk);
+    bool has_reason = sim_disk_broke(run->disk) || run->was_full;
     if (run->rotten_kv && code == BROKER_EXIT_UNREADABLE) {
         run->phase = PHASE_END;
     } else if (!has_reason || code != BROKER_EXIT_STORAGE) {
@@ -180,6 +181,7 @@ static void bury(struct run *run, bool power_cut)
     shadow_new_life(run->shadow);
     world->crashed = false;
     run->must_die = run->stopping = run->stopped = false;
+    run->was_full = sim_disk_is_limited(run->disk);
     plan_start(run, sim_log_between(&world->crash, 1000, 3000000));
 }
 
@@ -218,7 +220,7 @@ static void start(void *context, uint64_t argument)
         run->phase = PHASE_END;
         return;
     }
-    bool is_full = error == ERR_STORAGE_FULL && sim_disk_is_limited(run->disk);
+    bool is_full = error == ERR_STORAGE_FULL && run->was_full;
     if (!is_full && !sim_disk_broke(run->disk)) {
         world_fail(world, "S11", "life %llu does not start: %s", (unsigned long long)run->life, err_name(error));
     }
@@ -285,6 +287,7 @@ static void fill_up(struct run *run)
 {
     struct rng *rng = &run->world.crash;
     run->world.faults_count++;
+    run->was_full = true;
     sim_disk_set_room(run->disk, sim_log_between(rng, 1, 2 << 20));
     sim_kv_set_full(run->kv, rng_chance(rng, 0.5));
     world_at(&run->world, run->world.now_us + sim_log_between(rng, 100000, 20000000), on_room, run, 0);
