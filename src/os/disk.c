@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -181,6 +182,20 @@ static enum err root_make(const char *root, const struct trace *trace)
     return synced ? OK : ERR_IO;
 }
 
+/* Asked of a nameless file in the data directory: it depends on kernel and file system. */
+static bool disk_can_drop_cache(const struct os_disk *disk)
+{
+    char byte = 0;
+    struct iovec part = {&byte, 1};
+    int fd = openat(disk->root_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return false;
+    }
+    ssize_t wrote = pwritev2(fd, &part, 1, 0, RWF_DONTCACHE);
+    close(fd);
+    return wrote == 1;
+}
+
 /* Everything but the memory, which libuv still looks at until it has let go of the async handle. */
 static void disk_deinit(struct os_disk *disk)
 {
@@ -261,6 +276,7 @@ enum err os_disk_open(const char *root, struct os_loop *loop, struct os_disk **r
         free(disk);
         return error;
     }
+    disk->drops_cache = disk_can_drop_cache(disk);
     if (loop != NULL) {
         error = lanes_open(disk); /* on failure it has freed everything */
         if (error != OK) {

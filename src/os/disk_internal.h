@@ -10,6 +10,10 @@
 #include "os/disk.h"
 #include "os/loop_internal.h"
 
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE 0x80 /* since Linux 6.14 */
+#endif
+
 struct os_disk__queue {
     struct disk_job *first;
     struct disk_job **last_next; /* where the next one is linked in */
@@ -29,6 +33,7 @@ struct os_disk {
     struct disk_ops ops;
     int root_fd;
     int lock_fd; /* -1: not locked */
+    bool drops_cache; /* the kernel can drop written pages from its cache by itself (RWF_DONTCACHE) */
     const struct trace *trace;
     struct os_loop *loop; /* NULL: no lanes */
     uv_async_t finished_async;

@@ -30,8 +30,9 @@ enum disk_open_flags {
     DISK_WRITE = 1 << 0,     /* read and write */
     DISK_CREATE = 1 << 1,    /* with DISK_WRITE: made if missing */
     DISK_EXCLUSIVE = 1 << 2, /* with DISK_CREATE: ERR_EXISTS if there */
-    /* Writes of at least DISK_DIRECT_BYTES_MIN whose offset, sizes and memory are multiples of 4 KiB bypass the page
-     * cache, if the file system allows; all others, and all reads, go through it as usual. The two are coherent. */
+    /* Long writes (DISK_DIRECT_BYTES_MIN and more) leave nothing in the page cache, if kernel and file system allow: of
+     * any alignment where wants_staging says false; else only those whose offset, sizes and memory are multiples of
+     * 4 KiB. All others, and all reads, go through it as usual. The two are coherent. */
     DISK_DIRECT = 1 << 3,
 };
 
@@ -56,6 +57,9 @@ struct disk_ops {
     /* Writes all of it or fails (short writes and EINTR are dealt with inside). On failure any part may be written. */
     enum err (*write)(struct disk *disk, struct disk_file *file, const struct iovec *parts, int parts_count,
                       uint64_t offset);
+    /* Of DISK_DIRECT files. True: long runs are worth gathering in aligned memory, and files worth reusing in place.
+     * False: gathered as they lie, and a file that grows is written faster than one that is overwritten. */
+    bool (*wants_staging)(struct disk *disk);
     enum err (*sync)(struct disk *disk, struct disk_file *file); /* fdatasync */
     enum err (*writeback)(struct disk *disk, struct disk_file *file, uint64_t offset,
                           uint64_t size); /* start only; a hint */

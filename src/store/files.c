@@ -195,6 +195,16 @@ static enum err files__take_spare(struct files *files, struct segment *segment)
     return ERR_NO_FILE;
 }
 
+/* A reused file grows again from nothing where that is faster: see wants_staging in port/disk.h. If it cannot be emptied
+ * it is overwritten in place. */
+static void files__empty(struct files *files, struct segment *segment)
+{
+    if (segment->file.length_bytes > 0 && !files->disk->ops->wants_staging(files->disk) &&
+        files->disk->ops->truncate(files->disk, segment->file.handle, 0) == OK) {
+        segment->file.length_bytes = 0;
+    }
+}
+
 enum err files__create(struct files *files, struct segment *segment)
 {
     char path[STORE_PATH_BYTES];
@@ -220,6 +230,7 @@ enum err files__create(struct files *files, struct segment *segment)
         return error;
     }
     lane->names_are_dirty = true;
+    files__empty(files, segment);
     segment->file.is_recycled = segment->file.length_bytes > 0;
     files->counters.created += !is_spare;
     files__mark_dirty(files, segment);

@@ -39,6 +39,7 @@ struct sim_disk {
     uint64_t syncs;
     uint64_t sync_error_countdown;
     bool broke;
+    bool wants_staging; /* both kinds of kernel are simulated */
     uint64_t bytes_max; /* of all files; UINT64_MAX: no limit */
     uint64_t life;      /* events of an earlier life find another number and do nothing */
 };
@@ -229,6 +230,11 @@ static enum err sim_sync_all(struct disk *port)
     return OK;
 }
 
+static bool sim_wants_staging(struct disk *port)
+{
+    return disk_of(port)->wants_staging;
+}
+
 static enum err sim_writeback(struct disk *port, struct disk_file *file, uint64_t offset, uint64_t size)
 {
     return world_io(disk_of(port)->world, SIM_IO_READ) ? OK : ERR_IO; /* a hint: nothing becomes durable for sure */
@@ -384,6 +390,7 @@ static const struct disk_ops disk_ops = {
     .read = sim_read,
     .write = sim_write,
     .sync = sim_sync,
+    .wants_staging = sim_wants_staging,
     .writeback = sim_writeback,
     .truncate = sim_truncate,
     .sync_all = sim_sync_all,
@@ -454,6 +461,7 @@ struct sim_disk *sim_disk_new(struct sim_world *world, const struct sim_disk_opt
     disk->world = world;
     disk->options = *options;
     disk->bytes_max = UINT64_MAX;
+    disk->wants_staging = world->hash % 2 == 0;
     disk->tree = tree_new();
     disk->shadow = (struct shadow){{&shadow_ops}, disk};
     TAILQ_INIT(&disk->files);

@@ -112,6 +112,11 @@ static enum err file_sync(struct disk *port, struct disk_file *file)
     return OK;
 }
 
+static bool file_wants_staging(struct disk *port)
+{
+    return !of(port)->drops_cache;
+}
+
 static enum err file_writeback(struct disk *port, struct disk_file *file, uint64_t offset, uint64_t size)
 {
     (void)file;
@@ -209,6 +214,7 @@ static const struct disk_ops disk_ops = {
     .read = file_read,
     .write = file_write,
     .sync = file_sync,
+    .wants_staging = file_wants_staging,
     .writeback = file_writeback,
     .truncate = file_truncate,
     .sync_all = sync_all,

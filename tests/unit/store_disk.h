@@ -22,6 +22,7 @@ struct store_disk {
     enum err fail_error;
     bool is_full; /* every write fails with ERR_STORAGE_FULL */
     bool fails_syncs;
+    bool drops_cache; /* long runs need no staging */
     uint64_t writes, syncs, sync_alls, writebacks, opens;
     uint64_t write_bytes_max; /* largest single write */
     int open_handles, open_handles_max;

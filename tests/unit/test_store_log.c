@@ -132,6 +132,12 @@ static void writes_are_large_but_not_too_large(void **state)
     assert_int_equal(b->disk.write_bytes_max, STORE_STAGING_BYTES);
     assert_true(b->disk.writes - writes <= 12);
     assert_int_equal(b->disk.writebacks, writebacks); /* a long run goes round the page cache */
+    b->disk.drops_cache = true;
+    b->disk.write_bytes_max = 0;
+    bench_fill(b, 2, 4 << 20, 300000);
+    bench_write(b);
+    assert_int_equal(b->disk.write_bytes_max, STORE_WRITE_BYTES_MAX); /* gathered as it lies */
+    bench_read_all(b, 2);
     bench_read_all(b, 1);
     bench_free(b);
 }

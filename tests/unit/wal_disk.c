@@ -204,6 +204,11 @@ static enum err fake_sync(struct disk *disk, struct disk_file *file)
     return OK;
 }
 
+static bool fake_wants_staging(struct disk *disk)
+{
+    return disk != NULL;
+}
+
 static enum err fake_writeback(struct disk *disk, struct disk_file *file, uint64_t offset, uint64_t size)
 {
     return call_passes(of(disk)) ? OK : ERR_IO;
@@ -331,6 +336,7 @@ static const struct disk_ops ops = {.open = fake_open,
                                     .read = fake_read,
                                     .write = fake_write,
                                     .sync = fake_sync,
+                                    .wants_staging = fake_wants_staging,
                                     .writeback = fake_writeback,
                                     .sync_all = fake_sync_all,
                                     .make_dir = fake_make_dir,
