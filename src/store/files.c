@@ -195,8 +195,8 @@ static enum err files__take_spare(struct files *files, struct segment *segment)
     return ERR_NO_FILE;
 }
 
-/* A reused file grows again from nothing where that is faster: see wants_staging in port/disk.h. If it cannot be emptied
- * it is overwritten in place. */
+/* A reused file grows again from nothing where that is faster: see wants_staging in port/disk.h. If it cannot be
+ * emptied it is overwritten in place. */
 static void files__empty(struct files *files, struct segment *segment)
 {
     if (segment->file.length_bytes > 0 && !files->disk->ops->wants_staging(files->disk) &&
