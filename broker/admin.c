@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/buf.h"
 #include "os/listener.h"
 #include "port/clock.h"
@@ -204,8 +205,7 @@ static const struct link_handler admin__handler = {
 static void admin__on_accept(void *context, struct link *link)
 {
     struct admin *admin = context;
-    struct admin_connection *c = calloc(1, sizeof *c);
-    ASSERT(c != NULL);
+    struct admin_connection *c = mem_zeroed(1, sizeof *c);
     c->admin = admin;
     c->link = link;
     c->due_us = uv_hrtime() / 1000 + (uint64_t)admin->deadline_ms * 1000;
@@ -259,8 +259,7 @@ static void admin__arm(struct admin *admin)
 enum err admin_open(struct os_loop *loop, const char *address, const struct admin_source *source, uint32_t deadline_ms,
                     struct admin **ret_admin)
 {
-    struct admin *admin = calloc(1, sizeof *admin);
-    ASSERT(admin != NULL);
+    struct admin *admin = mem_zeroed(1, sizeof *admin);
     admin->loop = loop;
     admin->source = *source;
     admin->deadline_ms = deadline_ms;

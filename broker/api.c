@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/text.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
@@ -196,8 +197,7 @@ static void api__topic_done(void *context, enum err error, const char *message)
 
 static struct topic_request *api__topic_request(struct session *s, const struct frame *frame, bool is_delete)
 {
-    struct topic_request *r = malloc(sizeof *r);
-    ASSERT(r != NULL);
+    struct topic_request *r = mem_zeroed(1, sizeof *r);
     *r = (struct topic_request){.session = s, .request_id = frame->request_id, .is_delete = is_delete};
     session_hold(s, 0);
     return r;

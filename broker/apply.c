@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/plant.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
@@ -15,8 +16,7 @@ static void apply__epoch(struct partition *p, uint64_t term)
     }
     if (p->epochs_count == p->epochs_capacity) {
         p->epochs_capacity = p->epochs_capacity == 0 ? 8 : p->epochs_capacity * 2;
-        p->epochs = realloc(p->epochs, p->epochs_capacity * sizeof *p->epochs);
-        ASSERT(p->epochs != NULL);
+        p->epochs = mem_grow(p->epochs, p->epochs_capacity * sizeof *p->epochs);
     }
     p->epochs[p->epochs_count++] = (struct meta_epoch){.term = term, .first_offset = partition_high_watermark(p)};
 }

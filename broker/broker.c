@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
 #include "broker/produce.h"
@@ -61,8 +62,7 @@ static void broker__init_lists(struct broker *b)
 
 enum err broker_new(const struct broker_options *options, struct broker **ret_broker)
 {
-    struct broker *b = calloc(1, sizeof *b);
-    ASSERT(b != NULL);
+    struct broker *b = mem_zeroed(1, sizeof *b);
     b->config = options->config;
     b->disk = options->disk;
     b->clock = options->clock;

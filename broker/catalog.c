@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "broker/impl.h"
 
 struct topic_task {
@@ -28,8 +29,7 @@ struct catalog {
 
 struct catalog *catalog_new(struct broker *broker)
 {
-    struct catalog *catalog = calloc(1, sizeof *catalog);
-    ASSERT(catalog != NULL);
+    struct catalog *catalog = mem_zeroed(1, sizeof *catalog);
     catalog->broker = broker;
     return catalog;
 }
@@ -103,19 +103,17 @@ bool catalog_is_busy(const struct catalog *catalog)
 
 static struct topic *catalog__add(struct catalog *catalog, const struct registry_topic *row)
 {
-    struct topic *topic = calloc(1, sizeof *topic);
-    ASSERT(topic != NULL);
+    struct topic *topic = mem_zeroed(1, sizeof *topic);
     topic->row = *row;
-    topic->partitions = calloc(row->partitions_count, sizeof *topic->partitions);
-    ASSERT(topic->partitions != NULL);
+    topic->partitions = mem_zeroed(row->partitions_count, sizeof *topic->partitions);
     HASH_ADD_KEYPTR(hh, catalog->topics, topic->row.name, strlen(topic->row.name), topic);
     return topic;
 }
 
 static struct topic_task *catalog__task(struct catalog *catalog, struct topic *topic, catalog_done done, void *context)
 {
-    struct topic_task *task = calloc(1, sizeof *task);
-    ASSERT(task != NULL && topic->task == NULL);
+    struct topic_task *task = mem_zeroed(1, sizeof *task);
+    ASSERT(topic->task == NULL);
     task->topic = topic;
     task->done = done;
     task->context = context;

@@ -6,7 +6,7 @@
  * lose their purpose. A full disk is retried with the same picture. */
 #include <stdlib.h>
 
-#include "base/assert.h"
+#include "base/mem.h"
 #include "base/plant.h"
 #include "broker/impl.h"
 #include "broker/state.h"
@@ -46,8 +46,7 @@ static void checkpoint__copy_done(void *context, const struct done_row *row)
     struct done_copy *copy = context;
     if (copy->count == copy->capacity) {
         copy->capacity = copy->capacity == 0 ? 16 : copy->capacity * 2;
-        copy->rows = realloc(copy->rows, copy->capacity * sizeof *copy->rows);
-        ASSERT(copy->rows != NULL);
+        copy->rows = mem_grow(copy->rows, copy->capacity * sizeof *copy->rows);
     }
     copy->rows[copy->count++] = *row;
 }
@@ -91,8 +90,7 @@ static void checkpoint__capture(struct partition *p, struct checkpoint_item *ite
         item->segments = store_checkpoint_new(p->log);
     }
     picture->epochs_count = p->epochs_count - p->epochs_saved;
-    item->epochs = calloc(picture->epochs_count + 1, sizeof *item->epochs);
-    ASSERT(item->epochs != NULL);
+    item->epochs = mem_zeroed(picture->epochs_count + 1, sizeof *item->epochs);
     for (uint32_t i = 0; i < picture->epochs_count; i++) {
         item->epochs[i] = p->epochs[p->epochs_saved + i];
     }
@@ -126,8 +124,7 @@ static void checkpoint__free_item(struct checkpoint_item *item)
 static enum err checkpoint__put(struct kv *kv, struct kv_txn *txn, struct checkpoint_item *item)
 {
     uint32_t count = item->segments != NULL ? item->segments->rows_count : 0;
-    struct meta_segment *segments = calloc(count + 1, sizeof *segments);
-    ASSERT(segments != NULL);
+    struct meta_segment *segments = mem_zeroed(count + 1, sizeof *segments);
     for (uint32_t i = 0; i < count; i++) {
         const struct segment_row *row = &item->segments->rows[i];
         segments[i] = (struct meta_segment){.base_offset = row->base_offset,
@@ -252,8 +249,7 @@ void checkpoint_want(struct partition *p)
 
 static void checkpoint__start(struct broker *b)
 {
-    struct checkpoint_job *job = calloc(1, sizeof *job);
-    ASSERT(job != NULL);
+    struct checkpoint_job *job = mem_zeroed(1, sizeof *job);
     job->job.run = checkpoint__run;
     job->job.done = checkpoint__done;
     job->broker = b;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/endian.h"
 
 #define FETCH_BYTES_DEFAULT (1u << 20)
@@ -15,8 +16,7 @@ static struct fetch *fetch__take(struct broker *b)
     if (f != NULL) {
         TAILQ_REMOVE(&b->fetch_free, f, partition_link);
     } else {
-        f = malloc(sizeof *f);
-        ASSERT(f != NULL);
+        f = mem_zeroed(1, sizeof *f);
     }
     f->read.parts_count = 0; /* the parts array is large: only its count is reset */
     f->read.bytes = 0;
@@ -296,8 +296,7 @@ void list_offsets_request(struct session *s, const struct frame *frame)
         list_offsets__answer(s, frame->request_id, error == OK ? p : NULL, error, offset, request.timestamp);
         return;
     }
-    struct list_offsets *waiting = malloc(sizeof *waiting);
-    ASSERT(waiting != NULL);
+    struct list_offsets *waiting = mem_zeroed(1, sizeof *waiting);
     *waiting = (struct list_offsets){
         .session = s, .partition = p, .request_id = frame->request_id, .timestamp = request.timestamp};
     session_hold(s, 0);

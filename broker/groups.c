@@ -2,7 +2,7 @@
  * dead ones. */
 #include <stdlib.h>
 
-#include "base/assert.h"
+#include "base/mem.h"
 #include "base/plant.h"
 #include "broker/impl.h"
 
@@ -29,8 +29,7 @@ enum err groups_missing(const struct broker *b, uint64_t group)
 static void groups__grow(struct broker *b)
 {
     uint32_t capacity = b->persists_capacity == 0 ? PERSISTS_CAPACITY_MIN : b->persists_capacity * 2;
-    struct persist_item *ring = calloc(capacity, sizeof *ring);
-    ASSERT(ring != NULL);
+    struct persist_item *ring = mem_zeroed(capacity, sizeof *ring);
     for (uint32_t i = 0; i < b->persists_count; i++) {
         ring[i] = b->persists[(b->persists_head + i) & (b->persists_capacity - 1)];
     }
@@ -163,8 +162,7 @@ static void removal__done(struct disk_job *job)
 static void groups__remove_rows(void *context)
 {
     struct partition *p = context;
-    struct removal *removal = calloc(1, sizeof *removal);
-    ASSERT(removal != NULL);
+    struct removal *removal = mem_zeroed(1, sizeof *removal);
     removal->job.run = removal__run;
     removal->job.done = removal__done;
     removal->partition = p;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/plant.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
@@ -15,8 +16,7 @@
 struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t replica,
                                 const struct entry_birth *birth)
 {
-    struct partition *p = calloc(1, sizeof *p);
-    ASSERT(p != NULL);
+    struct partition *p = mem_zeroed(1, sizeof *p);
     p->broker = broker;
     p->group = group;
     p->replica = replica;
@@ -43,8 +43,7 @@ struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t 
 
 static uint32_t partition__runs(struct partition *p, struct raft_run **ret_runs)
 {
-    struct raft_run *runs = calloc(p->window.count + 1, sizeof *runs);
-    ASSERT(runs != NULL);
+    struct raft_run *runs = mem_zeroed(p->window.count + 1, sizeof *runs);
     uint32_t count = 0;
     for (uint32_t i = 0; i < p->window.count; i++) {
         uint64_t term = window_at(&p->window, p->window.first_index + i)->term;

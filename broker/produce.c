@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "base/assert.h"
+#include "base/mem.h"
 #include "wire/records.h"
 
 #define TIMEOUT_DEFAULT_MS 30000u
@@ -14,8 +14,7 @@ static struct produce *produce__take(struct broker *b)
     if (r != NULL) {
         STAILQ_REMOVE_HEAD(&b->produce_free, pending_link);
     } else {
-        r = malloc(sizeof *r);
-        ASSERT(r != NULL);
+        r = mem_zeroed(1, sizeof *r);
     }
     *r = (struct produce){0};
     TAILQ_INSERT_TAIL(&b->produces, r, deadline_link);

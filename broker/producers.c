@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/assert.h"
+#include "base/mem.h"
 #include "broker/impl.h"
 #include "broker/state.h"
 #include "wire/partitioner.h"
@@ -87,8 +87,7 @@ void producers_init_request(struct session *s, const struct frame *frame)
 {
     struct broker *b = s->broker;
     InitProducerRequest request;
-    struct init_request *r = calloc(1, sizeof *r);
-    ASSERT(r != NULL);
+    struct init_request *r = mem_zeroed(1, sizeof *r);
     r->session = s;
     r->request_id = frame->request_id;
     session_hold(s, 0);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/assert.h"
+#include "base/mem.h"
 #include "broker/impl.h"
 #include "broker/state.h"
 
@@ -29,8 +29,7 @@ static void recovery__add(uint64_t **io_array, uint32_t *io_count, uint32_t *io_
 {
     if (*io_count == *io_capacity) {
         *io_capacity = *io_capacity == 0 ? 16 : *io_capacity * 2;
-        *io_array = realloc(*io_array, *io_capacity * sizeof **io_array);
-        ASSERT(*io_array != NULL);
+        *io_array = mem_grow(*io_array, *io_capacity * sizeof **io_array);
     }
     (*io_array)[(*io_count)++] = value;
 }
@@ -88,8 +87,7 @@ static enum err recovery__segment(void *context, uint64_t group, const struct me
     struct recovery *r = context;
     if (r->rows_count == r->rows_capacity) {
         r->rows_capacity = r->rows_capacity == 0 ? 4 : r->rows_capacity * 2;
-        r->rows = realloc(r->rows, r->rows_capacity * sizeof *r->rows);
-        ASSERT(r->rows != NULL);
+        r->rows = mem_grow(r->rows, r->rows_capacity * sizeof *r->rows);
     }
     struct segment_row *row = &r->rows[r->rows_count++];
     *row = (struct segment_row){.base_offset = segment->base_offset,
@@ -113,8 +111,7 @@ static enum err recovery__epoch(void *context, uint64_t group, const struct meta
     struct partition *p = ((struct recovery *)context)->current;
     if (p->epochs_count == p->epochs_capacity) {
         p->epochs_capacity = p->epochs_capacity == 0 ? 8 : p->epochs_capacity * 2;
-        p->epochs = realloc(p->epochs, p->epochs_capacity * sizeof *p->epochs);
-        ASSERT(p->epochs != NULL);
+        p->epochs = mem_grow(p->epochs, p->epochs_capacity * sizeof *p->epochs);
     }
     p->epochs[p->epochs_count++] = *epoch;
     p->epochs_saved = p->epochs_count;

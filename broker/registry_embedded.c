@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/endian.h"
 #include "base/map.h"
 #include "meta/row.h"
@@ -423,8 +424,7 @@ static struct registry_operation *
 registry__operation_new(struct registry_embedded *registry, const char *name, bool write,
                         enum err (*work)(struct registry_operation *op, struct kv *kv, struct kv_txn *txn))
 {
-    struct registry_operation *op = calloc(1, sizeof *op);
-    ASSERT(op != NULL);
+    struct registry_operation *op = mem_zeroed(1, sizeof *op);
     op->job.run = registry__run;
     op->job.done = registry__job_done;
     op->registry = registry;
@@ -546,8 +546,7 @@ static void registry__publish_pending(struct registry_embedded *registry)
 static void registry_publish_leader(struct registry *base, uint64_t group, uint64_t broker, uint64_t term)
 {
     struct registry_embedded *registry = (struct registry_embedded *)base;
-    struct leader_notice *notice = calloc(1, sizeof *notice);
-    ASSERT(notice != NULL);
+    struct leader_notice *notice = mem_zeroed(1, sizeof *notice);
     notice->group = group;
     notice->broker = broker;
     notice->term = term;
@@ -567,8 +566,7 @@ static const struct registry_ops registry_embedded_ops = {
 
 struct registry *registry_embedded_new(struct kv *kv, struct disk *disk, const struct trace *trace)
 {
-    struct registry_embedded *registry = calloc(1, sizeof *registry);
-    ASSERT(registry != NULL);
+    struct registry_embedded *registry = mem_zeroed(1, sizeof *registry);
     registry->base.ops = &registry_embedded_ops;
     registry->kv = kv;
     registry->disk = disk;

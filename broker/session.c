@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/text.h"
 #include "broker/impl.h"
 
@@ -202,8 +203,7 @@ static const struct link_handler session__handler = {
 
 void session_open(struct broker *broker, struct link *link)
 {
-    struct session *s = calloc(1, sizeof *s);
-    ASSERT(s != NULL);
+    struct session *s = mem_zeroed(1, sizeof *s);
     s->broker = broker;
     s->link = link;
     s->refs = 1;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/text.h"
 #include "base/endian.h"
 #include "base/map.h"
@@ -36,8 +37,7 @@ struct state_table {
 
 struct state_table *state_new(uint64_t group)
 {
-    struct state_table *table = calloc(1, sizeof *table);
-    ASSERT(table != NULL);
+    struct state_table *table = mem_zeroed(1, sizeof *table);
     table->group = group;
     return table;
 }
@@ -82,8 +82,7 @@ static struct state_row *state__find(struct state_table *table, const char *name
 
 static struct state_row *state__add(struct state_table *table, const char *name, size_t size)
 {
-    struct state_row *row = calloc(1, sizeof *row + size + 1);
-    ASSERT(row != NULL);
+    struct state_row *row = mem_zeroed(1, sizeof *row + size + 1);
     memcpy(row->name, name, size);
     HASH_ADD_KEYPTR(hh, table->rows, row->name, size, row);
     return row;
@@ -166,8 +165,7 @@ uint32_t state_take_dirty(struct state_table *table, struct meta_state_row **ret
 {
     uint32_t count = table->dirty_count + (table->counter_dirty ? 1 : 0);
     const size_t slot = 1 + PRODUCER_NAME_BYTES_MAX + CODEC_STORED_BYTES_MAX;
-    struct meta_state_row *rows = calloc(1, count * (sizeof *rows + slot) + 1);
-    ASSERT(rows != NULL);
+    struct meta_state_row *rows = mem_zeroed(1, count * (sizeof *rows + slot) + 1);
     char *bytes = (char *)(rows + count);
     uint32_t filled = 0;
     if (table->counter_dirty) {

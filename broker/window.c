@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "broker/partition.h"
 
 #define WINDOW_CAPACITY_MIN 16u
@@ -9,8 +10,7 @@
 static void window__grow(struct window *window)
 {
     uint32_t capacity = window->capacity == 0 ? WINDOW_CAPACITY_MIN : window->capacity * 2;
-    struct window_entry *ring = calloc(capacity, sizeof *ring);
-    ASSERT(ring != NULL);
+    struct window_entry *ring = mem_zeroed(capacity, sizeof *ring);
     for (uint32_t i = 0; i < window->count; i++) {
         uint64_t index = window->first_index + i;
         ring[index & (capacity - 1)] = window->ring[index & (window->capacity - 1)];

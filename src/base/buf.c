@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 
 #define BOOKKEEPING_BYTES_MAX (64u << 10)
 #define PAGE_ALIGN_FROM_BYTES 4096u
@@ -90,8 +91,7 @@ struct buf_pool {
 
 struct buf_pool *buf_pool_new(uint32_t buf_size, uint32_t keep_max)
 {
-    struct buf_pool *pool = calloc(1, sizeof *pool + keep_max * sizeof pool->kept[0]);
-    ASSERT(pool != NULL);
+    struct buf_pool *pool = mem_zeroed(1, sizeof *pool + keep_max * sizeof pool->kept[0]);
     pool->buf_size = buf_size;
     pool->keep_max = keep_max;
     return pool;

@@ -4,9 +4,9 @@
 #ifndef FLOTILLA_BASE_MAP_H
 #define FLOTILLA_BASE_MAP_H
 
-#include "base/assert.h"
+#include "base/mem.h"
 
-#define uthash_fatal(message) assert__fail(__FILE__, __LINE__, __func__, message)
+#define uthash_fatal(message) mem_exhausted()
 #include <uthash.h>
 
 #endif

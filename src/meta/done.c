@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/batch.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
@@ -67,13 +68,6 @@ struct submitted_table {
     uint32_t spare_batches_count;
     uint32_t spare_producers_count;
 };
-
-static void *done__allocate(size_t size)
-{
-    void *memory = calloc(1, size);
-    ASSERT(memory != NULL); /* bookkeeping: base/map.h dies the same way */
-    return memory;
-}
 
 static struct done_entry *done__find(const struct done_table *done, int64_t producer_id)
 {
@@ -138,7 +132,8 @@ static struct done_judgement done__judge_epoch(const struct done_row *row, const
     }
     if (in_flight != NULL) {
         const struct submitted_batch *batch;
-        TAILQ_FOREACH (batch, &in_flight->batches, link) {
+        TAILQ_FOREACH(batch, &in_flight->batches, link)
+        {
             if (batch->epoch != candidate->epoch) {
                 continue; /* an older life of the producer, still ahead of it in the log */
             }
@@ -170,8 +165,8 @@ struct done_judgement done_judge(const struct done_table *done, const struct sub
     }
     if (epoch == EPOCH_NONE) {
         return (struct done_judgement){.verdict = candidate->first_sequence != 0 ? DONE_UNKNOWN
-                                                  : PLANT(6)                      ? DONE_KNOWN
-                                                                                  : DONE_GO};
+                                                  : PLANT(6)                     ? DONE_KNOWN
+                                                                                 : DONE_GO};
     }
     if (candidate->epoch < epoch) {
         return (struct done_judgement){.verdict = DONE_FENCED};
@@ -205,7 +200,7 @@ enum err done_verdict_status(enum done_verdict verdict)
 
 struct done_table *done_table_new(void)
 {
-    struct done_table *done = done__allocate(sizeof *done);
+    struct done_table *done = mem_zeroed(1, sizeof *done);
     TAILQ_INIT(&done->dirty);
     return done;
 }
@@ -216,7 +211,8 @@ void done_table_free(struct done_table *done)
     if (done == NULL) {
         return;
     }
-    HASH_ITER (hh, done->entries, entry, next) {
+    HASH_ITER(hh, done->entries, entry, next)
+    {
         HASH_DEL(done->entries, entry);
         free(entry);
     }
@@ -225,7 +221,7 @@ void done_table_free(struct done_table *done)
 
 static struct done_entry *done__add(struct done_table *done, int64_t producer_id)
 {
-    struct done_entry *entry = done__allocate(sizeof *entry);
+    struct done_entry *entry = mem_zeroed(1, sizeof *entry);
     entry->row.producer_id = producer_id;
     entry->row.epoch = EPOCH_NONE;
     HASH_ADD(hh, done->entries, row.producer_id, sizeof entry->row.producer_id, entry);
@@ -326,9 +322,10 @@ static void done__visit_sorted(struct done_entry **entries, size_t count,
 void done_visit(const struct done_table *done, void (*visit)(void *context, const struct done_row *row), void *context)
 {
     size_t count = 0;
-    struct done_entry **entries = done__allocate((HASH_COUNT(done->entries) + 1) * sizeof entries[0]);
+    struct done_entry **entries = mem_zeroed(HASH_COUNT(done->entries) + 1, sizeof entries[0]);
     struct done_entry *entry, *next;
-    HASH_ITER (hh, done->entries, entry, next) {
+    HASH_ITER(hh, done->entries, entry, next)
+    {
         entries[count++] = entry;
     }
     done__visit_sorted(entries, count, visit, context);
@@ -338,12 +335,14 @@ void done_take_dirty(struct done_table *done, void (*visit)(void *context, const
 {
     size_t count = 0;
     struct done_entry *entry;
-    TAILQ_FOREACH (entry, &done->dirty, dirty_link) {
+    TAILQ_FOREACH(entry, &done->dirty, dirty_link)
+    {
         count++;
     }
-    struct done_entry **entries = done__allocate((count + 1) * sizeof entries[0]);
+    struct done_entry **entries = mem_zeroed(count + 1, sizeof entries[0]);
     count = 0;
-    TAILQ_FOREACH (entry, &done->dirty, dirty_link) {
+    TAILQ_FOREACH(entry, &done->dirty, dirty_link)
+    {
         entry->dirty = false;
         entries[count++] = entry;
     }
@@ -379,7 +378,8 @@ uint32_t done_hash(const struct done_table *done)
      * CRCs are linear and errors in two rows could cancel. */
     uint32_t sum = (uint32_t)HASH_COUNT(done->entries);
     struct done_entry *entry, *next;
-    HASH_ITER (hh, done->entries, entry, next) {
+    HASH_ITER(hh, done->entries, entry, next)
+    {
         uint64_t wide = (uint64_t)done__row_hash(&entry->row) * UINT64_C(0x9e3779b97f4a7c15);
         sum += (uint32_t)(wide >> 32);
     }
@@ -390,7 +390,7 @@ uint32_t done_hash(const struct done_table *done)
 
 struct submitted_table *submitted_table_new(void)
 {
-    struct submitted_table *submitted = done__allocate(sizeof *submitted);
+    struct submitted_table *submitted = mem_zeroed(1, sizeof *submitted);
     TAILQ_INIT(&submitted->spare_batches);
     STAILQ_INIT(&submitted->spare_producers);
     return submitted;
@@ -400,7 +400,7 @@ static struct submitted_batch *submitted__take_batch(struct submitted_table *sub
 {
     struct submitted_batch *batch = TAILQ_FIRST(&submitted->spare_batches);
     if (batch == NULL) {
-        return done__allocate(sizeof *batch);
+        return mem_zeroed(1, sizeof *batch);
     }
     TAILQ_REMOVE(&submitted->spare_batches, batch, link);
     submitted->spare_batches_count--;
@@ -421,7 +421,7 @@ static struct submitted_producer *submitted__add_producer(struct submitted_table
 {
     struct submitted_producer *producer = STAILQ_FIRST(&submitted->spare_producers);
     if (producer == NULL) {
-        producer = done__allocate(sizeof *producer);
+        producer = mem_zeroed(1, sizeof *producer);
     } else {
         STAILQ_REMOVE_HEAD(&submitted->spare_producers, spare_link);
         submitted->spare_producers_count--;
@@ -476,7 +476,8 @@ void submitted_remove(struct submitted_table *submitted, int64_t producer_id, ui
     if (producer == NULL) {
         return;
     }
-    TAILQ_FOREACH (batch, &producer->batches, link) {
+    TAILQ_FOREACH(batch, &producer->batches, link)
+    {
         if (batch->index == index && batch->term == term) {
             break;
         }
@@ -497,7 +498,8 @@ void submitted_clear(struct submitted_table *submitted)
 {
     struct submitted_producer *producer, *next;
     struct submitted_batch *batch;
-    HASH_ITER (hh, submitted->producers, producer, next) {
+    HASH_ITER(hh, submitted->producers, producer, next)
+    {
         while ((batch = TAILQ_FIRST(&producer->batches)) != NULL) {
             TAILQ_REMOVE(&producer->batches, batch, link);
             free(batch);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "os/disk_internal.h"
 #include "os/fault.h"
 
@@ -171,8 +172,7 @@ static enum err root_make(const char *root, const struct trace *trace)
         trace_error(trace, "data_directory_make_failed", "path=%s reason=%s", root, strerrorname_np(errno));
         return os__err_of_errno(errno);
     }
-    char *copy = strdup(root);
-    ASSERT(copy != NULL);
+    char *copy = mem_text(root);
     int parent_fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool synced = parent_fd >= 0 && fsync(parent_fd) == 0;
     if (parent_fd >= 0) {

@@ -6,9 +6,10 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/limits.h"
 
-#define RING_MIN 16u
+#define RING_MIN  16u
 #define RING_KEEP 4096u
 
 static struct slice *queue_slot(const struct os_link_queue *queue, uint32_t i)
@@ -20,8 +21,7 @@ static void queue_grow(struct os_link_queue *queue)
 {
     uint32_t room = queue->room == 0 ? RING_MIN : queue->room * 2;
     ASSERT(room > queue->room);
-    struct slice *ring = malloc(room * sizeof ring[0]);
-    ASSERT(ring != NULL); /* bookkeeping */
+    struct slice *ring = mem_zeroed(room, sizeof ring[0]);
     for (uint32_t i = 0; i < queue->count; i++) {
         ring[i] = *queue_slot(queue, i);
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 
 /* No log reaches this: it keeps sums of an index and a count from a peer's message away from overflow. */
 #define INDEX_MAX ((uint64_t)1 << 62)
@@ -30,8 +31,7 @@ static void check_options(const struct raft_options *o)
 struct raft *raft_new(const struct raft_options *options)
 {
     check_options(options);
-    struct raft *r = calloc(1, sizeof *r);
-    ASSERT(r != NULL);
+    struct raft *r = mem_zeroed(1, sizeof *r);
     r->self = options->self;
     r->voters_count = options->voters_count;
     for (uint32_t i = 0; i < options->voters_count; i++) {

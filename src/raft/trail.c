@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 
 #define TRAIL_CAPACITY_FIRST 4u
 
@@ -13,8 +14,7 @@ void trail__init(struct trail *t, uint64_t base_index, uint64_t base_term)
 {
     *t = (struct trail){.base_index = base_index, .base_term = base_term, .last_index = base_index};
     t->runs_capacity = TRAIL_CAPACITY_FIRST;
-    t->runs = malloc(t->runs_capacity * sizeof *t->runs);
-    ASSERT(t->runs != NULL);
+    t->runs = mem_zeroed(t->runs_capacity, sizeof *t->runs);
 }
 
 void trail__done(struct trail *t)
@@ -33,8 +33,7 @@ static void push_run(struct trail *t, uint64_t first, uint64_t term)
     ASSERT(trail__has_room(t, 1));
     if (t->runs_count == t->runs_capacity) {
         t->runs_capacity *= 2;
-        t->runs = realloc(t->runs, t->runs_capacity * sizeof *t->runs);
-        ASSERT(t->runs != NULL);
+        t->runs = mem_grow(t->runs, t->runs_capacity * sizeof *t->runs);
     }
     t->runs[t->runs_count++] = (struct trail_run){.first = first, .term = term};
 }

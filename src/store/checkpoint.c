@@ -5,6 +5,7 @@
  * names any more be reused. A renamed spare makes two directories dirty, and both are synced before
  * a manifest names the file: otherwise a power cut could leave one file under both names. */
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/plant.h"
 #include "store/impl.h"
 
@@ -20,9 +21,9 @@ struct checkpoint_state {
 struct store_checkpoint *store_checkpoint_new(struct segment_log *log)
 {
     struct store *store = log->store;
-    struct store_checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
-    struct checkpoint_state *state = calloc(1, sizeof *state);
-    ASSERT(checkpoint != NULL && state != NULL && !log->is_dead);
+    struct store_checkpoint *checkpoint = mem_zeroed(1, sizeof *checkpoint);
+    struct checkpoint_state *state = mem_zeroed(1, sizeof *state);
+    ASSERT(!log->is_dead);
     if (log->is_stalled) { /* the moment to try again */
         TAILQ_REMOVE(&store->stalled, log, queue_link);
         log->is_stalled = false;
@@ -34,8 +35,7 @@ struct store_checkpoint *store_checkpoint_new(struct segment_log *log)
     checkpoint->log = log;
     checkpoint->log_start = log->start_offset;
     checkpoint->next_offset = log->next_offset;
-    checkpoint->rows = calloc(log->segments_count + 1, sizeof checkpoint->rows[0]);
-    ASSERT(checkpoint->rows != NULL);
+    checkpoint->rows = mem_zeroed(log->segments_count + 1, sizeof checkpoint->rows[0]);
     for (uint32_t i = 0; i < log->segments_count; i++) {
         const struct segment *segment = log->segments[i];
         checkpoint->rows[i] = (struct segment_row){

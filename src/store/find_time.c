@@ -2,6 +2,7 @@
  * timestamp, so at most the segments that may hold the answer are walked, header by header, from where their time index
  * says nothing newer came before. */
 #include "base/assert.h"
+#include "base/mem.h"
 #include "store/impl.h"
 
 #include <stdlib.h>
@@ -164,8 +165,8 @@ static void find_job__done(struct store_job *base)
 void segment_log_find_time(struct segment_log *log, int64_t timestamp_ms,
                            void (*done)(void *context, enum err error, int64_t offset), void *context)
 {
-    struct find_job *job = calloc(1, sizeof *job);
-    ASSERT(job != NULL && !log->is_dead);
+    struct find_job *job = mem_zeroed(1, sizeof *job);
+    ASSERT(!log->is_dead);
     job->job.run = find_job__run;
     job->job.done = find_job__done;
     job->job.drop = find_job__drop;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "store/impl.h"
 
 #define ENTRIES_MIN 64
@@ -33,8 +34,7 @@ static void *grown(void *array, uint32_t count, uint32_t *capacity, size_t item_
         return array;
     }
     *capacity = *capacity > 0 ? 2 * *capacity : ENTRIES_MIN;
-    array = realloc(array, *capacity * item_bytes);
-    ASSERT(array != NULL);
+    array = mem_grow(array, *capacity * item_bytes);
     return array;
 }
 
@@ -123,9 +123,8 @@ void index__prepend(struct segment_index *index, struct segment_index *older)
     index__finish(older);
     uint32_t entries_count = older->entries_count + index->entries_count;
     uint32_t times_count = older->times_count + index->times_count;
-    older->entries = realloc(older->entries, (entries_count + 1) * sizeof older->entries[0]);
-    older->times = realloc(older->times, (times_count + 1) * sizeof older->times[0]);
-    ASSERT(older->entries != NULL && older->times != NULL);
+    older->entries = mem_grow(older->entries, (entries_count + 1) * sizeof older->entries[0]);
+    older->times = mem_grow(older->times, (times_count + 1) * sizeof older->times[0]);
     if (index->entries_count > 0) {
         memcpy(older->entries + older->entries_count, index->entries, index->entries_count * sizeof index->entries[0]);
     }

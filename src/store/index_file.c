@@ -5,7 +5,7 @@
  *   .timeindex  {i64 timestamp, i32 relative last offset} */
 #include <stdlib.h>
 
-#include "base/assert.h"
+#include "base/mem.h"
 #include "base/endian.h"
 #include "store/impl.h"
 
@@ -17,8 +17,7 @@ enum err index_file__write(struct files *files, const struct segment *segment, c
     char path[STORE_PATH_BYTES];
     size_t size = (size_t)index->entries_count * INDEX_ENTRY_BYTES;
     size_t times_size = (size_t)index->times_count * TIME_ENTRY_BYTES;
-    uint8_t *data = malloc((size > times_size ? size : times_size) + 1);
-    ASSERT(data != NULL);
+    uint8_t *data = mem_zeroed(1, (size > times_size ? size : times_size) + 1);
     for (uint32_t i = 0; i < index->entries_count; i++) {
         store_be32(data + i * INDEX_ENTRY_BYTES, index->entries[i].relative_last);
         store_be32(data + i * INDEX_ENTRY_BYTES + 4, index->entries[i].position);

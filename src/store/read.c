@@ -7,6 +7,7 @@
  * batches in front of bad bytes are served; the read that begins at the bad ones gets ERR_CORRUPT, and one behind them
  * is served again. */
 #include "base/assert.h"
+#include "base/mem.h"
 #include "store/impl.h"
 
 #include <stdlib.h>
@@ -258,8 +259,7 @@ static enum err segment_log__read_disk(struct segment_log *log, struct segment_r
     if (buf == NULL) {
         return ERR_BUSY;
     }
-    struct read_job *job = calloc(1, sizeof *job);
-    ASSERT(job != NULL);
+    struct read_job *job = mem_zeroed(1, sizeof *job);
     struct segment *segment = segment_log__find(log, read->offset);
     job->job.run = read_job__run;
     job->job.done = read_job__done;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/crc32c.h"
 #include "store/impl.h"
 
@@ -13,8 +14,7 @@
 
 struct segment *segment__new(struct segment_log *log, int64_t base_offset, uint64_t generation)
 {
-    struct segment *segment = calloc(1, sizeof *segment);
-    ASSERT(segment != NULL);
+    struct segment *segment = mem_zeroed(1, sizeof *segment);
     segment->log = log;
     segment->base_offset = segment->end_offset = base_offset;
     segment->generation = generation;
@@ -60,8 +60,7 @@ void segment_log__add_segment(struct segment_log *log, struct segment *segment)
 {
     if (log->segments_count == log->segments_capacity) {
         log->segments_capacity = log->segments_capacity > 0 ? 2 * log->segments_capacity : SEGMENTS_MIN;
-        log->segments = realloc(log->segments, log->segments_capacity * sizeof(struct segment *));
-        ASSERT(log->segments != NULL);
+        log->segments = mem_grow(log->segments, log->segments_capacity * sizeof(struct segment *));
     }
     log->segments[log->segments_count++] = segment;
     log->active = segment;
@@ -231,7 +230,8 @@ static void retire_job__run(struct store_job *base)
 {
     struct retire_job *job = (struct retire_job *)base;
     struct segment *segment;
-    TAILQ_FOREACH(segment, &job->segments, link) {
+    TAILQ_FOREACH(segment, &job->segments, link)
+    {
         files__retire(&base->store->files, segment);
     }
 }
@@ -253,8 +253,7 @@ void segment_log__retire(struct segment_log *log, struct segment_list *free_segm
     if (TAILQ_EMPTY(free_segments)) {
         return;
     }
-    struct retire_job *job = calloc(1, sizeof *job);
-    ASSERT(job != NULL);
+    struct retire_job *job = mem_zeroed(1, sizeof *job);
     TAILQ_INIT(&job->segments);
     TAILQ_CONCAT(&job->segments, free_segments, link);
     job->job.run = retire_job__run;
@@ -344,7 +343,8 @@ static void delete_job__run(struct store_job *base)
     for (uint32_t i = 0; i < log->segments_count; i++) {
         files__remove(files, log->segments[i]);
     }
-    TAILQ_FOREACH(segment, &log->dropped, link) {
+    TAILQ_FOREACH(segment, &log->dropped, link)
+    {
         files__remove(files, segment);
     }
     files__log_dir(files, log->group, path);
@@ -370,8 +370,8 @@ static void delete_job__drop(struct store_job *base)
 
 void segment_log_delete(struct segment_log *log, void (*done)(void *context), void *context)
 {
-    struct delete_job *job = calloc(1, sizeof *job);
-    ASSERT(job != NULL && !log->is_dead);
+    struct delete_job *job = mem_zeroed(1, sizeof *job);
+    ASSERT(!log->is_dead);
     segment_log__leave_lists(log);
     log->is_dead = true;
     log->holds++;

@@ -5,6 +5,7 @@
  * not synced. Both are the same to us: only [0, row.size) counts, and replay appends the very same bytes behind it
  * again. */
 #include "base/assert.h"
+#include "base/mem.h"
 #include "store/impl.h"
 
 #include <ctype.h>
@@ -116,8 +117,7 @@ enum err segment_log_open(const struct segment_log_options *options, struct segm
     if (options->log_start < 0 || !rows_join(options)) {
         return ERR_FORMAT;
     }
-    struct segment_log *log = calloc(1, sizeof *log);
-    ASSERT(log != NULL);
+    struct segment_log *log = mem_zeroed(1, sizeof *log);
     log->store = store;
     log->group = options->group;
     log->owner = options->owner;
@@ -159,11 +159,9 @@ static void names__add(void *context, const char *name)
     struct names *names = context;
     if (names->count == names->capacity) {
         names->capacity = names->capacity > 0 ? 2 * names->capacity : 64;
-        names->list = realloc(names->list, names->capacity * sizeof(char *));
-        ASSERT(names->list != NULL);
+        names->list = mem_grow(names->list, names->capacity * sizeof(char *));
     }
-    names->list[names->count] = strdup(name);
-    ASSERT(names->list[names->count] != NULL);
+    names->list[names->count] = mem_text(name);
     names->count++;
 }
 

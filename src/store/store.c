@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "store/impl.h"
 
 struct write_job {
@@ -29,15 +30,13 @@ struct trim_job {
 
 enum err store_open(const struct store_options *options, struct store **ret_store)
 {
-    struct store *store = calloc(1, sizeof *store);
-    ASSERT(store != NULL);
+    struct store *store = mem_zeroed(1, sizeof *store);
     ASSERT(options->disk != NULL && options->clock != NULL && options->dir != NULL);
     store->disk = options->disk;
     store->clock = options->clock;
     store->trace = options->trace;
     store->options = *options;
-    store->dir = strdup(options->dir);
-    ASSERT(store->dir != NULL);
+    store->dir = mem_text(options->dir);
     store->options.dir = store->dir;
     store->generation_next = 1;
     store->retry_us = UINT64_MAX;
@@ -261,8 +260,7 @@ void store__submit_writes(struct store *store, bool all)
     if (TAILQ_EMPTY(&store->queued)) {
         return;
     }
-    struct write_job *job = calloc(1, sizeof *job);
-    ASSERT(job != NULL);
+    struct write_job *job = mem_zeroed(1, sizeof *job);
     TAILQ_INIT(&job->chain);
     job->job.run = write_job__run;
     job->job.done = write_job__done;
@@ -356,9 +354,9 @@ void store_trim(struct store *store)
 {
     struct segment_log *log, *next;
     uint32_t count = HASH_COUNT(store->logs);
-    struct trim_job *job = calloc(1, sizeof *job + count * sizeof job->trims[0]);
-    ASSERT(job != NULL);
-    HASH_ITER(hh, store->logs, log, next) {
+    struct trim_job *job = mem_zeroed(1, sizeof *job + count * sizeof job->trims[0]);
+    HASH_ITER(hh, store->logs, log, next)
+    {
         struct segment *active = log->active;
         if (active != NULL && active->written_bytes == active->size_bytes) {
             active->pins++;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "store/impl.h"
 
 #define SLAB_ITEMS     64
@@ -25,8 +26,7 @@ struct item_pool {
 
 struct item_pool *item_pool__new(void)
 {
-    struct item_pool *pool = calloc(1, sizeof *pool);
-    ASSERT(pool != NULL);
+    struct item_pool *pool = mem_zeroed(1, sizeof *pool);
     TAILQ_INIT(&pool->free);
     return pool;
 }
@@ -63,8 +63,7 @@ static void item__release(struct buf *head)
 
 static void item_pool__grow(struct item_pool *pool)
 {
-    struct item_slab *slab = malloc(sizeof *slab);
-    ASSERT(slab != NULL);
+    struct item_slab *slab = mem_zeroed(1, sizeof *slab);
     slab->next = pool->slabs;
     pool->slabs = slab;
     for (uint32_t i = 0; i < SLAB_ITEMS; i++) {
@@ -99,8 +98,7 @@ void ring__push(struct tail_ring *ring, struct store_item *item)
 {
     if (ring->count == ring->capacity) {
         uint32_t capacity = ring->capacity > 0 ? 2 * ring->capacity : RING_ITEMS_MIN;
-        struct store_item **items = malloc(capacity * sizeof(struct store_item *));
-        ASSERT(items != NULL);
+        struct store_item **items = mem_zeroed(capacity, sizeof(struct store_item *));
         for (uint32_t i = 0; i < ring->count; i++) {
             items[i] = ring__at(ring, i);
         }

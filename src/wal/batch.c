@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
 
@@ -28,8 +29,7 @@ static void *wal__grow(void *memory, size_t count, size_t item_bytes)
 
 struct wal__batch *wal__batch_new(void)
 {
-    struct wal__batch *batch = calloc(1, sizeof *batch);
-    ASSERT(batch != NULL);
+    struct wal__batch *batch = mem_zeroed(1, sizeof *batch);
     return batch;
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/assert.h"
+#include "base/mem.h"
 
 #define FILL_PIECE_BYTES (1u << 20) /* about 1 ms of the lane */
 #define RETRY_US         1000000u
@@ -130,17 +130,15 @@ void wal__chore_orphan(struct wal__files *files)
 
 static void wal__chore_start(struct wal__files *files, enum wal__chore_kind kind, struct wal__file *file)
 {
-    struct wal__chore *chore = calloc(1, sizeof *chore);
-    ASSERT(chore != NULL);
+    struct wal__chore *chore = mem_zeroed(1, sizeof *chore);
     *chore = (struct wal__chore){.job = {.run = wal__chore_run, .done = wal__chore_done},
                                  .kind = kind,
                                  .files = files,
                                  .file = file,
                                  .disk = files->disk,
-                                 .dir = strdup(files->dir),
+                                 .dir = mem_text(files->dir),
                                  .begin_bytes = file->size_bytes / WAL_BLOCK_BYTES * WAL_BLOCK_BYTES,
                                  .target_bytes = files->file_bytes};
-    ASSERT(chore->dir != NULL);
     chore->filled_bytes = chore->begin_bytes;
     wal__files_path(files, file->slot, chore->path);
     files->chore = chore;

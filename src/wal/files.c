@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "wal/chore.h"
 
 #define SLOT_DIGITS       8
@@ -30,8 +31,7 @@ void wal__files_path(const struct wal__files *files, uint32_t slot, char path[WA
 
 static struct wal__file *wal__file_new(uint32_t slot)
 {
-    struct wal__file *file = calloc(1, sizeof *file);
-    ASSERT(file != NULL);
+    struct wal__file *file = mem_zeroed(1, sizeof *file);
     file->slot = slot;
     return file;
 }
@@ -187,8 +187,8 @@ enum err wal__files_scan(struct wal__files *files, struct disk *disk, const char
 {
     *files = (struct wal__files){.disk = disk, .trace = trace, .file_bytes = file_bytes, .budget_bytes = budget_bytes};
     files->start_lsn = WAL__FIRST_LSN;
-    files->dir = strdup(dir);
-    ASSERT(files->dir != NULL && file_bytes % WAL_BLOCK_BYTES == 0 && file_bytes >= 2 * WAL_BLOCK_BYTES);
+    files->dir = mem_text(dir);
+    ASSERT(file_bytes % WAL_BLOCK_BYTES == 0 && file_bytes >= 2 * WAL_BLOCK_BYTES);
     TAILQ_INIT(&files->live);
     TAILQ_INIT(&files->ready);
     TAILQ_INIT(&files->partial);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "base/plant.h"
 #include "wal/batch.h"
 #include "wal/files.h"
@@ -184,8 +185,7 @@ enum err wal_open(const struct wal_options *options, const struct wal_visitor *v
 {
     struct wal__sink sink = {.context = visitor->context, .record = visitor->record, .damaged = visitor->damaged};
     struct wal__recovered recovered;
-    struct wal *wal = calloc(1, sizeof *wal);
-    ASSERT(wal != NULL);
+    struct wal *wal = mem_zeroed(1, sizeof *wal);
     wal->options = *options;
     wal->vouch_us = UINT64_MAX;
     STAILQ_INIT(&wal->closed);

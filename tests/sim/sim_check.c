@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/map.h"
 
 enum fate { FATE_SENT, FATE_ACKED, FATE_REFUSED };

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/batch.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
