@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/plant.h"
+#include "base/point.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
 #include "broker/state.h"
@@ -40,6 +41,7 @@ static enum err apply__leader(struct partition *p, const struct window_entry *en
     if (raft_role(p->raft) == RAFT_LEADER && raft_term(p->raft) == entry->term) {
         ASSERT(leader.broker == p->broker->identity.broker);
         p->leader_ready = true; /* CDM now holds everything in this log, and an empty CSM is exact */
+        point(p->broker->trace, POINT_LEADER);
         p->broker->registry->ops->publish_leader(p->broker->registry, p->group, leader.broker, entry->term);
         catalog_partition_ready(p->broker->catalog, p);
     }
@@ -202,6 +204,7 @@ void partition__apply(struct partition *p, uint64_t commit_index)
         apply__answer(entry, &outcome);
         window_pop_front(&p->window);
     }
+    point(b->trace, POINT_APPLIED);
     raft_step(p->raft, &(struct raft_event){.type = RAFT_APPLIED, .index = p->applied_index});
     if (p->bytes_since_checkpoint >= b->config->snapshot_bytes ||
         p->entries_since_checkpoint >= b->config->snapshot_entries) {

@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/point.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
 #include "broker/produce.h"
@@ -216,6 +217,7 @@ static void broker__stop_answered(struct broker *b)
     }
     session_close_all(b);
     b->stop_step = STOP_CHECKPOINT;
+    point(b->trace, POINT_STOP_CHECKPOINT);
 }
 
 static bool broker__storage_idle(const struct broker *b)
@@ -233,6 +235,7 @@ static void broker__stop_turn(struct broker *b)
     if (b->stop_step == STOP_CHECKPOINT && (broker__storage_idle(b) || late)) {
         store_trim(b->store);
         b->stop_step = STOP_TRIM;
+        point(b->trace, POINT_STOP_TRIM);
     }
     if (b->stop_step == STOP_TRIM && ((broker__storage_idle(b) && b->sessions_count == 0) || late)) {
         b->stop_step = STOP_DONE;

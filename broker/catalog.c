@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/point.h"
 #include "broker/impl.h"
 
 struct topic_task {
@@ -227,6 +228,7 @@ static void create__put(void *context, enum err error)
     if (error != OK) {
         create__failed(task, error);
     } else {
+        point(task__catalog(task)->broker->trace, POINT_TOPIC_PUT);
         create__births(task);
     }
 }
@@ -239,6 +241,7 @@ static void create__reserved(void *context, enum err error)
         create__failed(task, error);
         return;
     }
+    point(b->trace, POINT_TOPIC_RESERVED);
     task->topic->row.first_group = task->first_id;
     task->topic->row.first_replica = task->first_id + task->topic->row.partitions_count;
     b->registry->ops->put_topic(b->registry, &task->topic->row, create__put, task);
@@ -312,6 +315,7 @@ void catalog_create(struct catalog *catalog, const struct registry_topic *wish, 
 void catalog_partition_born(struct catalog *catalog, struct partition *p)
 {
     struct topic_task *task = p->topic != NULL ? p->topic->task : NULL;
+    point(catalog->broker->trace, POINT_GROUP_BORN);
     enum err error = partition_open_log(p, NULL, 0, 0, 0);
     if (error != OK) {
         broker__fail(catalog->broker, BROKER_EXIT_STORAGE, "cannot open a new partition");

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/plant.h"
+#include "base/point.h"
 #include "broker/impl.h"
 #include "broker/state.h"
 
@@ -162,6 +163,7 @@ static void checkpoint__run(struct disk_job *base)
     if (job->error != OK) {
         return;
     }
+    point(job->broker->trace, POINT_CHECKPOINT_SYNCED);
     job->error = kv->ops->begin(kv, true, &txn);
     if (job->error != OK) {
         return;
@@ -173,7 +175,9 @@ static void checkpoint__run(struct disk_job *base)
             return;
         }
     }
+    point(job->broker->trace, POINT_CHECKPOINT_COMMIT);
     job->error = kv->ops->commit(kv, txn);
+    point(job->broker->trace, POINT_CHECKPOINT_COMMITTED);
 }
 
 /* --- done (loop thread) --- */
@@ -229,6 +233,7 @@ static void checkpoint__done(struct disk_job *base)
         checkpoint__settle(&job->items[i]);
     }
     free(job);
+    point(b->trace, POINT_CHECKPOINT_SETTLED);
     checkpoint_release(b);
 }
 
@@ -262,6 +267,7 @@ static void checkpoint__start(struct broker *b)
         }
     }
     b->checkpoint = job;
+    point(b->trace, POINT_CHECKPOINT_CAPTURED);
     store_flush(b->store); /* what is queued goes ahead of the job on the lane */
     b->disk->ops->submit(b->disk, DISK_LANE_STORE, &job->job);
 }

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/plant.h"
+#include "base/point.h"
 #include "broker/impl.h"
 
 #define PERSISTS_CAPACITY_MIN 1024u
@@ -129,6 +130,7 @@ static void removal__run(struct disk_job *job)
     struct removal *removal = (struct removal *)job;
     struct kv *kv = removal->partition->broker->kv;
     struct kv_txn *txn;
+    point(removal->partition->broker->trace, POINT_GROUP_REMOVE);
     removal->error = kv->ops->begin(kv, true, &txn);
     if (removal->error != OK) {
         return;

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/plant.h"
+#include "base/point.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
 #include "broker/produce.h"
@@ -139,6 +140,7 @@ uint64_t partition_propose(struct partition *p, enum entry_type type, struct sli
     raft_step(p->raft, &(struct raft_event){.type = RAFT_SUBMIT, .submit = {.count = 1, .bytes = payload.size}});
     ASSERT(raft_last_index(p->raft) == window_last(&p->window));
     partition_mark_dirty(p);
+    point(p->broker->trace, POINT_PROPOSED);
     return window_last(&p->window);
 }
 
@@ -215,6 +217,7 @@ void partition__reappend(struct partition *p)
     if (p->window.count > 0) {
         partition__log_entries(p, p->window.first_index, window_last(&p->window));
     }
+    point(p->broker->trace, POINT_WAL_REAPPENDED);
 }
 
 static void partition__write(struct partition *p, const struct raft_write *write)
@@ -227,6 +230,7 @@ static void partition__write(struct partition *p, const struct raft_write *write
         struct wal_record record = partition__record(p, WAL_HARD_STATE, write->vote, write->term);
         p->term_saved = write->term;
         p->vote_saved = write->vote;
+        point(p->broker->trace, POINT_HARD_STATE);
         lsn = partition__log(p, &record);
     }
     if (write->truncate_from != 0) {
@@ -288,6 +292,7 @@ static void partition__carry_out(struct partition *p, const struct raft_update *
         partition__role_changed(p, update);
     }
     if (update->commit > p->applied_index) {
+        point(p->broker->trace, POINT_COMMIT);
         partition__apply(p, update->commit);
     }
 }
@@ -348,6 +353,7 @@ void partition_kill(struct partition *p, enum err error)
     HASH_DEL(b->groups, p);
     partition__leave_lists(p);
     partition__answer_all(p, error);
+    point(b->trace, POINT_GROUP_DEAD);
     wal_append(b->wal, &record);
     b->dead_count++;
     p->jobs_inflight++; /* held by the removal of files and rows */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/point.h"
 #include "wire/records.h"
 
 #define TIMEOUT_DEFAULT_MS 30000u
@@ -48,6 +49,7 @@ static void produce__answer(struct produce *r, const struct outcome *outcome)
         if (r->partition != NULL) {
             reply.log_start = partition_log_start(r->partition);
         }
+        point(b->trace, POINT_REPLY);
         session_reply(s, FRAME_PRODUCE_REPLY, r->request_id, &reply, NULL, 0);
     }
 }

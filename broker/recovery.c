@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/point.h"
 #include "broker/impl.h"
 #include "broker/state.h"
 
@@ -352,9 +353,11 @@ enum err recovery_run(struct broker *b)
         error = recovery__load(&r);
     }
     if (error == OK) {
+        point(b->trace, POINT_START_LOADED);
         error = recovery__replay(&r);
     }
     if (error == OK) {
+        point(b->trace, POINT_START_REPLAYED);
         error = b->kv->ops->sync(b->kv);
     }
     if (error == OK) {
@@ -362,6 +365,7 @@ enum err recovery_run(struct broker *b)
     }
     if (error == OK) {
         recovery__conclude(&r);
+        point(b->trace, POINT_START_CONCLUDED);
         trace_info(b->trace, "recovered", "groups=%u replayed_bytes=%lu boot=%lu", HASH_COUNT(b->groups),
                    wal_used_bytes(b->wal), b->identity.boot);
     }

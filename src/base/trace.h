@@ -7,9 +7,10 @@
 enum trace_level { TRACE_DEBUG, TRACE_INFO, TRACE_WARN, TRACE_ERROR };
 
 struct trace {
-    enum trace_level level; /* events below it are dropped */
+    enum trace_level level;                                                /* events below it are dropped */
     void (*sink)(void *context, enum trace_level level, const char *line); /* line without time, level and newline */
     void *context;
+    void (*point)(void *context, unsigned point); /* fault points, see base/point.h; NULL but in tests. Any thread. */
 };
 
 /* Formats "event key=value ..." and hands it to the sink; t may be NULL (nothing happens). Lines are cut at 1 KiB. */
@@ -17,8 +18,8 @@ void trace_event(const struct trace *t, enum trace_level level, const char *even
     __attribute__((format(printf, 4, 5)));
 
 #define trace_debug(t, ...) trace_event(t, TRACE_DEBUG, __VA_ARGS__)
-#define trace_info(t, ...) trace_event(t, TRACE_INFO, __VA_ARGS__)
-#define trace_warn(t, ...) trace_event(t, TRACE_WARN, __VA_ARGS__)
+#define trace_info(t, ...)  trace_event(t, TRACE_INFO, __VA_ARGS__)
+#define trace_warn(t, ...)  trace_event(t, TRACE_WARN, __VA_ARGS__)
 #define trace_error(t, ...) trace_event(t, TRACE_ERROR, __VA_ARGS__)
 
 /* The sink for stderr: `context` NULL = time and level words, non-NULL = journald priorities. Safe on any thread. */

@@ -6,6 +6,7 @@
  *
  * Everything here runs inside jobs of the store lane, or on the loop thread while no job can be (start, close). */
 #include "base/assert.h"
+#include "base/point.h"
 #include "store/impl.h"
 
 #include <inttypes.h>
@@ -190,6 +191,7 @@ static enum err files__take_spare(struct files *files, struct segment *segment)
         }
         files->spare_dir_is_dirty = true;
         files->counters.recycled++;
+        point(files->trace, POINT_SEGMENT_REUSE);
         return OK;
     }
     return ERR_NO_FILE;
@@ -275,6 +277,7 @@ static void files__unlink(struct files *files, const struct segment *segment, co
 void files__remove(struct files *files, struct segment *segment)
 {
     files__forget(files, segment);
+    point(files->trace, POINT_SEGMENT_REMOVE);
     files__unlink(files, segment, ".log");
     files__unlink(files, segment, ".index");
     files__unlink(files, segment, ".timeindex");
@@ -294,6 +297,7 @@ void files__retire(struct files *files, struct segment *segment)
     files__path(files, segment, ".log", from);
     files__spare_path(files, segment->generation, to);
     files__forget(files, segment);
+    point(files->trace, POINT_SEGMENT_RECYCLE);
     if (files->disk->ops->rename(files->disk, from, to) != OK) {
         files__remove(files, segment);
         return;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/point.h"
 #include "base/endian.h"
 #include "store/impl.h"
 
@@ -185,6 +186,7 @@ void index_file__seal(struct files *files, struct segment *segment)
         index = &scanned;
     }
     if (error == OK) {
+        point(files->trace, POINT_SEGMENT_SEAL);
         error = index_file__write(files, segment, index);
     }
     index__clear(&scanned);

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/point.h"
 #include "base/crc32c.h"
 #include "store/impl.h"
 
@@ -104,6 +105,7 @@ static struct segment *segment_log__roll(struct segment_log *log, int64_t log_cl
     }
     segment_log__add_segment(log, segment);
     store->stats.rolls++;
+    point(store->trace, POINT_SEGMENT_ROLL);
     return segment;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/point.h"
 #include "store/impl.h"
 
 struct write_job {
@@ -121,7 +122,9 @@ bool store_disk_full(const struct store *store)
 static void write_job__run(struct store_job *base)
 {
     struct write_job *job = (struct write_job *)base;
+    point(base->store->trace, POINT_SEGMENT_WRITE);
     writer__run(&base->store->files, &job->chain);
+    point(base->store->trace, POINT_SEGMENT_WRITTEN);
 }
 
 void store__note_full(struct segment_log *log, bool is_full)

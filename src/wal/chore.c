@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/point.h"
 
 #define FILL_PIECE_BYTES (1u << 20) /* about 1 ms of the lane */
 #define RETRY_US         1000000u
@@ -20,6 +21,7 @@ struct wal__chore {
     struct wal__files *files; /* NULL: orphaned */
     struct wal__file *file;   /* owned while the chore runs */
     struct disk *disk;
+    const struct trace *trace;
     struct disk_file *handle; /* lane thread; NULL before the first piece and after the last */
     char path[WAL__PATH_BYTES_MAX];
     char *dir; /* owned */
@@ -79,6 +81,7 @@ static void wal__chore_run(struct disk_job *job)
     if (chore->error != OK || chore->filled_bytes == chore->target_bytes) {
         wal__chore_close(chore);
         if (chore->error == OK) {
+            point(chore->trace, POINT_WAL_SPARE);
             chore->error = chore->disk->ops->sync_dir(chore->disk, chore->dir);
         }
     }
@@ -136,6 +139,7 @@ static void wal__chore_start(struct wal__files *files, enum wal__chore_kind kind
                                  .files = files,
                                  .file = file,
                                  .disk = files->disk,
+                                 .trace = files->trace,
                                  .dir = mem_text(files->dir),
                                  .begin_bytes = file->size_bytes / WAL_BLOCK_BYTES * WAL_BLOCK_BYTES,
                                  .target_bytes = files->file_bytes};

@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/point.h"
 #include "wal/chore.h"
 
 #define SLOT_DIGITS       8
@@ -283,6 +284,7 @@ void wal__files_release(struct wal__files *files, uint64_t lsn)
         wal__files_add_spare(files, file);
         files->retry_us = 0; /* it may be what a chore had no room for */
         trace_debug(files->trace, "wal_released", "slot=%" PRIu32 " end_lsn=%" PRIu64, file->slot, file->end_lsn);
+        point(files->trace, POINT_WAL_RELEASED);
     }
     if (file != NULL && lsn >= file->header.base_lsn && file->header.base_lsn > files->start_lsn) {
         files->start_lsn = file->header.base_lsn;

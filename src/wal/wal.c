@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/plant.h"
+#include "base/point.h"
 #include "wal/batch.h"
 #include "wal/files.h"
 #include "wal/recover.h"
@@ -133,6 +134,7 @@ static enum err wal__run_roll(struct wal *wal)
         disk->ops->close(disk, wal->handle);
         wal->handle = NULL;
     }
+    point(wal->options.trace, POINT_WAL_ROLL);
     enum err error = disk->ops->open(disk, write->path, DISK_WRITE | DISK_CREATE, &wal->handle);
     if (error == OK) {
         error = wal__write_header(disk, wal->handle, &write->header);
@@ -140,6 +142,7 @@ static enum err wal__run_roll(struct wal *wal)
     if (error == OK && write->sync_dir) {
         error = disk->ops->sync_dir(disk, wal->options.dir);
     }
+    point(wal->options.trace, POINT_WAL_ROLLED);
     return error;
 }
 
@@ -281,12 +284,15 @@ static void wal__write_run(struct disk_job *job)
     if (error == OK) {
         uint64_t offset = WAL_BLOCK_BYTES + batch->lsn - write->header.base_lsn;
         wal__batch_seal(batch, &write->header, &wal->voucher);
+        point(wal->options.trace, POINT_WAL_WRITE);
         error = disk->ops->write(disk, wal->handle, batch->parts, batch->parts_count, offset);
     }
     if (error == OK) {
+        point(wal->options.trace, POINT_WAL_WRITTEN);
         error = disk->ops->sync(disk, wal->handle);
         error = PLANT(27) && error != OK ? disk->ops->sync(disk, wal->handle) : error;
     }
+    point(wal->options.trace, POINT_WAL_SYNCED);
     write->error = error;
 }
 
@@ -325,7 +331,9 @@ static bool wal__submit(struct wal *wal)
     write->job.done = wal__write_done;
     write->submitted_us = clock_now_us(wal->options.clock);
     wal->vouch_us = UINT64_MAX;
+    point(wal->options.trace, POINT_WAL_SUBMIT);
     wal->options.disk->ops->submit(wal->options.disk, DISK_LANE_WAL, &write->job);
+    point(wal->options.trace, POINT_WAL_SUBMITTED);
     return true;
 }
 
@@ -407,6 +415,7 @@ static void wal__write_done(struct disk_job *job)
         wal->vouch_us = now_us + WAL_VOUCH_IDLE_US;
     }
     if (has_records) {
+        point(wal->options.trace, POINT_WAL_PERSISTED);
         wal->options.on_persisted(wal->options.context, durable_lsn);
     }
 }
