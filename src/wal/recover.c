@@ -19,7 +19,7 @@
 #include "base/endian.h"
 #include "base/plant.h"
 
-#define WINDOW_BYTES (1u << 20)
+#define WINDOW_BYTES_MAX (1u << 20)
 
 struct reader {
     const struct wal__files *files;
@@ -61,7 +61,7 @@ static enum err reader_fetch(struct reader *r, uint64_t offset, uint8_t *data, s
             return OK;
         }
         size_t got = 0;
-        enum err error = disk->ops->read(disk, r->handle, r->window->data, WINDOW_BYTES, offset, &got);
+        enum err error = disk->ops->read(disk, r->handle, r->window->data, r->window->size, offset, &got);
         if (error != OK) {
             return error;
         }
@@ -308,6 +308,18 @@ static void reader_finish(struct reader *r)
     }
 }
 
+/* As large as the largest file needs, and no larger than is good for reading. */
+static uint32_t window_bytes(const struct wal__files *files)
+{
+    uint64_t bytes = WAL_BLOCK_BYTES;
+    const struct wal__file *file;
+    TAILQ_FOREACH(file, &files->live, link)
+    {
+        bytes = file->size_bytes > bytes ? file->size_bytes : bytes;
+    }
+    return bytes < WINDOW_BYTES_MAX ? (uint32_t)bytes : WINDOW_BYTES_MAX;
+}
+
 enum err wal__recover(const struct wal__files *files, const struct wal__sink *sink,
                       struct wal__recovered *ret_recovered)
 {
@@ -316,7 +328,7 @@ enum err wal__recover(const struct wal__files *files, const struct wal__sink *si
     const struct wal__file *file = TAILQ_FIRST(&files->live);
     r.result.end_lsn = files->start_lsn;
     if (file != NULL) {
-        r.window = buf_new(WINDOW_BYTES);
+        r.window = buf_new(window_bytes(files));
         error = r.window != NULL ? OK : ERR_NO_MEMORY;
         if (file->header.base_lsn > files->start_lsn) {
             reader_open_bad(&r, files->start_lsn, 0, false); /* the oldest file is gone */

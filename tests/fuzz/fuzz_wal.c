@@ -10,16 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../unit/wal_disk.h"
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
+#include "ram_disk.h"
 #include "wal/format.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define FILES_MAX  8
 #define BLOCKS_MAX 64
+#define JOBS_MAX   1000
 
 struct block {
     uint8_t kind;
@@ -96,11 +97,11 @@ static void make_batch(struct block *blocks, size_t at, size_t count, uint64_t s
     wal__batch_header_encode(&header, bytes);
 }
 
-static void put_file(struct wal_disk *d, unsigned number, struct block *blocks, size_t count)
+static void put_file(struct ram_disk *d, unsigned number, struct block *blocks, size_t count)
 {
     char path[32];
     uint64_t base_lsn = 0, salt = 0;
-    uint8_t *data = malloc(count * WAL_BLOCK_BYTES);
+    struct disk_file *file;
     if (blocks[0].kind % 4 == 1) {
         salt = make_file_header(&blocks[0], &base_lsn);
     }
@@ -109,23 +110,23 @@ static void put_file(struct wal_disk *d, unsigned number, struct block *blocks, 
             make_batch(blocks, i, count - i, salt, base_lsn + (i - 1) * WAL_BLOCK_BYTES);
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        memcpy(data + i * WAL_BLOCK_BYTES, blocks[i].bytes, WAL_BLOCK_BYTES);
-    }
     snprintf(path, sizeof path, "wal/%08u.wal", number);
-    wal_disk_put(d, path, data, count * WAL_BLOCK_BYTES);
-    free(data);
+    file = ram_disk_put(d, path, NULL, count * WAL_BLOCK_BYTES);
+    for (size_t i = 0; i < count; i++) {
+        memcpy(file->data + i * WAL_BLOCK_BYTES, blocks[i].bytes, WAL_BLOCK_BYTES);
+    }
 }
 
-static void build_disk(struct wal_disk *d, const uint8_t *data, size_t size)
+static void build_disk(struct ram_disk *d, const uint8_t *data, size_t size)
 {
-    struct block *blocks = calloc(BLOCKS_MAX, sizeof *blocks);
+    static struct block blocks[BLOCKS_MAX];
     size_t count = 0, first = 0;
     unsigned files_count = 0;
     while (size >= 2 && count < BLOCKS_MAX) {
         size_t bytes_count = data[1] < size - 2 ? data[1] : size - 2;
         blocks[count].kind = data[0];
         memcpy(blocks[count].bytes, data + 2, bytes_count);
+        memset(blocks[count].bytes + bytes_count, 0, WAL_BLOCK_BYTES - bytes_count);
         data += 2 + bytes_count;
         size -= 2 + bytes_count;
         if (blocks[count].kind % 4 == 1 && count > first && files_count < FILES_MAX) {
@@ -137,16 +138,15 @@ static void build_disk(struct wal_disk *d, const uint8_t *data, size_t size)
     if (count > first) {
         put_file(d, files_count, blocks + first, count - first);
     }
-    free(blocks);
 }
 
-static enum err start(struct wal_disk *d, uint64_t boot, struct outcome *outcome, struct wal **ret_wal)
+static enum err start(struct ram_disk *d, uint64_t boot, struct outcome *outcome, struct wal **ret_wal)
 {
     struct wal_visitor visitor = {.context = outcome, .record = on_record, .damaged = on_damaged};
     struct wal_options options = {.disk = &d->disk,
                                   .clock = &d->clock,
                                   .dir = "wal",
-                                  .file_bytes = 16 * WAL_BLOCK_BYTES,
+                                  .file_bytes = 4 * WAL_BLOCK_BYTES,
                                   .budget_bytes = 256 * WAL_BLOCK_BYTES,
                                   .boot = boot,
                                   .context = outcome,
@@ -155,24 +155,24 @@ static enum err start(struct wal_disk *d, uint64_t boot, struct outcome *outcome
     return wal_open(&options, &visitor, ret_wal);
 }
 
-static void stop(struct wal_disk *d, struct wal *wal)
+static void stop(struct ram_disk *d, struct wal *wal)
 {
     while (wal_pending_bytes(wal) > 0) {
         wal_flush(wal);
-        wal_disk_pump(d);
+        ram_disk_pump(d, JOBS_MAX);
     }
     wal_close(wal);
-    wal_disk_pump(d);
+    ram_disk_pump(d, JOBS_MAX);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct wal_disk d;
+    static struct ram_disk d;
     struct outcome inspected = {0}, first = {0}, second = {0}, expected;
     struct wal_inspector inspector = {.context = &inspected, .record = on_record};
     struct wal_record record = {.type = WAL_HARD_STATE, .group = 1, .term = 5};
     struct wal *wal;
-    wal_disk_init(&d, 1);
+    ram_disk_reset(&d);
     build_disk(&d, data, size);
     enum err inspect_error = wal_inspect(&d.disk, "wal", &inspector);
     enum err error = start(&d, 1000, &first, &wal);
@@ -189,6 +189,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ASSERT(first.damaged > 0 || second.digest == expected.digest);
         stop(&d, wal);
     }
-    wal_disk_done(&d);
+    ASSERT(d.handles == 0);
     return 0;
 }
