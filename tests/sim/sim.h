@@ -6,6 +6,7 @@
  *
  *   sim_world     time, the event queue, the generators, the hash, the I/O gate (crash at the k-th call)
  *   sim_options   what a seed means: sizes, rates, fault classes; printed with a failure, shrunk after it
+ *   sim_point     the product's fault points: crash, delay, count
  *   sim_clock     twin of port/clock
  *   sim_tree      names and bytes of a simulated file system, each with what of it is durable (bytes: sim_inode)
  *   sim_disk      twin of port/disk on a sim_tree: lanes, crash semantics, the shadow (what a power cut now leaves)
@@ -50,7 +51,9 @@
     X(FAULT_STOP, "clean-stop")            /* broker_stop instead of some crashes */                                   \
     X(FAULT_FULL, "disk-full")             /* for a while there is no room for longer files and new rows */            \
     X(FAULT_VANDAL, "vandal")              /* a client that sends what is no frame */                                  \
-    X(FAULT_ROT, "bit-rot")                /* at the end, durable bytes change while the broker is down */
+    X(FAULT_ROT, "bit-rot")                /* at the end, durable bytes change while the broker is down */             \
+    X(FAULT_POINT_CRASH, "point-crash")    /* crash at a fault point of the product, between two I/O calls */          \
+    X(FAULT_POINT_DELAY, "point-delay")    /* some fault points hold up their lane, or the loop */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,
@@ -87,7 +90,7 @@ struct sim_world {
     uint64_t events_count;
     uint64_t faults_count; /* faults that really happened */
     /* One generator per subject, so that dropping a fault class leaves the choices of the others as they were. */
-    struct rng disk, link, load, crash;
+    struct rng disk, link, load, crash, points;
 
     /* the I/O gate */
     bool crashed; /* every disk and kv call fails, no completion is delivered */

@@ -20,7 +20,9 @@ struct lane {
     struct disk_job *first, **last;   /* submitted, not run */
     struct disk_job *ran, **ran_last; /* run, `done` not called */
     bool run_is_planned;
-    uint64_t done_us; /* when the last planned `done` comes */
+    bool is_running;   /* a job's `run` is on the stack */
+    uint64_t delay_us; /* by which it takes longer */
+    uint64_t done_us;  /* when the last planned `done` comes */
 };
 
 struct shadow {
@@ -321,8 +323,8 @@ static void lane_reset(struct lane *lane)
     lane->first = lane->ran = NULL;
     lane->last = &lane->first;
     lane->ran_last = &lane->ran;
-    lane->run_is_planned = false;
-    lane->done_us = 0;
+    lane->run_is_planned = lane->is_running = false;
+    lane->done_us = lane->delay_us = 0;
 }
 
 static void lane_done(void *context, uint64_t life)
@@ -346,7 +348,8 @@ static void lane_plan_run(struct lane *lane)
     if (lane->first == NULL || lane->run_is_planned)
         return;
     lane->run_is_planned = true;
-    world_at(world, world->now_us + job_delay_us(lane->disk), lane_run, lane, lane->disk->life);
+    uint64_t at_us = world->now_us + lane->delay_us + job_delay_us(lane->disk);
+    world_at(world, at_us, lane_run, lane, lane->disk->life);
 }
 
 static void lane_run(void *context, uint64_t life)
@@ -362,13 +365,17 @@ static void lane_run(void *context, uint64_t life)
         lane->last = &lane->first;
     }
     job->next = NULL;
+    lane->is_running = true;
+    lane->delay_us = 0;
     job->run(job);
+    lane->is_running = false;
     *lane->ran_last = job;
     lane->ran_last = &job->next;
-    uint64_t done_us = world->now_us + job_delay_us(lane->disk) / 4;
+    uint64_t done_us = world->now_us + lane->delay_us + job_delay_us(lane->disk) / 4;
     lane->done_us = done_us > lane->done_us ? done_us : lane->done_us;
     world_at(world, lane->done_us, lane_done, lane, life);
-    lane_plan_run(lane);
+    lane_plan_run(lane); /* behind the delay of this one */
+    lane->delay_us = 0;
 }
 
 static void sim_submit(struct disk *port, enum disk_lane which, struct disk_job *job)
@@ -512,6 +519,17 @@ struct disk *sim_disk_port(struct sim_disk *disk)
 void sim_disk_set_context(struct sim_disk *disk, void *context)
 {
     disk->options.context = context;
+}
+
+bool sim_disk_delay(struct sim_disk *disk, uint64_t delay_us)
+{
+    for (int i = 0; i < DISK_LANES; i++) {
+        if (disk->lanes[i].is_running) {
+            disk->lanes[i].delay_us += delay_us;
+            return true;
+        }
+    }
+    return false;
 }
 
 void sim_disk_calm(struct sim_disk *disk)

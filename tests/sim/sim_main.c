@@ -2,6 +2,8 @@
  *
  *   sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT]            seeds FIRST, FIRST + 1 ...; PERCENT of them twice, hash
  *                                                               against hash; --seeds N and --first F say the same
+ *   sim ... --points                                            also how often each fault point was visited, and was
+ *                                                               the end; one that no seed came by fails the run
  *   sim --seed S [--verbose] [--only FAULT,...|none]            one seed; with a story
  *   sim --plants [--budget SECONDS]                             the planted-bug board (sim_plants only)
  *   sim --plant N ...                                           any of the above with planted bug N (sim_plants only)
@@ -27,11 +29,12 @@ struct totals {
     uint64_t seeds, failed, faults, acked, lives;
     double simulated_s;
     uint64_t last_hash;
+    struct sim_point_counts points;
 };
 
 struct arguments {
     uint64_t seeds, first, jobs, twice_percent, plant, budget_s;
-    bool one_seed, verbose, plants;
+    bool one_seed, verbose, plants, points;
     const char *only;   /* fault classes; NULL: as drawn */
     const char *commit; /* of the tree this was built from, for the report */
 };
@@ -94,6 +97,11 @@ static void count(struct totals *totals, const struct sim_result *result)
     totals->lives += result->lives;
     totals->simulated_s += (double)result->simulated_us / 1e6;
     totals->last_hash = result->hash;
+    for (int i = 0; i < POINTS; i++) {
+        totals->points.visits[i] += result->points.visits[i];
+        totals->points.crashes[i] += result->points.crashes[i];
+        totals->points.delays[i] += result->points.delays[i];
+    }
 }
 
 static void on_result(void *context, uint64_t seed, const struct sim_result *result)
@@ -127,6 +135,22 @@ static void summary(const struct totals *totals)
            cpu_seconds() / 3600, (unsigned long long)totals->faults, (unsigned long long)totals->last_hash);
 }
 
+/* Returns how many points no seed came by. */
+static uint32_t print_points(const struct sim_point_counts *points)
+{
+    uint32_t unseen = 0;
+    printf("%-22s %10s %8s %8s\n", "fault point", "visits", "crashes", "delays");
+    for (int i = 0; i < POINTS; i++) {
+        printf("%-22s %10u %8u %8u\n", sim_point_name((enum point)i), points->visits[i], points->crashes[i],
+               points->delays[i]);
+        if (points->visits[i] == 0) {
+            printf("FAILED point %s: never reached\n", sim_point_name((enum point)i));
+            unseen++;
+        }
+    }
+    return unseen;
+}
+
 static int run_many(const struct arguments *arguments)
 {
     struct totals totals = {.commit = arguments->commit};
@@ -137,9 +161,10 @@ static int run_many(const struct arguments *arguments)
                                       .context = &totals,
                                       .on_result = on_result};
     child_run_batch(&batch);
+    uint32_t unseen = arguments->points ? print_points(&totals.points) : 0;
     printf("lives=%llu acked=%llu\n", (unsigned long long)totals.lives, (unsigned long long)totals.acked);
     summary(&totals);
-    return totals.failed > 0 ? 1 : 0;
+    return totals.failed > 0 || unseen > 0 ? 1 : 0;
 }
 
 /* --- one seed --- */
@@ -186,7 +211,7 @@ static int run_one(const struct arguments *arguments)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--commit ID] [--plant N]\n"
+    fprintf(stderr, "usage: sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--points] [--commit ID] [--plant N]\n"
                     "       sim --seed S [--verbose] [--only FAULT,...] [--plant N]\n"
                     "       sim --plants [--budget SECONDS] [--jobs J]\n");
     exit(2);
@@ -218,6 +243,10 @@ static void parse(int argc, char **argv, struct arguments *ret_arguments)
         }
         if (strcmp(argv[i], "--plants") == 0) {
             a.plants = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--points") == 0) {
+            a.points = true;
             continue;
         }
         if (argv[i][0] != '-' && places < 2) {

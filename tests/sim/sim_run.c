@@ -13,6 +13,7 @@
 #include "sim_kv.h"
 #include "sim_link.h"
 #include "sim_load.h"
+#include "sim_point.h"
 
 #define QUIET_US_MAX       120000000u
 #define PROOF_US_MAX       30000000u
@@ -42,6 +43,7 @@ struct run {
     struct sim_disk *disk;
     struct kv *kv;
     struct sim_clock clock;
+    struct sim_points points;
     struct sim_net_options net_options;
     struct sim_net *net;
     struct check *check;
@@ -106,6 +108,12 @@ static void on_trace(void *context, enum trace_level level, const char *line)
     world_log(&run->world, "        broker: %s", line);
 }
 
+static void on_point(void *context, unsigned which)
+{
+    struct run *run = context;
+    sim_points_visit(&run->points, (enum point)which);
+}
+
 static bool on_kv_point(void *context, const char *point)
 {
     struct run *run = context;
@@ -131,6 +139,9 @@ static void plan_crash(struct run *run)
         return;
     if (o->faults[FAULT_SYNC_ERROR] && rng_chance(rng, 0.3)) {
         sim_disk_plan_sync_error(run->disk, sim_log_between(rng, 1, o->crash_calls_max));
+    }
+    if (run->crashes_left > 0 && o->faults[FAULT_POINT_CRASH] && rng_chance(&run->world.points, 0.5)) {
+        sim_points_plan_crash(&run->points);
     }
     if (run->crashes_left == 0 || !(o->faults[FAULT_DEATH] || o->faults[FAULT_POWER]))
         return;
@@ -336,6 +347,7 @@ static void end_of_load(struct run *run)
     world_plan_crash(&run->world, SIM_IO_ANY, 0);
     sim_disk_plan_sync_error(run->disk, 0);
     sim_disk_calm(run->disk);
+    sim_points_calm(&run->points);
     make_room(run);
     run->net_options.slow_reader = false;
     sim_net_set(run->net, &run->net_options);
@@ -495,7 +507,11 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
     run->net_options.on_reply = load_on_reply;
     sim_net_set(run->net, &run->net_options);
     sim_options_config(o, &run->config);
-    run->trace = (struct trace){.level = TRACE_DEBUG, .sink = on_trace, .context = run};
+    run->trace = (struct trace){.level = TRACE_DEBUG, .sink = on_trace, .context = run, .point = on_point};
+    sim_points_init(&run->points, &run->world, run->disk);
+    if (o->faults[FAULT_POINT_DELAY]) {
+        sim_points_plan_delays(&run->points);
+    }
     if (!verbose) {
         run->trace.level = TRACE_ERROR;
     }
@@ -554,7 +570,8 @@ void sim_run(const struct sim_options *options, bool verbose, struct sim_result 
                                       .io_calls = run.world.io_calls,
                                       .lives = run.life,
                                       .acked = check_acked_count(run.check),
-                                      .records = check_messages(run.check)};
+                                      .records = check_messages(run.check),
+                                      .points = run.points.counts};
     memcpy(ret_result->check, run.world.failed_check, sizeof ret_result->check);
     memcpy(ret_result->text, run.world.failed_text, sizeof ret_result->text);
     run_close(&run);

@@ -11,6 +11,7 @@
 
 #include "sim.h"
 #include "sim_options.h"
+#include "sim_point.h"
 
 struct sim_result {
     bool failed;
@@ -19,6 +20,7 @@ struct sim_result {
     uint64_t hash;
     uint64_t simulated_us;
     uint64_t faults, events, io_calls, lives, acked, records;
+    struct sim_point_counts points;
 };
 
 void sim_run(const struct sim_options *options, bool verbose, struct sim_result *ret_result);
