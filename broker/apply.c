@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/plant.h"
 #include "base/point.h"
+#include "broker/age.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
 #include "broker/state.h"
@@ -27,6 +28,7 @@ static void apply__clock(struct partition *p, int64_t clock_ms)
     if (clock_ms > p->log_clock_ms) {
         p->log_clock_ms = clock_ms;
     }
+    p->clock_moved = true;
 }
 
 static enum err apply__leader(struct partition *p, const struct window_entry *entry)
@@ -50,13 +52,18 @@ static enum err apply__leader(struct partition *p, const struct window_entry *en
 
 static enum err apply__timeout(struct partition *p, const struct window_entry *entry)
 {
-    int64_t clock_ms;
-    enum err error = entry_decode_timeout(entry->payload, &clock_ms);
-    if (error == OK) {
-        apply__clock(p, clock_ms);
-        p->broker->counters.timeout_entries_applied_total++;
+    struct entry_timeout timeout;
+    enum err error = entry_decode_timeout(entry->payload, &timeout);
+    if (error != OK) {
+        return error;
     }
-    return error;
+    apply__clock(p, timeout.clock_ms);
+    p->idle_clock_ms += timeout.elapsed_ms;
+    if (timeout.expire_ms > 0) {
+        p->broker->counters.producers_expired_total += done_expire(p->done, p->idle_clock_ms - timeout.expire_ms);
+    }
+    p->broker->counters.timeout_entries_applied_total++;
+    return OK;
 }
 
 static void apply__append(struct partition *p, const struct window_entry *entry, const struct batch_header *header,
@@ -86,7 +93,7 @@ static enum err apply__data(struct partition *p, uint64_t index, const struct wi
     struct done_judgement judgement = done_judge(p->done, NULL, &candidate);
     if (judgement.verdict == DONE_GO) {
         apply__append(p, entry, &header, outcome);
-        done_apply(p->done, &candidate, outcome->offset, p->log_clock_ms);
+        done_apply(p->done, &candidate, outcome->offset, p->idle_clock_ms);
         return OK;
     }
     p->broker->counters.apply_refused_total++;
@@ -119,7 +126,7 @@ static enum err apply__config(struct partition *p, const struct window_entry *en
 {
     enum err error = entry_decode_config(entry->payload, &p->config);
     if (error == OK && p->log != NULL) {
-        segment_log_configure(p->log, p->config.segment_bytes, p->config.segment_ms);
+        segment_log_configure(p->log, p->config.segment_bytes, age_segment_ms(&p->config));
     }
     return error;
 }
@@ -166,20 +173,6 @@ static void apply__damaged(struct partition *p, uint64_t index, const struct win
     fetch_fail_all(p, ERR_CORRUPT);
 }
 
-/* Retention by size is the leader's decision and the log's act: what apply depends on stands in the log. */
-static void apply__retention(struct partition *p)
-{
-    if (p->log == NULL || p->config.retention_bytes < 0 || p->log_start_in_flight || !partition_leads(p) ||
-        segment_log_bytes(p->log) <= (uint64_t)p->config.retention_bytes) {
-        return;
-    }
-    int64_t start = segment_log_start_for_bytes(p->log, (uint64_t)p->config.retention_bytes);
-    if (start > segment_log_start(p->log)) {
-        p->log_start_in_flight = true;
-        partition_propose(p, ENTRY_LOG_START, entry_encode_log_start(start), NULL);
-    }
-}
-
 void partition__apply(struct partition *p, uint64_t commit_index)
 {
     struct broker *b = p->broker;
@@ -194,7 +187,7 @@ void partition__apply(struct partition *p, uint64_t commit_index)
             return;
         }
         if (entry->type == ENTRY_DATA || entry->type == ENTRY_OPS) {
-            groups_traffic(p);
+            age_traffic(p);
         }
         p->applied_index = index;
         p->applied_term = entry->term;
@@ -213,5 +206,5 @@ void partition__apply(struct partition *p, uint64_t commit_index)
     if (partition_high_watermark(p) != watermark) {
         fetch_wake(p);
     }
-    apply__retention(p);
+    age_turn(p);
 }

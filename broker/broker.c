@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/point.h"
+#include "broker/age.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
 #include "broker/produce.h"
@@ -47,8 +48,8 @@ static void broker__on_store_error(void *context, struct segment_log *log, enum 
 static void broker__init_lists(struct broker *b)
 {
     TAILQ_INIT(&b->dirty);
-    TAILQ_INIT(&b->timeout_queue);
-    TAILQ_INIT(&b->ticking);
+    order_init(&b->deadlines);
+    order_init(&b->live);
     TAILQ_INIT(&b->checkpoint_queue);
     TAILQ_INIT(&b->sessions);
     TAILQ_INIT(&b->paused);
@@ -71,6 +72,7 @@ enum err broker_new(const struct broker_options *options, struct broker **ret_br
     b->trace = options->trace;
     b->options = *options;
     broker__init_lists(b);
+    log_clock_init(&b->log_clock, b->clock, b->trace);
     b->chunks = buf_pool_new(RECEIVE_CHUNK_BYTES, CHUNKS_KEPT_MAX);
     b->catalog = catalog_new(b);
     const struct store_options store = {.disk = b->disk,
@@ -181,6 +183,11 @@ bool broker_is_ready(const struct broker *b, const char **ret_reason)
     return b->ready && !b->stopping && !b->failed;
 }
 
+void broker_accept_clock(struct broker *b)
+{
+    age_accept_clock(b);
+}
+
 void broker_set_advertised(struct broker *b, uint32_t listener, const char *host, uint16_t port)
 {
     ASSERT(listener < CLIENT_LISTENERS_MAX);
@@ -248,7 +255,7 @@ static void broker__stop_turn(struct broker *b)
 
 static void broker__arm(struct broker *b)
 {
-    uint64_t due = groups_deadline_us(b);
+    uint64_t due = age_deadline_us(b);
     const uint64_t others[] = {wal_deadline_us(b->wal),   store_deadline_us(b->store),
                                checkpoint_deadline_us(b), b->sweep_due_us,
                                b->fetch_due_us,           b->stopping ? b->stop_due_us : UINT64_MAX};
@@ -314,7 +321,7 @@ void broker_timer(struct broker *b)
         return;
     }
     b->next_timer_us = UINT64_MAX;
-    groups_timer(b, now_us);
+    age_timer(b, now_us);
     wal_tick(b->wal, now_us);
     store_tick(b->store, now_us);
     fetch_sweep(b, now_us);

@@ -56,6 +56,7 @@ void broker_turn(struct broker *broker);
 void broker_stop(
     struct broker *broker); /* refuse new work, finish what is proposed, checkpoint, close; ends in on_stopped */
 
+void broker_accept_clock(struct broker *broker); /* the wall clock is right, even if it jumped ahead: log_clock.h */
 bool broker_is_ready(const struct broker *broker, const char **ret_reason);
 void broker_set_advertised(struct broker *broker, uint32_t listener, const char *host, uint16_t port);
 const uint8_t *broker_cluster_id(const struct broker *broker); /* 16 bytes */

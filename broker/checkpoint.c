@@ -21,6 +21,7 @@ struct checkpoint_item {
     struct meta_picture picture;
     struct meta_epoch *epochs; /* owned copies */
     struct done_row *done;
+    int64_t *done_removed;
     struct meta_state_row *state;
     uint64_t live_lsn; /* of what the picture does not hold */
 };
@@ -64,6 +65,7 @@ static void checkpoint__capture_group(const struct partition *p, struct meta_gro
         .next_offset = partition_high_watermark(p),
         .log_start = partition_log_start(p),
         .log_clock_ms = p->log_clock_ms,
+        .idle_clock_ms = p->idle_clock_ms,
         .voters_count = p->voters_count,
         .kind = (uint8_t)p->kind,
         .segment_bytes = p->config.segment_bytes,
@@ -99,11 +101,13 @@ static void checkpoint__capture(struct partition *p, struct checkpoint_item *ite
     done_take_dirty(p->done, checkpoint__copy_done, &done);
     item->done = done.rows;
     picture->done_count = done.count;
+    item->done_removed = done_take_removed(p->done, &picture->done_removed_count);
     if (p->table != NULL) {
         picture->state_count = state_take_dirty(p->table, &item->state);
     }
     picture->epochs = item->epochs;
     picture->done = item->done;
+    picture->done_removed = item->done_removed;
     picture->state = item->state;
     item->live_lsn = p->window.count > 0 ? window_at(&p->window, p->window.first_index)->lsn : UINT64_MAX;
     p->live_lsn_since = UINT64_MAX;
@@ -117,6 +121,7 @@ static void checkpoint__free_item(struct checkpoint_item *item)
 {
     free(item->epochs);
     free(item->done);
+    free(item->done_removed);
     free(item->state);
 }
 
@@ -135,6 +140,7 @@ static enum err checkpoint__put(struct kv *kv, struct kv_txn *txn, struct checkp
                                             .chain = row->chain,
                                             .max_timestamp = row->max_timestamp,
                                             .created_clock_ms = row->created_clock_ms,
+                                            .newest_clock_ms = row->newest_clock_ms,
                                             .tail_size = row->tail_size,
                                             .tail = row->tail};
     }
@@ -197,7 +203,7 @@ static void checkpoint__settle(struct checkpoint_item *item)
         return;
     }
     b->counters.checkpoints_total++;
-    p->live_lsn = item->live_lsn < p->live_lsn_since ? item->live_lsn : p->live_lsn_since;
+    partition__set_live_lsn(p, item->live_lsn < p->live_lsn_since ? item->live_lsn : p->live_lsn_since);
     p->checkpoint_index = item->picture.group.applied_index;
     p->has_picture = true;
     p->damage_saved = item->picture.group.damaged;
@@ -289,8 +295,11 @@ void checkpoint_release(struct broker *b)
 static void checkpoint__make_room(struct broker *b)
 {
     uint64_t oldest_end = wal_oldest_end_lsn(b->wal);
-    for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
-        if (p->live_lsn >= oldest_end || !checkpoint__possible(p) || p->damage_saved) {
+    struct order_item *item, *next;
+    for (item = order_first(&b->live); item != NULL && item->key < oldest_end; item = next) {
+        struct partition *p = item->owner;
+        next = order_next(item); /* a re-append moves this one to the end */
+        if (!checkpoint__possible(p) || p->damage_saved) {
             continue;
         }
         if (p->state == PARTITION_LIVE && p->voters_count == 1 && !p->leader_ready) {

@@ -29,6 +29,7 @@
     X(apply_gap_total, "gaps in the log found by replay; each one is damage")                                          \
     X(timeout_entries_proposed_total, "TIMEOUT entries proposed")                                                      \
     X(timeout_entries_applied_total, "TIMEOUT entries applied")                                                        \
+    X(producers_expired_total, "producers forgotten after [raft] producer_expiry_ms without a batch")                  \
     X(log_start_moves_total, "LOG_START entries applied that moved the log start")                                     \
     X(elections_total, "elections started here")                                                                       \
     X(leaders_elected_total, "elections won here")                                                                     \

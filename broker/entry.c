@@ -5,10 +5,13 @@
 
 #include "base/assert.h"
 #include "base/endian.h"
+#include "base/mem.h"
 
 #define ENTRY_VERSION     1
 #define LEADER_BYTES      17
-#define CLOCK_BYTES       9
+#define TIMEOUT_BYTES     25
+#define LOG_START_BYTES   9
+#define ELAPSED_MS_MAX    ((int64_t)1 << 48) /* sums of them never overflow */
 #define CONFIG_BYTES      37
 #define BIRTH_FIXED_BYTES 10
 
@@ -19,9 +22,18 @@ const char *entry_type_name(uint8_t type)
     return type < sizeof names / sizeof names[0] ? names[type] : names[0];
 }
 
-static struct slice entry__new(uint32_t size)
+static struct buf *entry__buf(uint32_t size)
 {
     struct buf *b = buf_new(size);
+    if (b == NULL) {
+        mem_exhausted();
+    }
+    return b;
+}
+
+static struct slice entry__new(uint32_t size)
+{
+    struct buf *b = entry__buf(size);
     if (size > 0) {
         b->data[0] = ENTRY_VERSION;
     }
@@ -51,40 +63,44 @@ enum err entry_decode_leader(struct slice payload, struct entry_leader *ret_entr
     return OK;
 }
 
-static struct slice entry__encode_i64(int64_t value)
+struct slice entry_encode_timeout(const struct entry_timeout *entry)
 {
-    struct slice s = entry__new(CLOCK_BYTES);
-    store_le64(s.buf->data + 1, (uint64_t)value);
+    struct slice s = entry__new(TIMEOUT_BYTES);
+    store_le64(s.buf->data + 1, (uint64_t)entry->clock_ms);
+    store_le64(s.buf->data + 9, (uint64_t)entry->elapsed_ms);
+    store_le64(s.buf->data + 17, (uint64_t)entry->expire_ms);
     return s;
 }
 
-static enum err entry__decode_i64(struct slice payload, int64_t *ret_value)
+enum err entry_decode_timeout(struct slice payload, struct entry_timeout *ret_entry)
 {
-    if (entry__check(payload, CLOCK_BYTES) != OK) {
+    if (entry__check(payload, TIMEOUT_BYTES) != OK) {
         return ERR_FORMAT;
     }
-    *ret_value = (int64_t)load_le64(payload.data + 1);
+    struct entry_timeout entry = {.clock_ms = (int64_t)load_le64(payload.data + 1),
+                                  .elapsed_ms = (int64_t)load_le64(payload.data + 9),
+                                  .expire_ms = (int64_t)load_le64(payload.data + 17)};
+    if (entry.elapsed_ms < 0 || entry.elapsed_ms > ELAPSED_MS_MAX || entry.expire_ms < 0) {
+        return ERR_FORMAT;
+    }
+    *ret_entry = entry;
     return OK;
-}
-
-struct slice entry_encode_timeout(int64_t clock_ms)
-{
-    return entry__encode_i64(clock_ms);
-}
-
-enum err entry_decode_timeout(struct slice payload, int64_t *ret_clock_ms)
-{
-    return entry__decode_i64(payload, ret_clock_ms);
 }
 
 struct slice entry_encode_log_start(int64_t offset)
 {
-    return entry__encode_i64(offset);
+    struct slice s = entry__new(LOG_START_BYTES);
+    store_le64(s.buf->data + 1, (uint64_t)offset);
+    return s;
 }
 
 enum err entry_decode_log_start(struct slice payload, int64_t *ret_offset)
 {
-    return entry__decode_i64(payload, ret_offset);
+    if (entry__check(payload, LOG_START_BYTES) != OK) {
+        return ERR_FORMAT;
+    }
+    *ret_offset = (int64_t)load_le64(payload.data + 1);
+    return OK;
 }
 
 static void entry__store_config(uint8_t *at, const struct entry_config *entry)
@@ -167,7 +183,7 @@ enum err entry_decode_birth(struct slice payload, struct entry_birth *ret_entry)
 
 struct slice entry_encode_bytes(const void *data, uint32_t size)
 {
-    struct buf *b = buf_new(size);
+    struct buf *b = entry__buf(size);
     memcpy(b->data, data, size);
     return (struct slice){.buf = b, .data = b->data, .size = size};
 }

@@ -28,6 +28,13 @@ struct entry_leader {
     int64_t clock_ms;
 };
 
+struct entry_timeout {
+    int64_t clock_ms;   /* the log clock moves up to it */
+    int64_t elapsed_ms; /* on the leader's monotonic clock, since its last TIMEOUT or LEADER entry */
+    int64_t expire_ms;  /* producers idle for longer are forgotten; 0: none. The leader's configuration, not each
+                           replica's */
+};
+
 /* Also the tail of a birth record. */
 struct entry_config {
     uint64_t segment_bytes;
@@ -47,7 +54,7 @@ struct entry_birth {
 
 /* Each gives a slice with its own buf, one reference, the caller's. */
 struct slice entry_encode_leader(const struct entry_leader *entry);
-struct slice entry_encode_timeout(int64_t clock_ms);
+struct slice entry_encode_timeout(const struct entry_timeout *entry);
 struct slice entry_encode_log_start(int64_t offset);
 struct slice entry_encode_config(const struct entry_config *entry);
 struct slice entry_encode_birth(const struct entry_birth *entry);
@@ -55,7 +62,7 @@ struct slice entry_encode_bytes(const void *data, uint32_t size); /* a copy: OPS
 
 /* ERR_FORMAT: wrong size or version. */
 enum err entry_decode_leader(struct slice payload, struct entry_leader *ret_entry);
-enum err entry_decode_timeout(struct slice payload, int64_t *ret_clock_ms);
+enum err entry_decode_timeout(struct slice payload, struct entry_timeout *ret_entry);
 enum err entry_decode_log_start(struct slice payload, int64_t *ret_offset);
 enum err entry_decode_config(struct slice payload, struct entry_config *ret_entry);
 enum err entry_decode_birth(struct slice payload, struct entry_birth *ret_entry);

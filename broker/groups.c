@@ -1,5 +1,5 @@
-/* What all groups share: finding them, the ring of writes on their way to the disk, the TIMEOUT queue, and the end of
- * dead ones. */
+/* What all groups share: finding them, the ring of writes on their way to the disk, what they need of the WAL, and the
+ * end of dead ones. */
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -77,44 +77,17 @@ void groups_on_persisted(void *context, uint64_t lsn_end)
     }
 }
 
-void groups_traffic(struct partition *p)
-{
-    struct broker *b = p->broker;
-    if (p->traffic || b->config->timeout_entry_ms == 0) {
-        return;
-    }
-    p->traffic = true;
-    p->timeout_due_us = clock_now_us(b->clock) + (uint64_t)b->config->timeout_entry_ms * 1000;
-    TAILQ_INSERT_TAIL(&b->timeout_queue, p, timeout_link);
-}
-
-void groups_timer(struct broker *b, uint64_t now_us)
-{
-    struct partition *p;
-    while ((p = TAILQ_FIRST(&b->timeout_queue)) != NULL && p->timeout_due_us <= now_us) {
-        TAILQ_REMOVE(&b->timeout_queue, p, timeout_link);
-        p->traffic = false;
-        partition_propose_timeout(p);
-    }
-}
-
-uint64_t groups_deadline_us(const struct broker *b)
-{
-    const struct partition *p = TAILQ_FIRST(&b->timeout_queue);
-    return p != NULL ? p->timeout_due_us : UINT64_MAX;
-}
-
 uint64_t groups_pinned_lsn(const struct broker *b)
 {
-    uint64_t pinned = UINT64_MAX;
     /* What is left of a damaged group's log is kept for a repair while there is room; then the others go first. */
     bool crowded = wal_wants_release(b->wal);
-    for (const struct partition *p = b->groups; p != NULL; p = p->hh.next) {
-        if (p->live_lsn < pinned && !(crowded && p->damage_saved)) {
-            pinned = p->live_lsn;
+    for (struct order_item *item = order_first(&b->live); item != NULL; item = order_next(item)) {
+        const struct partition *p = item->owner;
+        if (!crowded || !p->damage_saved) {
+            return item->key;
         }
     }
-    return pinned;
+    return UINT64_MAX;
 }
 
 /* --- the end of a group: files first, then rows, then memory --- */

@@ -9,6 +9,7 @@
 #include "broker/broker.h"
 #include "broker/catalog.h"
 #include "broker/counters.h"
+#include "broker/log_clock.h"
 #include "broker/partition.h"
 #include "broker/session.h"
 #include "meta/meta.h"
@@ -41,12 +42,13 @@ struct broker {
     struct store *store;
     struct registry *registry;
     struct counters counters;
+    struct log_clock log_clock;
     struct catalog *catalog;
 
     struct partition *groups; /* uthash, by group */
     struct partition_list dirty;
-    struct partition_list timeout_queue; /* by due time: the interval is one constant */
-    struct partition_list ticking;       /* raft timers that matter */
+    struct order deadlines; /* of partitions, by monotonic time: age.h */
+    struct order live;      /* partitions that need WAL records, by the oldest of them */
     struct partition_list checkpoint_queue;
 
     struct persist_item *persists; /* ring */
@@ -88,9 +90,6 @@ struct broker {
 /* groups.c: what all groups share */
 void groups_persist_add(struct broker *b, struct partition *p, uint64_t write_id, uint64_t lsn);
 void groups_on_persisted(void *context, uint64_t lsn_end);
-void groups_traffic(struct partition *p); /* data was applied: a TIMEOUT entry is due one interval later */
-void groups_timer(struct broker *b, uint64_t now_us);
-uint64_t groups_deadline_us(const struct broker *b);
 struct partition *groups_find(struct broker *b, uint64_t group);
 enum err groups_missing(const struct broker *b,
                         uint64_t group);            /* not found: UNKNOWN_PARTITION, or CORRUPT if a topic has it */

@@ -288,6 +288,9 @@ static void daemon__signal(void *context, int signal_number)
 {
     struct daemon *d = context;
     if (signal_number == SIGHUP) {
+        if (d->broker != NULL) {
+            broker_accept_clock(d->broker);
+        }
         daemon__reload(d);
         return;
     }

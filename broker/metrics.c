@@ -45,6 +45,7 @@ static void metrics__histogram(FILE *out, const char *name, const char *help, co
     X(inflight_bytes, "memory_inflight_bytes", "gauge", "produce requests not yet answered")                           \
     X(tail_bytes, "memory_tail_bytes", "gauge", "newest batches kept in memory for consumers")                         \
     X(memory_budget_bytes, "memory_budget_bytes", "gauge", "[limits] memory_bytes")                                    \
+    X(clock_ahead_ms, "clock_ahead_milliseconds", "gauge", "wall clock ahead of what is believed; 0: it is believed")  \
     X(wal_used_bytes, "wal_used_bytes", "gauge", "write-ahead log that is still needed")                               \
     X(wal_budget_bytes, "wal_budget_bytes", "gauge", "[wal] budget_bytes")                                             \
     X(wal_pending_bytes, "wal_pending_bytes", "gauge", "gathered or on their way to the disk, not yet durable")        \

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/plant.h"
 #include "base/point.h"
+#include "broker/age.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
 #include "broker/produce.h"
@@ -31,6 +32,8 @@ struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t 
     p->window.first_index = 1;
     p->live_lsn = UINT64_MAX;
     p->live_lsn_since = UINT64_MAX;
+    p->live = (struct order_item){.id = group, .owner = p};
+    p->deadline = (struct order_item){.id = group, .owner = p};
     p->done = done_table_new();
     p->submitted = submitted_table_new();
     if (p->kind == TOPIC_STATE) {
@@ -144,22 +147,21 @@ uint64_t partition_propose(struct partition *p, enum entry_type type, struct sli
     return window_last(&p->window);
 }
 
-void partition_propose_timeout(struct partition *p)
+void partition__set_live_lsn(struct partition *p, uint64_t lsn)
 {
-    if (!partition_leads(p)) {
-        return;
+    p->live_lsn = lsn;
+    if (lsn == UINT64_MAX) {
+        order_remove(&p->broker->live, &p->live);
+    } else {
+        order_put(&p->broker->live, &p->live, lsn);
     }
-    int64_t wall_ms = clock_wall_ms(p->broker->clock);
-    int64_t clock_ms = wall_ms > p->log_clock_ms ? wall_ms : p->log_clock_ms;
-    p->broker->counters.timeout_entries_proposed_total++;
-    partition_propose(p, ENTRY_TIMEOUT, entry_encode_timeout(clock_ms), NULL);
 }
 
 /* A record of this group was given to the WAL at lsn. */
 static void partition__note_lsn(struct partition *p, uint64_t lsn)
 {
     if (p->live_lsn == UINT64_MAX) {
-        p->live_lsn = lsn;
+        partition__set_live_lsn(p, lsn);
     }
     if (p->live_lsn_since == UINT64_MAX) {
         p->live_lsn_since = lsn;
@@ -199,7 +201,7 @@ enum err partition_open_log(struct partition *p, const struct segment_row *rows,
     struct segment_log_options options = {.store = p->broker->store,
                                           .group = p->group,
                                           .segment_bytes = p->config.segment_bytes,
-                                          .segment_ms = p->config.segment_ms,
+                                          .segment_ms = age_segment_ms(&p->config),
                                           .log_start = log_start,
                                           .next_offset = next_offset,
                                           .rows = rows,
@@ -211,7 +213,7 @@ enum err partition_open_log(struct partition *p, const struct segment_row *rows,
 void partition__reappend(struct partition *p)
 {
     struct wal_record record = partition__record(p, WAL_HARD_STATE, p->vote_saved, p->term_saved);
-    p->live_lsn = UINT64_MAX;
+    partition__set_live_lsn(p, UINT64_MAX);
     p->broker->counters.groups_reappended_total++;
     partition__log(p, &record);
     if (p->window.count > 0) {
@@ -277,9 +279,7 @@ static void partition__role_changed(struct partition *p, const struct raft_updat
         return;
     }
     b->counters.leaders_elected_total++;
-    int64_t wall_ms = clock_wall_ms(b->clock);
-    struct entry_leader leader = {.broker = b->identity.broker,
-                                  .clock_ms = wall_ms > p->log_clock_ms ? wall_ms : p->log_clock_ms};
+    struct entry_leader leader = {.broker = b->identity.broker, .clock_ms = age_lead(p)};
     partition_propose(p, ENTRY_LEADER, entry_encode_leader(&leader), NULL);
 }
 
@@ -327,10 +327,8 @@ static void partition__leave_lists(struct partition *p)
         TAILQ_REMOVE(&b->dirty, p, dirty_link);
         p->dirty = false;
     }
-    if (p->traffic) {
-        TAILQ_REMOVE(&b->timeout_queue, p, timeout_link);
-        p->traffic = false;
-    }
+    age_forget(p);
+    order_remove(&b->live, &p->live);
     if (p->checkpoint_wanted) {
         TAILQ_REMOVE(&b->checkpoint_queue, p, checkpoint_link);
         p->checkpoint_wanted = false;

@@ -17,6 +17,7 @@
 #include "base/batch.h"
 #include "base/buf.h"
 #include "base/map.h"
+#include "base/order.h"
 #include "broker/entry.h"
 #include "meta/done.h"
 #include "meta/meta.h"
@@ -90,7 +91,7 @@ struct partition {
 
     /* state machine */
     uint64_t applied_index, applied_term;
-    int64_t log_clock_ms;
+    int64_t log_clock_ms, idle_clock_ms; /* age.h */
     struct entry_config config;
     struct done_table *done;
     struct submitted_table *submitted;
@@ -102,11 +103,11 @@ struct partition {
     /* leader */
     bool leader_ready; /* own LEADER entry applied: judging and serving are allowed */
     bool log_start_in_flight;
-    bool traffic; /* data applied since the last TIMEOUT entry */
-    uint64_t timeout_due_us;
-    TAILQ_ENTRY(partition) timeout_link; /* broker->timeout_queue while traffic */
-    TAILQ_ENTRY(partition) tick_link;    /* broker->ticking while raft has a timer that matters */
-    bool ticking;
+    bool traffic;               /* data applied since the last TIMEOUT entry */
+    bool clock_moved;           /* TIMEOUT or LEADER applied: the next deadline is to be found */
+    uint64_t clock_proposed_us; /* when the last of them was proposed */
+    uint64_t idle_since_us;     /* up to here the idle clock was counted */
+    struct order_item deadline; /* in broker->deadlines */
 
     /* work */
     struct produce_list pending; /* arrived, not judged yet */
@@ -117,7 +118,8 @@ struct partition {
     /* WAL and checkpoint bookkeeping */
     uint32_t writes_inflight; /* raft writes not yet durable; keeps a dead partition alive */
     uint32_t jobs_inflight;   /* reads and checkpoints under way */
-    uint64_t live_lsn;        /* oldest record still needed, UINT64_MAX: none */
+    uint64_t live_lsn;        /* oldest record still needed, UINT64_MAX: none; set by partition__set_live_lsn */
+    struct order_item live;   /* in broker->live, by live_lsn */
     uint64_t live_lsn_since;  /* the same for records since the picture of a running checkpoint */
     bool checkpointing;
     bool checkpoint_wanted;
@@ -164,12 +166,12 @@ bool partition_leads(const struct partition *p);      /* leader, own LEADER entr
 enum err partition_status(const struct partition *p); /* OK or why it cannot serve: NOT_LEADER, NOT_READY, CORRUPT */
 /* Proposes one entry; leader only. Takes over the payload reference. Returns its index. */
 uint64_t partition_propose(struct partition *p, enum entry_type type, struct slice payload, struct waiter *waiter);
-void partition_propose_timeout(struct partition *p);
 int64_t partition_high_watermark(const struct partition *p);
 int64_t partition_log_start(const struct partition *p);
 
 /* Gives a record of this group to the WAL; returns its lsn. */
 uint64_t partition__log(struct partition *p, const struct wal_record *record);
+void partition__set_live_lsn(struct partition *p, uint64_t lsn);
 /* Writes hard state and unapplied entries again at the head of the WAL, so that older files can go. */
 void partition__reappend(struct partition *p);
 

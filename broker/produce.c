@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/point.h"
+#include "broker/age.h"
 #include "wire/records.h"
 
 #define TIMEOUT_DEFAULT_MS 30000u
@@ -231,6 +232,9 @@ void produce_judge_pending(struct partition *p)
     enum err status = partition_status(p);
     if (status == ERR_NOT_READY) {
         return; /* bounded by the in-flight limits; the sweep answers those that wait too long */
+    }
+    if (status == OK && !STAILQ_EMPTY(&p->pending)) {
+        age_freshen(p);
     }
     while (!STAILQ_EMPTY(&p->pending)) {
         struct produce *r = STAILQ_FIRST(&p->pending);

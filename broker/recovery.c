@@ -72,6 +72,7 @@ static enum err recovery__group(void *context, const struct meta_group *group)
     p->has_picture = true;
     p->window.first_index = group->applied_index + 1;
     p->log_clock_ms = group->log_clock_ms;
+    p->idle_clock_ms = group->idle_clock_ms;
     p->snapshot_lsn = group->snapshot_lsn;
     p->repaired_lsn = group->repaired_lsn;
     if (group->damaged) {
@@ -98,6 +99,7 @@ static enum err recovery__segment(void *context, uint64_t group, const struct me
                                 .chain = segment->chain,
                                 .max_timestamp = segment->max_timestamp,
                                 .created_clock_ms = segment->created_clock_ms,
+                                .newest_clock_ms = segment->newest_clock_ms,
                                 .tail_size = segment->tail_size,
                                 .tail = r->tail};
     if (segment->tail_size > sizeof r->tail) {
@@ -226,7 +228,7 @@ static void recovery__record(void *context, const struct wal_record *record, uin
         return; /* of a deleted group, of another life, or behind damage */
     }
     if (p->live_lsn == UINT64_MAX && record->type != WAL_CHECKPOINT) {
-        p->live_lsn = lsn;
+        partition__set_live_lsn(p, lsn);
     }
     switch (record->type) {
     case WAL_ENTRY:

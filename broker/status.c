@@ -54,6 +54,7 @@ void status_read(const struct broker *b, struct status_broker *ret_status)
         .receive_chunk_bytes = buf_pool_bytes(b->chunks),
         .inflight_bytes = b->inflight_bytes,
         .memory_budget_bytes = b->config->memory_bytes,
+        .clock_ahead_ms = (uint64_t)b->log_clock.ahead_ms,
     };
     out.ready = broker_is_ready(b, &out.reason);
     memcpy(out.cluster_id, b->identity.cluster_id, sizeof out.cluster_id);

@@ -37,6 +37,8 @@ struct status_broker {
     uint64_t tail_bytes;          /* segments' tail cache, queue included */
     uint64_t memory_budget_bytes;
 
+    uint64_t clock_ahead_ms; /* the wall clock jumped ahead by so much and is not followed; 0: it is */
+
     uint64_t wal_used_bytes, wal_budget_bytes, wal_pending_bytes, wal_written_bytes, wal_batches, wal_rolls,
         wal_spare_files;
     uint64_t segment_queue_bytes, segment_written_bytes, segment_read_bytes, segment_rolls, segment_tail_hits,

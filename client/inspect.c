@@ -261,7 +261,7 @@ static enum err on_done(void *context, uint64_t group, const struct done_row *ro
     line_number(&line, "producer", row->producer_id);
     line_number(&line, "epoch", row->epoch);
     line_text(&line, "batches", batches);
-    line_number(&line, "last_clock_ms", row->last_clock_ms);
+    line_number(&line, "last_idle_ms", row->last_idle_ms);
     line_end(&line);
     return OK;
 }

@@ -31,6 +31,10 @@
 #define CONNECTION_INFLIGHT_BYTES_MAX      (64u << 20) /* produce bytes of one connection not yet answered */
 #define PENDING_FETCHES_PER_CONNECTION_MAX 1024
 
+/* time: how far the wall clock may run ahead of the monotonic clock since the start before it is not followed */
+#define LOG_CLOCK_AHEAD_MS_MAX 300000
+#define LOG_CLOCK_DRIFT_PARTS  1000 /* plus one part in so many of the time since then: clocks are slewed */
+
 /* dedup (Kafka keeps 5 batches per producer too) */
 #define DONE_BATCHES            5
 #define PRODUCERS_PER_GROUP_MAX 1000000

@@ -1,9 +1,9 @@
 /* The dedup tables of one group and the judge over them.
  *
- * CDM: a hash from producer id to its row; rows changed since the last checkpoint stand in a list besides.
- * CSM: a hash from
- * producer id to the queue of its batches in flight, in order of proposal. Nothing here depends on the order of a hash:
- * visitors see rows sorted by producer id, and done_hash adds up, so that every replica and every run gets the same.
+ * CDM: a hash from producer id to its row; rows changed since the last checkpoint stand in a list besides, and all rows
+ * in order of their last batch, so that expiry finds the idle ones from the front. CSM: a hash from producer id to the
+ * queue of its batches in flight, in order of proposal. Nothing here depends on the order of a hash: visitors see rows
+ * sorted by producer id, and done_hash adds up, so that every replica and every run gets the same.
  *
  * Cost: a judgement is one look-up per table and at most five comparisons plus the batches in flight of that producer.
  * Applying to a row that exists allocates nothing; nodes of the CSM come from a spare list, since it empties and fills
@@ -15,11 +15,12 @@
 #include <sys/queue.h>
 
 #include "base/assert.h"
-#include "base/mem.h"
 #include "base/batch.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/map.h"
+#include "base/mem.h"
+#include "base/order.h"
 #include "base/plant.h"
 
 #define EPOCH_NONE           (-1)
@@ -31,6 +32,7 @@
 struct done_entry {
     struct done_row row;
     bool dirty; /* in table->dirty */
+    struct order_item age;
     TAILQ_ENTRY(done_entry) dirty_link;
     UT_hash_handle hh;
 };
@@ -40,6 +42,9 @@ TAILQ_HEAD(done_entries, done_entry);
 struct done_table {
     struct done_entry *entries; /* owned, by producer id */
     struct done_entries dirty;
+    struct order by_age; /* of the newest batch, on the idle clock */
+    int64_t *removed;    /* owned; expired since the last checkpoint */
+    uint32_t removed_count, removed_capacity;
 };
 
 struct submitted_batch {
@@ -216,7 +221,14 @@ void done_table_free(struct done_table *done)
         HASH_DEL(done->entries, entry);
         free(entry);
     }
+    free(done->removed);
     free(done);
+}
+
+static void done__set_age(struct done_table *done, struct done_entry *entry)
+{
+    int64_t idle_ms = entry->row.last_idle_ms;
+    order_put(&done->by_age, &entry->age, idle_ms > 0 ? (uint64_t)idle_ms : 0);
 }
 
 static struct done_entry *done__add(struct done_table *done, int64_t producer_id)
@@ -224,6 +236,7 @@ static struct done_entry *done__add(struct done_table *done, int64_t producer_id
     struct done_entry *entry = mem_zeroed(1, sizeof *entry);
     entry->row.producer_id = producer_id;
     entry->row.epoch = EPOCH_NONE;
+    entry->age = (struct order_item){.id = (uint64_t)producer_id, .owner = entry};
     HASH_ADD(hh, done->entries, row.producer_id, sizeof entry->row.producer_id, entry);
     return entry;
 }
@@ -236,7 +249,7 @@ static void done__mark_dirty(struct done_table *done, struct done_entry *entry)
     }
 }
 
-void done_apply(struct done_table *done, const struct done_candidate *candidate, int64_t offset, int64_t clock_ms)
+void done_apply(struct done_table *done, const struct done_candidate *candidate, int64_t offset, int64_t idle_ms)
 {
     ASSERT(done__is_sane(candidate));
     ASSERT(offset >= 0);
@@ -264,7 +277,8 @@ void done_apply(struct done_table *done, const struct done_candidate *candidate,
     }
     row->batches[row->count++] = (struct done_batch){
         .first_sequence = candidate->first_sequence, .last_sequence = done__last_sequence(candidate), .offset = offset};
-    row->last_clock_ms = clock_ms;
+    row->last_idle_ms = idle_ms;
+    done__set_age(done, entry);
     done__mark_dirty(done, entry);
 }
 
@@ -283,6 +297,48 @@ void done_put_row(struct done_table *done, const struct done_row *row)
     entry->row = *row;
     /* Unused places are zero in every row, so that a loaded row equals the one it was made from. */
     memset(&entry->row.batches[row->count], 0, (DONE_BATCHES - row->count) * sizeof row->batches[0]);
+    done__set_age(done, entry);
+}
+
+static void done__remove(struct done_table *done, struct done_entry *entry)
+{
+    if (done->removed_count == done->removed_capacity) {
+        done->removed_capacity = done->removed_capacity > 0 ? done->removed_capacity * 2 : 16;
+        done->removed = mem_grow(done->removed, done->removed_capacity * sizeof done->removed[0]);
+    }
+    done->removed[done->removed_count++] = entry->row.producer_id;
+    if (entry->dirty) {
+        TAILQ_REMOVE(&done->dirty, entry, dirty_link);
+    }
+    order_remove(&done->by_age, &entry->age);
+    HASH_DEL(done->entries, entry);
+    free(entry);
+}
+
+int64_t done_oldest_ms(struct done_table *done)
+{
+    const struct order_item *oldest = order_first(&done->by_age);
+    return oldest != NULL ? (int64_t)oldest->key : INT64_MAX;
+}
+
+size_t done_expire(struct done_table *done, int64_t idle_ms)
+{
+    size_t count = 0;
+    const struct order_item *oldest;
+    while ((oldest = order_first(&done->by_age)) != NULL && (int64_t)oldest->key <= idle_ms) {
+        done__remove(done, oldest->owner);
+        count++;
+    }
+    return count;
+}
+
+int64_t *done_take_removed(struct done_table *done, uint32_t *ret_count)
+{
+    int64_t *removed = done->removed;
+    *ret_count = done->removed_count;
+    done->removed = NULL;
+    done->removed_count = done->removed_capacity = 0;
+    return removed;
 }
 
 const struct done_row *done_get_row(const struct done_table *done, int64_t producer_id)
@@ -360,7 +416,7 @@ static uint32_t done__row_hash(const struct done_row *row)
     uint8_t bytes[24 + DONE_BATCHES * 16] = {0};
     uint8_t *at = bytes;
     store_le64(at, (uint64_t)row->producer_id);
-    store_le64(at + 8, (uint64_t)row->last_clock_ms);
+    store_le64(at + 8, (uint64_t)row->last_idle_ms);
     store_le16(at + 16, (uint16_t)row->epoch);
     at[18] = row->count;
     at += 24;

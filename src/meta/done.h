@@ -33,7 +33,7 @@ struct done_row {
     int16_t epoch;
     uint8_t count;
     struct done_batch batches[DONE_BATCHES];
-    int64_t last_clock_ms; /* log clock of the newest batch: expiry counts from here (later) */
+    int64_t last_idle_ms; /* the group's idle clock at the newest batch: expiry counts from here */
 };
 
 struct done_table;      /* CDM */
@@ -74,7 +74,7 @@ struct done_judgement done_judge(const struct done_table *done, const struct sub
 enum err done_verdict_status(enum done_verdict verdict); /* OK for GO, KNOWN, IN_FLIGHT */
 
 /* Apply of a batch judged DONE_GO over the CDM alone, anything else is a bug. Marks the row dirty. */
-void done_apply(struct done_table *done, const struct done_candidate *candidate, int64_t offset, int64_t clock_ms);
+void done_apply(struct done_table *done, const struct done_candidate *candidate, int64_t offset, int64_t idle_ms);
 /* Asked before proposing: false = refuse with ERR_BUSY, a new producer would exceed PRODUCERS_PER_GROUP_MAX. Apply
  * never asks: new producers in flight at the same time may pass the limit by their number. */
 bool done_has_room(const struct done_table *done, int64_t producer_id);
@@ -86,6 +86,13 @@ void submitted_add(struct submitted_table *submitted, const struct done_candidat
 void submitted_remove(struct submitted_table *submitted, int64_t producer_id, uint64_t index, uint64_t term);
 void submitted_clear(struct submitted_table *submitted);
 size_t submitted_count(const struct submitted_table *submitted);
+
+/* Expiry: forgets every producer whose newest batch is at or before idle_ms on the group's idle clock, oldest first.
+ * Their ids are kept for the next checkpoint until done_take_removed. Only apply calls it. Returns how many. */
+size_t done_expire(struct done_table *done, int64_t idle_ms);
+int64_t done_oldest_ms(struct done_table *done); /* idle clock of the producer that is idle longest; INT64_MAX: none */
+/* The producers forgotten since the last call, in no order; the array is the caller's to free. NULL: none. */
+int64_t *done_take_removed(struct done_table *done, uint32_t *ret_count);
 
 /* Checkpoint and inspection. Rows are visited in order of producer id; a visitor must not change the table.
  * done_take_dirty visits rows changed since the last take and marks them clean; a checkpoint that failed gives them

@@ -1,4 +1,5 @@
-/* Row formats of the checkpoint store, version 1. Offsets in bytes, numbers little-endian, gaps zero and reserved.
+/* Row formats of the checkpoint store, groups and segments in version 2, the others in 1. Offsets in bytes, numbers
+ * little-endian, gaps zero and reserved.
  *
  * identity   0 version u16     8 cluster id[16]   24 broker u64   32 disk uuid[16]   48 boot u64
  *
@@ -7,14 +8,16 @@
  *           48 next offset    56 log start       64 log clock ms                    72 segment bytes u64
  *           80 segment ms     88 retention bytes 96 retention ms                   104 snapshot lsn u64
  *          112 repaired lsn  120 csm count u32  124 reserved u32
- *          128 seven times {voter u64, broker u64}
+ *          128 seven times {voter u64, broker u64}               240 idle clock ms
+ *          248 damaged lsn u64                  256 accepted lsn u64                264 sum of the group's other rows
+ * u64
  *
  * segment    0 version u16     4 tail size u32    8 end offset   16 size bytes u64  24 generation u64  32 chain u32
- *           40 max timestamp  48 created clock ms                56 reserved u64    64 tail
+ *           40 max timestamp  48 created clock ms                56 newest clock ms 64 tail
  *
  * epoch      0 version u16     8 first offset
  *
- * done       0 version u16     2 epoch i16        4 count u8      5 reserved[3]      8 last clock ms
+ * done       0 version u16     2 epoch i16        4 count u8      5 reserved[3]      8 last idle ms
  *           16 reserved[32] for transactions: first offset, coordinator epoch, deadline
  *           48 five times {first sequence i32, last sequence i32, offset i64}, oldest first
  *
@@ -27,17 +30,21 @@
 #include "base/endian.h"
 
 #define IDENTITY_VERSION 1u
-#define GROUP_VERSION    1u
-#define SEGMENT_VERSION  1u
+#define GROUP_VERSION    2u
+#define SEGMENT_VERSION  2u
 #define EPOCH_VERSION    1u
 #define DONE_VERSION     1u
 
-#define GROUP_VOTERS_AT  128u
-#define VOTER_BYTES      16u
-#define DONE_BATCHES_AT  48u
-#define DONE_BATCH_BYTES 16u
+#define GROUP_VOTERS_AT     128u
+#define GROUP_IDLE_CLOCK_AT 240u
+#define GROUP_DAMAGE_AT     248u
+#define GROUP_SUM_AT        264u
+#define VOTER_BYTES         16u
+#define DONE_BATCHES_AT     48u
+#define DONE_BATCH_BYTES    16u
 
-_Static_assert(GROUP_VOTERS_AT + RAFT_VOTERS_MAX * VOTER_BYTES == LAYOUT_GROUP_BYTES, "a new limit is a new version");
+_Static_assert(GROUP_VOTERS_AT + RAFT_VOTERS_MAX * VOTER_BYTES == GROUP_IDLE_CLOCK_AT, "a new limit is a new version");
+_Static_assert(GROUP_SUM_AT + 8 == LAYOUT_GROUP_BYTES, "nothing behind it");
 _Static_assert(DONE_BATCHES_AT + DONE_BATCHES * DONE_BATCH_BYTES == LAYOUT_DONE_BYTES, "a new limit is a new version");
 _Static_assert(LAYOUT_GROUP_KEY_BYTES + META_STATE_KEY_BYTES_MAX == KV_KEY_BYTES_MAX,
                "keys of STATE rows fill the key");
@@ -153,7 +160,7 @@ static bool layout__group_is_sane(const struct meta_group *group)
     return group->voters_count <= RAFT_VOTERS_MAX && group->log_start >= 0 && group->next_offset >= group->log_start;
 }
 
-void layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES], const struct meta_group *group)
+void layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES], const struct meta_group *group, uint64_t rows_sum)
 {
     ASSERT(layout__group_is_sane(group));
     memset(bytes, 0, LAYOUT_GROUP_BYTES);
@@ -180,9 +187,14 @@ void layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES], const struct meta_gr
         store_le64(bytes + GROUP_VOTERS_AT + i * VOTER_BYTES, group->voters[i]);
         store_le64(bytes + GROUP_VOTERS_AT + i * VOTER_BYTES + 8, group->voter_brokers[i]);
     }
+    store_signed(bytes + GROUP_IDLE_CLOCK_AT, group->idle_clock_ms);
+    store_le64(bytes + GROUP_DAMAGE_AT, group->damaged_lsn);
+    store_le64(bytes + GROUP_DAMAGE_AT + 8, group->accepted_lsn);
+    store_le64(bytes + GROUP_SUM_AT, rows_sum);
 }
 
-enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_group *ret_group)
+enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_group *ret_group,
+                             uint64_t *ret_rows_sum)
 {
     enum err error = layout__check(value, GROUP_VERSION, LAYOUT_GROUP_BYTES, LAYOUT_GROUP_BYTES);
     if (error != OK) {
@@ -209,6 +221,9 @@ enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_
         .snapshot_lsn = load_le64(bytes + 104),
         .repaired_lsn = load_le64(bytes + 112),
         .csm_count = load_le32(bytes + 120),
+        .idle_clock_ms = load_signed(bytes + GROUP_IDLE_CLOCK_AT),
+        .damaged_lsn = load_le64(bytes + GROUP_DAMAGE_AT),
+        .accepted_lsn = load_le64(bytes + GROUP_DAMAGE_AT + 8),
     };
     if (bytes[3] > 1 || !layout__group_is_sane(&found)) {
         return ERR_FORMAT;
@@ -218,6 +233,7 @@ enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_
         found.voter_brokers[i] = load_le64(bytes + GROUP_VOTERS_AT + i * VOTER_BYTES + 8);
     }
     *ret_group = found;
+    *ret_rows_sum = load_le64(bytes + GROUP_SUM_AT);
     return OK;
 }
 
@@ -235,6 +251,7 @@ size_t layout_encode_segment(uint8_t bytes[LAYOUT_SEGMENT_BYTES + META_TAIL_BYTE
     store_le32(bytes + 32, segment->chain);
     store_signed(bytes + 40, segment->max_timestamp);
     store_signed(bytes + 48, segment->created_clock_ms);
+    store_signed(bytes + 56, segment->newest_clock_ms);
     if (segment->tail_size > 0) {
         memcpy(bytes + LAYOUT_SEGMENT_BYTES, segment->tail, segment->tail_size);
     }
@@ -258,6 +275,7 @@ enum err layout_decode_segment(uint64_t base_offset, struct kv_bytes value, stru
         .chain = load_le32(bytes + 32),
         .max_timestamp = load_signed(bytes + 40),
         .created_clock_ms = load_signed(bytes + 48),
+        .newest_clock_ms = load_signed(bytes + 56),
         .tail = bytes + LAYOUT_SEGMENT_BYTES,
     };
     if (value.size - LAYOUT_SEGMENT_BYTES != found.tail_size || found.base_offset < 0 ||
@@ -297,7 +315,7 @@ void layout_encode_done(uint8_t bytes[LAYOUT_DONE_BYTES], const struct done_row 
     store_le16(bytes, DONE_VERSION);
     store_le16(bytes + 2, (uint16_t)row->epoch);
     bytes[4] = row->count;
-    store_signed(bytes + 8, row->last_clock_ms);
+    store_signed(bytes + 8, row->last_idle_ms);
     for (uint8_t i = 0; i < row->count; i++) {
         uint8_t *at = bytes + DONE_BATCHES_AT + i * DONE_BATCH_BYTES;
         store_le32(at, (uint32_t)row->batches[i].first_sequence);
@@ -317,7 +335,7 @@ enum err layout_decode_done(uint64_t producer_id, struct kv_bytes value, struct 
         .producer_id = (int64_t)producer_id,
         .epoch = (int16_t)load_le16(bytes + 2),
         .count = bytes[4],
-        .last_clock_ms = load_signed(bytes + 8),
+        .last_idle_ms = load_signed(bytes + 8),
     };
     if (found.producer_id < 0 || found.epoch < 0 || found.count > DONE_BATCHES) {
         return ERR_FORMAT;

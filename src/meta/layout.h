@@ -44,15 +44,17 @@ enum err layout_parse_group_key(struct kv_bytes key, uint64_t *ret_group);
 enum err layout_parse_number_key(struct kv_bytes key, uint64_t *ret_number);
 
 #define LAYOUT_IDENTITY_BYTES 56u
-#define LAYOUT_GROUP_BYTES    240u
+#define LAYOUT_GROUP_BYTES    272u
 #define LAYOUT_SEGMENT_BYTES  64u /* the tail follows */
 #define LAYOUT_EPOCH_BYTES    16u
 #define LAYOUT_DONE_BYTES     128u
 
 void layout_encode_identity(uint8_t bytes[LAYOUT_IDENTITY_BYTES], const struct meta_identity *identity);
 enum err layout_decode_identity(struct kv_bytes value, struct meta_identity *ret_identity);
-void layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES], const struct meta_group *group);
-enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_group *ret_group);
+/* rows_sum: over the group's other rows, meta.c. */
+void layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES], const struct meta_group *group, uint64_t rows_sum);
+enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_group *ret_group,
+                             uint64_t *ret_rows_sum);
 /* Returns the size written: LAYOUT_SEGMENT_BYTES + tail_size. */
 size_t layout_encode_segment(uint8_t bytes[LAYOUT_SEGMENT_BYTES + META_TAIL_BYTES_MAX],
                              const struct meta_segment *segment);

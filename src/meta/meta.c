@@ -46,19 +46,110 @@ enum err meta_save_identity(struct kv *kv, const struct meta_identity *identity)
     return kv->ops->commit(kv, txn);
 }
 
-/* ---- checkpoint ---- */
+/* ---- the sum over a group's rows ---- */
 
-static enum err meta__put_group(struct kv *kv, struct kv_txn *txn, const struct meta_group *group)
+/* Every row is whole by itself, thanks to its CRC. That none is missing, and none is back from an earlier time (a write
+ * that never reached the disk leaves such a page), only the group row can tell: it holds the sum of the CRCs of all the
+ * others, spread to 64 bits so that no two changes cancel out. */
+struct meta__writer {
+    struct kv *kv;
+    struct kv_txn *txn;
+    uint64_t sum;
+};
+
+static uint64_t meta__spread(uint32_t crc)
+{
+    uint64_t x = (crc + UINT64_C(1)) * UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ x >> 32) * UINT64_C(0xd6e8feb86659fd93);
+    return x ^ x >> 32;
+}
+
+static enum err meta__add_row(void *context, struct kv_bytes key, struct kv_bytes value)
+{
+    *(uint64_t *)context += meta__spread(row_crc(key, value));
+    return OK;
+}
+
+/* A bad row is found by itself, whatever the sum says. */
+static enum err meta__skip_row(void *context, struct kv_bytes key)
+{
+    return OK;
+}
+
+static const enum layout_type meta__row_types[] = {LAYOUT_SEGMENT, LAYOUT_EPOCH, LAYOUT_DONE, LAYOUT_STATE};
+#define ROW_TYPES (sizeof meta__row_types / sizeof meta__row_types[0])
+
+static enum err meta__sum_rows(struct kv *kv, struct kv_txn *txn, uint64_t group, uint64_t *ret_sum)
+{
+    uint64_t sum = 0;
+    enum err error = OK;
+    for (size_t i = 0; error == OK && i < ROW_TYPES; i++) {
+        struct layout_key prefix;
+        layout_group_key(&prefix, meta__row_types[i], group);
+        error = row_scan_all(kv, txn, layout_bytes(&prefix), meta__add_row, meta__skip_row, &sum);
+    }
+    if (error == OK) {
+        *ret_sum = sum;
+    }
+    return error;
+}
+
+/* Begins with the sum as the group row says; without a readable one it is counted out. */
+static enum err meta__begin(struct meta__writer *writer, struct kv *kv, struct kv_txn *txn, uint64_t group)
+{
+    struct layout_key key;
+    struct kv_bytes value;
+    struct meta_group stored;
+    *writer = (struct meta__writer){.kv = kv, .txn = txn};
+    layout_group_key(&key, LAYOUT_GROUP, group);
+    enum err error = row_get(kv, txn, layout_bytes(&key), &value);
+    if (error == OK) {
+        error = layout_decode_group(group, value, &stored, &writer->sum);
+    }
+    return error == ERR_FORMAT || error == ERR_NO_FILE ? meta__sum_rows(kv, txn, group, &writer->sum) : error;
+}
+
+static enum err meta__forget(struct meta__writer *writer, const struct layout_key *key)
+{
+    uint32_t crc;
+    enum err error = row_get_crc(writer->kv, writer->txn, layout_bytes(key), &crc);
+    if (error == OK) {
+        writer->sum -= meta__spread(crc);
+    }
+    return error == ERR_NO_FILE ? OK : error;
+}
+
+static enum err meta__put(struct meta__writer *writer, const struct layout_key *key, struct kv_bytes value)
+{
+    enum err error = meta__forget(writer, key);
+    if (error == OK) {
+        error = row_put(writer->kv, writer->txn, layout_bytes(key), value);
+    }
+    if (error == OK) {
+        writer->sum += meta__spread(row_crc(layout_bytes(key), value));
+    }
+    return error;
+}
+
+static enum err meta__del(struct meta__writer *writer, const struct layout_key *key)
+{
+    enum err error = meta__forget(writer, key);
+    return error == OK ? writer->kv->ops->del(writer->kv, writer->txn, layout_bytes(key)) : error;
+}
+
+static enum err meta__put_group(struct meta__writer *writer, const struct meta_group *group)
 {
     struct layout_key key;
     uint8_t bytes[LAYOUT_GROUP_BYTES];
     layout_group_key(&key, LAYOUT_GROUP, group->group);
-    layout_encode_group(bytes, group);
-    return row_put(kv, txn, layout_bytes(&key), (struct kv_bytes){bytes, sizeof bytes});
+    layout_encode_group(bytes, group, writer->sum);
+    return row_put(writer->kv, writer->txn, layout_bytes(&key), (struct kv_bytes){bytes, sizeof bytes});
 }
 
+/* ---- checkpoint ---- */
+
 /* Deletes the manifest rows whose segments the picture no longer has: one walk over both, in order of base offset. */
-static enum err meta__drop_segments(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture)
+static enum err meta__drop_segments(struct meta__writer *writer, const struct meta_picture *picture)
 {
     struct layout_key prefix, from;
     uint32_t at = 0;
@@ -67,7 +158,7 @@ static enum err meta__drop_segments(struct kv *kv, struct kv_txn *txn, const str
     do {
         struct kv_bytes key, stored;
         uint64_t base_offset = 0;
-        enum err error = kv->ops->seek(kv, txn, layout_bytes(&from), &key, &stored);
+        enum err error = writer->kv->ops->seek(writer->kv, writer->txn, layout_bytes(&from), &key, &stored);
         if (error == ERR_NO_FILE || (error == OK && !row_key_has_prefix(key, layout_bytes(&prefix)))) {
             return OK;
         }
@@ -82,7 +173,7 @@ static enum err meta__drop_segments(struct kv *kv, struct kv_txn *txn, const str
             at++;
         }
         if (at == picture->segments_count || (uint64_t)picture->segments[at].base_offset != base_offset) {
-            error = kv->ops->del(kv, txn, layout_bytes(&from));
+            error = meta__del(writer, &from);
             if (error != OK) {
                 return error;
             }
@@ -93,10 +184,10 @@ static enum err meta__drop_segments(struct kv *kv, struct kv_txn *txn, const str
 
 /* Finished segments do not change, and a partition may have thousands: a row that says the same already is left alone,
  * so that a checkpoint writes the pages of the active segment only. */
-static enum err meta__put_segments(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture)
+static enum err meta__put_segments(struct meta__writer *writer, const struct meta_picture *picture)
 {
     uint8_t bytes[LAYOUT_SEGMENT_BYTES + META_TAIL_BYTES_MAX];
-    enum err error = meta__drop_segments(kv, txn, picture);
+    enum err error = meta__drop_segments(writer, picture);
     for (uint32_t i = 0; error == OK && i < picture->segments_count; i++) {
         const struct meta_segment *segment = &picture->segments[i];
         struct layout_key key;
@@ -104,16 +195,16 @@ static enum err meta__put_segments(struct kv *kv, struct kv_txn *txn, const stru
         ASSERT(i == 0 || segment->base_offset > picture->segments[i - 1].base_offset);
         layout_number_key(&key, LAYOUT_SEGMENT, picture->group.group, (uint64_t)segment->base_offset);
         size_t size = layout_encode_segment(bytes, segment);
-        if (row_get(kv, txn, layout_bytes(&key), &stored) == OK && stored.size == size &&
+        if (row_get(writer->kv, writer->txn, layout_bytes(&key), &stored) == OK && stored.size == size &&
             memcmp(stored.data, bytes, size) == 0) {
             continue;
         }
-        error = row_put(kv, txn, layout_bytes(&key), (struct kv_bytes){bytes, size});
+        error = meta__put(writer, &key, (struct kv_bytes){bytes, size});
     }
     return error;
 }
 
-static enum err meta__put_epochs(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture)
+static enum err meta__put_epochs(struct meta__writer *writer, const struct meta_picture *picture)
 {
     enum err error = OK;
     for (uint32_t i = 0; error == OK && i < picture->epochs_count; i++) {
@@ -121,29 +212,29 @@ static enum err meta__put_epochs(struct kv *kv, struct kv_txn *txn, const struct
         uint8_t bytes[LAYOUT_EPOCH_BYTES];
         layout_number_key(&key, LAYOUT_EPOCH, picture->group.group, picture->epochs[i].term);
         layout_encode_epoch(bytes, &picture->epochs[i]);
-        error = row_put(kv, txn, layout_bytes(&key), (struct kv_bytes){bytes, sizeof bytes});
+        error = meta__put(writer, &key, (struct kv_bytes){bytes, sizeof bytes});
     }
     return error;
 }
 
-static enum err meta__put_done(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture)
+static enum err meta__put_done(struct meta__writer *writer, const struct meta_picture *picture)
 {
     struct layout_key key;
     enum err error = OK;
     for (uint32_t i = 0; error == OK && i < picture->done_removed_count; i++) {
         layout_number_key(&key, LAYOUT_DONE, picture->group.group, (uint64_t)picture->done_removed[i]);
-        error = kv->ops->del(kv, txn, layout_bytes(&key));
+        error = meta__del(writer, &key);
     }
     for (uint32_t i = 0; error == OK && i < picture->done_count; i++) {
         uint8_t bytes[LAYOUT_DONE_BYTES];
         layout_number_key(&key, LAYOUT_DONE, picture->group.group, (uint64_t)picture->done[i].producer_id);
         layout_encode_done(bytes, &picture->done[i]);
-        error = row_put(kv, txn, layout_bytes(&key), (struct kv_bytes){bytes, sizeof bytes});
+        error = meta__put(writer, &key, (struct kv_bytes){bytes, sizeof bytes});
     }
     return error;
 }
 
-static enum err meta__put_state(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture)
+static enum err meta__put_state(struct meta__writer *writer, const struct meta_picture *picture)
 {
     enum err error = OK;
     for (uint32_t i = 0; error == OK && i < picture->state_count; i++) {
@@ -154,9 +245,9 @@ static enum err meta__put_state(struct kv *kv, struct kv_txn *txn, const struct 
             break;
         }
         if (row->value_size == 0) {
-            error = kv->ops->del(kv, txn, layout_bytes(&key));
+            error = meta__del(writer, &key);
         } else {
-            error = row_put(kv, txn, layout_bytes(&key), (struct kv_bytes){row->value, row->value_size});
+            error = meta__put(writer, &key, (struct kv_bytes){row->value, row->value_size});
         }
     }
     return error;
@@ -164,29 +255,37 @@ static enum err meta__put_state(struct kv *kv, struct kv_txn *txn, const struct 
 
 enum err meta_put_picture(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture)
 {
-    enum err error = meta__put_group(kv, txn, &picture->group);
+    struct meta__writer writer;
+    enum err error = meta__begin(&writer, kv, txn, picture->group.group);
     if (error == OK) {
-        error = meta__put_segments(kv, txn, picture);
+        error = meta__put_segments(&writer, picture);
     }
     if (error == OK) {
-        error = meta__put_epochs(kv, txn, picture);
+        error = meta__put_epochs(&writer, picture);
     }
     if (error == OK) {
-        error = meta__put_done(kv, txn, picture);
+        error = meta__put_done(&writer, picture);
     }
     if (error == OK) {
-        error = meta__put_state(kv, txn, picture);
+        error = meta__put_state(&writer, picture);
     }
-    return error;
+    return error == OK ? meta__put_group(&writer, &picture->group) : error;
+}
+
+enum err meta_put_group(struct kv *kv, struct kv_txn *txn, const struct meta_group *group)
+{
+    struct meta__writer writer;
+    enum err error = meta__begin(&writer, kv, txn, group->group);
+    return error == OK ? meta__put_group(&writer, group) : error;
 }
 
 enum err meta_delete_group(struct kv *kv, struct kv_txn *txn, uint64_t group)
 {
-    static const enum layout_type types[] = {LAYOUT_GROUP, LAYOUT_SEGMENT, LAYOUT_EPOCH, LAYOUT_DONE, LAYOUT_STATE};
-    enum err error = OK;
-    for (size_t i = 0; error == OK && i < sizeof types / sizeof types[0]; i++) {
-        struct layout_key prefix;
-        layout_group_key(&prefix, types[i], group);
+    struct layout_key prefix;
+    layout_group_key(&prefix, LAYOUT_GROUP, group);
+    enum err error = row_delete_prefix(kv, txn, layout_bytes(&prefix));
+    for (size_t i = 0; error == OK && i < ROW_TYPES; i++) {
+        layout_group_key(&prefix, meta__row_types[i], group);
         error = row_delete_prefix(kv, txn, layout_bytes(&prefix));
     }
     return error;
@@ -199,18 +298,47 @@ struct meta__load {
     struct kv_txn *txn;
     const struct meta_visitor *visitor;
     uint64_t group;
+    uint64_t sum;  /* of the rows seen */
+    bool bad_rows; /* one was bad: the sum says nothing new */
 };
+
+static enum err meta__report(struct meta__load *load, const struct meta_bad_row *row)
+{
+    load->bad_rows = true;
+    return load->visitor->bad != NULL ? load->visitor->bad(load->visitor->context, row) : ERR_FORMAT;
+}
+
+static enum err meta__bad_row(void *context, struct kv_bytes key)
+{
+    struct meta__load *load = context;
+    struct meta_bad_row row = {.group = load->group, .type = *(const uint8_t *)key.data};
+    if (row.type != LAYOUT_STATE && layout_parse_number_key(key, &row.number) != OK) {
+        row.number = 0;
+    }
+    return meta__report(load, &row);
+}
+
+/* What a decoder made of a row whose CRC is right: impossible contents count as a bad CRC. */
+static enum err meta__judge(void *context, struct kv_bytes key, struct kv_bytes value, enum err decoded, bool *ret_good)
+{
+    struct meta__load *load = context;
+    *ret_good = decoded == OK;
+    load->sum += meta__spread(row_crc(key, value));
+    return decoded == ERR_FORMAT ? meta__bad_row(context, key) : decoded;
+}
 
 static enum err meta__load_segment(void *context, struct kv_bytes key, struct kv_bytes value)
 {
     const struct meta__load *load = context;
     struct meta_segment segment;
     uint64_t base_offset = 0;
+    bool good;
     enum err error = layout_parse_number_key(key, &base_offset);
     if (error == OK) {
         error = layout_decode_segment(base_offset, value, &segment);
     }
-    return error != OK ? error : load->visitor->segment(load->visitor->context, load->group, &segment);
+    error = meta__judge(context, key, value, error, &good);
+    return good ? load->visitor->segment(load->visitor->context, load->group, &segment) : error;
 }
 
 static enum err meta__load_epoch(void *context, struct kv_bytes key, struct kv_bytes value)
@@ -218,11 +346,13 @@ static enum err meta__load_epoch(void *context, struct kv_bytes key, struct kv_b
     const struct meta__load *load = context;
     struct meta_epoch epoch;
     uint64_t term = 0;
+    bool good;
     enum err error = layout_parse_number_key(key, &term);
     if (error == OK) {
         error = layout_decode_epoch(term, value, &epoch);
     }
-    return error != OK ? error : load->visitor->epoch(load->visitor->context, load->group, &epoch);
+    error = meta__judge(context, key, value, error, &good);
+    return good ? load->visitor->epoch(load->visitor->context, load->group, &epoch) : error;
 }
 
 static enum err meta__load_done(void *context, struct kv_bytes key, struct kv_bytes value)
@@ -230,16 +360,19 @@ static enum err meta__load_done(void *context, struct kv_bytes key, struct kv_by
     const struct meta__load *load = context;
     struct done_row row;
     uint64_t producer_id = 0;
+    bool good;
     enum err error = layout_parse_number_key(key, &producer_id);
     if (error == OK) {
         error = layout_decode_done(producer_id, value, &row);
     }
-    return error != OK ? error : load->visitor->done(load->visitor->context, load->group, &row);
+    error = meta__judge(context, key, value, error, &good);
+    return good ? load->visitor->done(load->visitor->context, load->group, &row) : error;
 }
 
 static enum err meta__load_state(void *context, struct kv_bytes key, struct kv_bytes value)
 {
     const struct meta__load *load = context;
+    bool good;
     ASSERT(key.size >= LAYOUT_GROUP_KEY_BYTES); /* the scan's prefix */
     struct meta_state_row row = {
         .key = (const uint8_t *)key.data + LAYOUT_GROUP_KEY_BYTES,
@@ -247,39 +380,53 @@ static enum err meta__load_state(void *context, struct kv_bytes key, struct kv_b
         .value = value.data,
         .value_size = (uint32_t)value.size,
     };
-    return load->visitor->state(load->visitor->context, load->group, &row);
+    enum err error = meta__judge(context, key, value, OK, &good);
+    return good ? load->visitor->state(load->visitor->context, load->group, &row) : error;
 }
 
-static enum err meta__load_rows(struct meta__load *load, enum layout_type type,
-                                enum err (*visit)(void *context, struct kv_bytes key, struct kv_bytes value))
+static enum err meta__load_rows(struct meta__load *load)
 {
-    struct layout_key prefix;
-    layout_group_key(&prefix, type, load->group);
-    return row_scan(load->kv, load->txn, layout_bytes(&prefix), visit, load);
+    static enum err (*const visits[ROW_TYPES])(void *context, struct kv_bytes key, struct kv_bytes value) = {
+        meta__load_segment, meta__load_epoch, meta__load_done, meta__load_state};
+    enum err error = OK;
+    for (size_t i = 0; error == OK && i < ROW_TYPES; i++) {
+        struct layout_key prefix;
+        layout_group_key(&prefix, meta__row_types[i], load->group);
+        error = row_scan_all(load->kv, load->txn, layout_bytes(&prefix), visits[i], meta__bad_row, load);
+    }
+    return error;
+}
+
+static enum err meta__bad_group(void *context, struct kv_bytes key)
+{
+    struct meta__load *load = context;
+    struct meta_bad_row row = {.type = LAYOUT_GROUP};
+    if (layout_parse_group_key(key, &row.group) != OK) {
+        row.group = 0;
+    }
+    return meta__report(load, &row);
 }
 
 static enum err meta__load_group(void *context, struct kv_bytes key, struct kv_bytes value)
 {
     struct meta__load *load = context;
     struct meta_group group;
+    uint64_t rows_sum = 0;
     enum err error = layout_parse_group_key(key, &load->group);
     if (error == OK) {
-        error = layout_decode_group(load->group, value, &group);
+        error = layout_decode_group(load->group, value, &group, &rows_sum);
     }
-    if (error == OK) {
-        error = load->visitor->group(load->visitor->context, &group);
+    if (error != OK) {
+        return error == ERR_FORMAT ? meta__bad_group(context, key) : error;
     }
+    load->sum = 0;
+    load->bad_rows = false;
+    error = load->visitor->group(load->visitor->context, &group);
     if (error == OK) {
-        error = meta__load_rows(load, LAYOUT_SEGMENT, meta__load_segment);
+        error = meta__load_rows(load);
     }
-    if (error == OK) {
-        error = meta__load_rows(load, LAYOUT_EPOCH, meta__load_epoch);
-    }
-    if (error == OK) {
-        error = meta__load_rows(load, LAYOUT_DONE, meta__load_done);
-    }
-    if (error == OK) {
-        error = meta__load_rows(load, LAYOUT_STATE, meta__load_state);
+    if (error == OK && !load->bad_rows && load->sum != rows_sum) {
+        error = meta__report(load, &(struct meta_bad_row){.group = load->group});
     }
     return error;
 }
@@ -293,7 +440,82 @@ enum err meta_load(struct kv *kv, const struct meta_visitor *visitor)
         return error;
     }
     layout_type_key(&prefix, LAYOUT_GROUP);
-    error = row_scan(kv, load.txn, layout_bytes(&prefix), meta__load_group, &load);
+    error = row_scan_all(kv, load.txn, layout_bytes(&prefix), meta__load_group, meta__bad_group, &load);
     kv->ops->abort(kv, load.txn);
     return error;
+}
+
+/* ---- repair ---- */
+
+struct meta__find {
+    struct layout_key key; /* of the bad row */
+};
+
+static enum err meta__found_bad(void *context, struct kv_bytes key)
+{
+    struct meta__find *find = context;
+    ASSERT(key.size <= sizeof find->key.bytes);
+    memcpy(find->key.bytes, key.data, key.size);
+    find->key.size = key.size;
+    return ERR_EXISTS; /* ends the scan: a visitor must not write */
+}
+
+static enum err meta__look_at_row(void *context, struct kv_bytes key, struct kv_bytes value)
+{
+    struct meta_segment segment;
+    struct meta_epoch epoch;
+    struct done_row done;
+    uint64_t number = 0;
+    uint8_t type = *(const uint8_t *)key.data;
+    enum err error = type == LAYOUT_STATE ? OK : layout_parse_number_key(key, &number);
+    if (error == OK && type == LAYOUT_SEGMENT) {
+        error = layout_decode_segment(number, value, &segment);
+    } else if (error == OK && type == LAYOUT_EPOCH) {
+        error = layout_decode_epoch(number, value, &epoch);
+    } else if (error == OK && type == LAYOUT_DONE) {
+        error = layout_decode_done(number, value, &done);
+    }
+    return error == ERR_FORMAT ? meta__found_bad(context, key) : error;
+}
+
+static enum err meta__drop_bad_of_type(struct kv *kv, struct kv_txn *txn, uint64_t group, enum layout_type type)
+{
+    struct layout_key prefix;
+    layout_group_key(&prefix, type, group);
+    for (;;) {
+        struct meta__find find;
+        enum err error = row_scan_all(kv, txn, layout_bytes(&prefix), meta__look_at_row, meta__found_bad, &find);
+        if (error == ERR_EXISTS) {
+            error = kv->ops->del(kv, txn, layout_bytes(&find.key));
+        } else if (error == OK) {
+            return OK;
+        }
+        if (error != OK) {
+            return error;
+        }
+    }
+}
+
+enum err meta_drop_bad_rows(struct kv *kv, struct kv_txn *txn, uint64_t group)
+{
+    struct meta__writer writer = {.kv = kv, .txn = txn};
+    struct layout_key key;
+    struct kv_bytes value;
+    struct meta_group row;
+    uint64_t old_sum;
+    enum err error = OK;
+    for (size_t i = 0; error == OK && i < ROW_TYPES; i++) {
+        error = meta__drop_bad_of_type(kv, txn, group, meta__row_types[i]);
+    }
+    layout_group_key(&key, LAYOUT_GROUP, group);
+    if (error == OK) {
+        error = row_get(kv, txn, layout_bytes(&key), &value);
+    }
+    if (error == OK) {
+        error = layout_decode_group(group, value, &row, &old_sum);
+    }
+    if (error == OK) {
+        error = meta__sum_rows(kv, txn, group, &writer.sum);
+    }
+    return error == OK ? meta__put_group(&writer, &row) : error;
 }

@@ -44,6 +44,7 @@ struct meta_group {
     uint64_t applied_index, applied_term;
     int64_t next_offset, log_start;
     int64_t log_clock_ms;
+    int64_t idle_clock_ms; /* sum of what leaders counted, from which producers expire */
     uint32_t voters_count; /* Raft configuration */
     uint64_t voters[RAFT_VOTERS_MAX];
     uint64_t voter_brokers[RAFT_VOTERS_MAX];
@@ -51,9 +52,11 @@ struct meta_group {
     uint64_t segment_bytes; /* what rolls and retention depend on, as of CONFIG_TOPIC entries */
     int64_t segment_ms, retention_bytes, retention_ms;
     uint64_t snapshot_lsn; /* 0, or the lsn below which ENTRY records of this group are dead */
-    uint64_t repaired_lsn;
+    uint64_t repaired_lsn; /* damage below it is not judged again */
+    uint64_t accepted_lsn; /* 0, or ENTRY and TRUNCATE records in [accepted_lsn, repaired_lsn) are dead: a repair */
     bool damaged;
-    uint32_t csm_count; /* for inspection only: batches in flight when the picture was taken */
+    uint64_t damaged_lsn; /* damaged: where its log breaks off in the WAL; UINT64_MAX: the damage lies elsewhere */
+    uint32_t csm_count;   /* for inspection only: batches in flight when the picture was taken */
 };
 
 /* A manifest row; the same fields as store's segment_row, which this layer does not know. */
@@ -61,7 +64,7 @@ struct meta_segment {
     int64_t base_offset, end_offset;
     uint64_t size_bytes, generation;
     uint32_t chain;
-    int64_t max_timestamp, created_clock_ms;
+    int64_t max_timestamp, created_clock_ms, newest_clock_ms;
     uint32_t tail_size;
     const uint8_t *tail; /* borrowed */
 };
@@ -97,11 +100,25 @@ struct meta_picture {
 
 /* Begins and ends no transaction: after an error the caller aborts it. ERR_TOO_LARGE: a state row's key or value. */
 enum err meta_put_picture(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture);
+/* The group row alone, new or changed: as said at start or by a repair. */
+enum err meta_put_group(struct kv *kv, struct kv_txn *txn, const struct meta_group *group);
 /* Removes every row of the group. An installed snapshot is this and a whole picture in one transaction. */
 enum err meta_delete_group(struct kv *kv, struct kv_txn *txn, uint64_t group);
 
+/* A row whose bytes are no row of ours: its CRC does not fit, or what it says is impossible. */
+struct meta_bad_row {
+    uint64_t group;  /* 0: not even that can be said */
+    uint8_t type;    /* the key's first byte; 0: all rows are whole, but they are not those of the picture */
+    uint64_t number; /* base offset, term or producer id; 0 for others */
+};
+
 /* Loads all groups, in order of group id: for each one `group`, then its segments, epochs, done rows, state rows.
- * Pointers valid during the call. A visitor's error ends the load and is returned. */
+ * Pointers valid during the call. A visitor's error ends the load and is returned.
+ *
+ * `bad` comes where the row would have come; a group whose own row is bad has none of the other calls. The group row
+ * holds a sum over the others: `bad` with type 0 comes behind the last row if rows are missing or of an earlier time.
+ * Without `bad` the first one ends the load with ERR_FORMAT. A whole row of a version this build does not know is no
+ * damage, and always ends it: ERR_VERSION. So does a store that cannot be walked: ERR_FORMAT. */
 struct meta_visitor {
     void *context;
     enum err (*group)(void *context, const struct meta_group *group);
@@ -109,7 +126,10 @@ struct meta_visitor {
     enum err (*epoch)(void *context, uint64_t group, const struct meta_epoch *epoch);
     enum err (*done)(void *context, uint64_t group, const struct done_row *row);
     enum err (*state)(void *context, uint64_t group, const struct meta_state_row *row);
+    enum err (*bad)(void *context, const struct meta_bad_row *row);
 };
 enum err meta_load(struct kv *kv, const struct meta_visitor *visitor);
+/* Takes away the rows that meta_load calls bad, the group's own excepted, and makes the sum that of what is left. */
+enum err meta_drop_bad_rows(struct kv *kv, struct kv_txn *txn, uint64_t group);
 
 #endif

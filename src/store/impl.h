@@ -133,8 +133,9 @@ struct segment {
     uint64_t generation;
     uint64_t capacity_bytes; /* segment_bytes at its birth */
     uint32_t chain;
-    int64_t max_timestamp, created_clock_ms;
-    bool is_sealed; /* trimmed and indexed on disk, memory index given up */
+    int64_t max_timestamp;
+    int64_t created_clock_ms, newest_clock_ms; /* log clock at the first and at the last batch */
+    bool is_sealed;                            /* trimmed and indexed on disk, memory index given up */
     struct segment_index index;
     struct segment_hint hints[SEGMENT_HINTS];
     uint32_t hint_next;

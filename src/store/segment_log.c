@@ -140,6 +140,7 @@ void segment_log_append(struct segment_log *log, struct slice bytes, const struc
                             BATCH_HEADER_BYTES - BATCH_PREFIX_BYTES);
     segment->size_bytes += bytes.size;
     segment->end_offset = last_offset + 1;
+    segment->newest_clock_ms = log_clock_ms;
     if (header->max_timestamp > segment->max_timestamp) {
         segment->max_timestamp = header->max_timestamp;
     }
@@ -192,10 +193,21 @@ int64_t segment_log_start_for_bytes(const struct segment_log *log, uint64_t rete
     return start_offset;
 }
 
+static int64_t segment__newest_ms(const struct segment *segment)
+{
+    bool by_clock = segment->max_timestamp < 0 || segment->max_timestamp > segment->newest_clock_ms;
+    return by_clock ? segment->newest_clock_ms : segment->max_timestamp;
+}
+
+int64_t segment_log_oldest_ms(const struct segment_log *log)
+{
+    return log->segments_count > 0 ? segment__newest_ms(log->segments[0]) : INT64_MAX;
+}
+
 int64_t segment_log_start_for_time(const struct segment_log *log, int64_t before_ms)
 {
     int64_t start_offset = log->start_offset;
-    for (uint32_t i = 0; i < log->segments_count && log->segments[i]->max_timestamp < before_ms; i++) {
+    for (uint32_t i = 0; i < log->segments_count && segment__newest_ms(log->segments[i]) < before_ms; i++) {
         start_offset = log->segments[i]->end_offset;
     }
     return start_offset;

@@ -39,6 +39,7 @@ static struct segment *segment_of_row(struct segment_log *log, const struct segm
     segment->chain = row->chain;
     segment->max_timestamp = row->max_timestamp;
     segment->created_clock_ms = row->created_clock_ms;
+    segment->newest_clock_ms = row->newest_clock_ms;
     segment->index.max_timestamp = row->max_timestamp; /* listed: only a newer one makes an entry */
     segment->index.covered_from = row->size_bytes;
     segment->index.covered_offset = row->end_offset;

@@ -96,6 +96,7 @@ struct segment_row {
     uint32_t chain;      /* running crc32c over the 61-byte headers of its batches, as stored (with prefix) */
     int64_t max_timestamp;
     int64_t created_clock_ms; /* log clock at its first batch, for rolls by time */
+    int64_t newest_clock_ms;  /* log clock at its last batch, for retention by time */
     uint32_t tail_size;       /* bytes of the last, partial 4 KiB block, active segment only; below 4096 */
     const uint8_t *tail;      /* borrowed when opening; in a checkpoint valid until store_checkpoint_done */
 };
@@ -137,8 +138,12 @@ uint64_t segment_log_bytes(const struct segment_log *log); /* of all segments */
 /* The offset to which log start may move so that at most `retention_bytes` remain in whole finished segments; =
  * segment_log_start when nothing goes. */
 int64_t segment_log_start_for_bytes(const struct segment_log *log, uint64_t retention_bytes);
-/* The same for time: segments whose newest record is older than before_ms. */
+/* The same for time: segments, the active one too, whose newest record was written before before_ms. When that was: its
+ * timestamp, as in Kafka, but at most the log clock at its append, so that a producer whose clock runs ahead keeps
+ * nothing for ever; the log clock for records without a timestamp. */
 int64_t segment_log_start_for_time(const struct segment_log *log, int64_t before_ms);
+int64_t
+segment_log_oldest_ms(const struct segment_log *log); /* when the oldest segment's newest record was; or INT64_MAX */
 void segment_log_set_start(struct segment_log *log, int64_t offset); /* never back; drops segments wholly below it */
 
 #define SEGMENT_READ_PARTS_MAX 512

@@ -125,7 +125,7 @@ static void test_epochs(void **state)
     const struct done_row *row = done_get_row(t.done, 9);
     assert_int_equal(row->epoch, 3);
     assert_int_equal(row->count, 1);
-    assert_int_equal(row->last_clock_ms, 1010);
+    assert_int_equal(row->last_idle_ms, 1010);
     apply(&t, candidate(9, INT16_MAX, 0, 1), 15);
     assert_int_equal(verdict(&t, candidate(9, 4, 0, 1)), DONE_FENCED);
     tables_free(&t);
@@ -340,7 +340,7 @@ static void test_hash(void **state)
     struct done_row row = *done_get_row(a.done, 1);
     uint32_t before = done_hash(loaded.done);
     struct done_row changed = row;
-    changed.last_clock_ms++;
+    changed.last_idle_ms++;
     done_put_row(loaded.done, &changed);
     assert_int_not_equal(done_hash(loaded.done), before);
     changed = row;
@@ -541,9 +541,74 @@ static void test_room(void **state)
     submitted_table_free(NULL);
 }
 
+static void copy_removed(struct done_table *done, int64_t *ret_ids, uint32_t *ret_count)
+{
+    int64_t *removed = done_take_removed(done, ret_count);
+    memcpy(ret_ids, removed != NULL ? removed : ret_ids, *ret_count * sizeof *ret_ids);
+    free(removed);
+}
+
+static void apply_at(struct done_table *done, int64_t producer_id, int32_t sequence, int64_t offset, int64_t idle_ms)
+{
+    struct done_candidate candidate = {
+        .producer_id = producer_id, .epoch = 0, .first_sequence = sequence, .records_count = 1};
+    assert_int_equal(done_judge(done, NULL, &candidate).verdict, DONE_GO);
+    done_apply(done, &candidate, offset, idle_ms);
+}
+
+/* The idle go, oldest first, and only they; a batch makes its producer young again. */
+static void test_expiry(void **state)
+{
+    struct done_table *done = done_table_new();
+    int64_t ids[4];
+    uint32_t count;
+    (void)state;
+    assert_true(done_oldest_ms(done) == INT64_MAX);
+    assert_int_equal(done_expire(done, INT64_MAX), 0);
+    apply_at(done, 7, 0, 0, 100);
+    apply_at(done, 8, 0, 1, 200);
+    apply_at(done, 9, 0, 2, 300);
+    apply_at(done, 7, 1, 3, 400);
+    assert_int_equal(done_oldest_ms(done), 200);
+    assert_int_equal(done_expire(done, 199), 0);
+    assert_int_equal(done_expire(done, 300), 2);
+    assert_int_equal(done_count(done), 1);
+    copy_removed(done, ids, &count);
+    assert_int_equal(count, 2);
+    assert_true(ids[0] == 8 && ids[1] == 9);
+    assert_non_null(done_get_row(done, 7));
+    struct done_candidate known = {.producer_id = 9, .epoch = 0, .first_sequence = 1, .records_count = 1};
+    assert_int_equal(done_judge(done, NULL, &known).verdict, DONE_UNKNOWN);
+    apply_at(done, 9, 0, 4, 500); /* comes back with sequence 0 */
+    copy_removed(done, ids, &count);
+    assert_int_equal(count, 0);
+    assert_int_equal(done_expire(done, 450), 1);
+    done_table_free(done);
+}
+
+/* Rows come back from a checkpoint in order of producer id; they expire in order of age all the same. */
+static void test_expiry_after_loading(void **state)
+{
+    struct done_table *done = done_table_new();
+    uint32_t count;
+    int64_t ids[4];
+    (void)state;
+    for (int64_t id = 1; id <= 3; id++) {
+        struct done_row row = {.producer_id = id, .count = 1, .last_idle_ms = 100 - id};
+        done_put_row(done, &row);
+    }
+    assert_int_equal(done_oldest_ms(done), 97);
+    assert_int_equal(done_expire(done, 98), 2);
+    copy_removed(done, ids, &count);
+    assert_true(count == 2 && ids[0] == 3 && ids[1] == 2);
+    done_table_free(done);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_expiry),
+        cmocka_unit_test(test_expiry_after_loading),
         cmocka_unit_test(test_no_row_takes_sequence_zero_only),
         cmocka_unit_test(test_rules_of_one_epoch),
         cmocka_unit_test(test_epochs),

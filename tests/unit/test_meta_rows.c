@@ -76,11 +76,11 @@ static const struct meta_segment segments[] = {
 static const struct meta_epoch epochs[] = {
     {.term = 1, .first_offset = 0}, {.term = 255}, {.term = 256, .first_offset = 299}};
 static const struct done_row done_rows[] = {
-    {.producer_id = 0, .epoch = 0, .count = 1, .batches = {{0, 0, 0}}, .last_clock_ms = 1},
+    {.producer_id = 0, .epoch = 0, .count = 1, .batches = {{0, 0, 0}}, .last_idle_ms = 1},
     {.producer_id = INT64_MAX,
      .epoch = INT16_MAX,
      .count = DONE_BATCHES,
-     .last_clock_ms = -5,
+     .last_idle_ms = -5,
      .batches = {{INT32_MAX, 1, 100}, {2, 2, 104}, {3, 5, 105}, {6, 6, 108}, {7, INT32_MAX, INT64_MAX}}},
 };
 static const struct meta_state_row state_rows[] = {
@@ -184,7 +184,7 @@ static enum err text_done(void *context, uint64_t group, const struct done_row *
 {
     struct text *text = context;
     append(text, "D %llu producer %lld epoch %d clock %lld", (unsigned long long)group, (long long)row->producer_id,
-           row->epoch, (long long)row->last_clock_ms);
+           row->epoch, (long long)row->last_idle_ms);
     for (uint8_t i = 0; i < row->count; i++) {
         append(text, " %d-%d@%lld", row->batches[i].first_sequence, row->batches[i].last_sequence,
                (long long)row->batches[i].offset);
@@ -558,7 +558,7 @@ static void test_random_values(void **state)
             value[i] = rng_chance(&rng, 0.5) ? 0 : (uint8_t)rng_next(&rng);
         }
         if (size >= 2) {
-            store_le16(value, 1);
+            store_le16(value, types[type] == LAYOUT_GROUP || types[type] == LAYOUT_SEGMENT ? 2 : 1);
         }
         enum err error = load_with(kv, &key, (struct kv_bytes){value, size}, text);
         assert_true(error == OK || error == ERR_FORMAT);

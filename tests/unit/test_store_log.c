@@ -229,6 +229,25 @@ static void offsets_beyond_32_bits(void **state)
 
 /* --- log start --- */
 
+/* Age counts from the record's timestamp, but never from one that the log clock had not reached, or that is none. */
+static void age_of_strange_timestamps(void **state)
+{
+    static const struct {
+        int64_t timestamp, clock_ms, newest_ms;
+    } cases[] = {{500, 1000, 500}, {1000, 1000, 1000}, {INT64_MAX, 1000, 1000}, {-1, 1000, 1000}, {0, 1000, 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct bench *b = bench_new(0, 0);
+        struct segment_log *log = b->logs[0].log;
+        assert_true(segment_log_oldest_ms(log) == INT64_MAX);
+        bench_append_at(b, 0, 1, 6000, cases[i].timestamp, cases[i].clock_ms);
+        assert_int_equal(segment_log_oldest_ms(log), cases[i].newest_ms);
+        assert_int_equal(segment_log_start_for_time(log, cases[i].newest_ms), 0);
+        assert_int_equal(segment_log_start_for_time(log, cases[i].newest_ms + 1), 1);
+        bench_free(b);
+    }
+}
+
 static void log_start_by_size_and_time(void **state)
 {
     struct bench *b = bench_new(0, 0);
@@ -237,8 +256,9 @@ static void log_start_by_size_and_time(void **state)
     assert_int_equal(segment_log_start_for_bytes(log, 0), 0);
     assert_int_equal(segment_log_start_for_time(log, INT64_MAX), 0);
     for (int i = 0; i < 50; i++) { /* 10 batches of 6000 per segment: 5 segments, the last is active */
-        bench_append_at(b, 0, 1, 6000, 100 * i, 0);
+        bench_append_at(b, 0, 1, 6000, 100 * i, 100 * i);
     }
+    assert_int_equal(segment_log_oldest_ms(log), 900);
     assert_int_equal(segment_log_bytes(log), 300000);
     assert_int_equal(segment_log_start_for_bytes(log, 240000), 0);
     assert_int_equal(segment_log_start_for_bytes(log, 239999), 10);
@@ -470,6 +490,7 @@ int main(void)
         cmocka_unit_test(rolls_by_log_clock),
         cmocka_unit_test(offsets_beyond_32_bits),
         cmocka_unit_test(log_start_by_size_and_time),
+        cmocka_unit_test(age_of_strange_timestamps),
         cmocka_unit_test(log_start_at_the_end_empties_the_log),
         cmocka_unit_test(delete_removes_files_and_directory),
         cmocka_unit_test(delete_cancels_reads),
