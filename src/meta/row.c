@@ -14,9 +14,9 @@
 /* Values up to here are put from the stack: all but the largest rows of STATE groups. */
 #define ROW_STACK_BYTES 8192u
 
-static uint32_t row__crc(struct kv_bytes key, const void *value, size_t size)
+uint32_t row_crc(struct kv_bytes key, struct kv_bytes value)
 {
-    return crc32c(crc32c(0, key.data, key.size), value, size);
+    return crc32c(crc32c(0, key.data, key.size), value.data, value.size);
 }
 
 enum err row_put(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct kv_bytes value)
@@ -37,7 +37,7 @@ enum err row_put(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct 
     if (value.size > 0) {
         memcpy(bytes, value.data, value.size);
     }
-    store_le32(bytes + value.size, row__crc(key, value.data, value.size));
+    store_le32(bytes + value.size, row_crc(key, value));
     enum err error = kv->ops->put(kv, txn, key, (struct kv_bytes){bytes, size});
     if (bytes != small) {
         free(bytes);
@@ -51,11 +51,11 @@ static enum err row__open(struct kv_bytes key, struct kv_bytes stored, struct kv
     if (stored.size < ROW_CRC_BYTES) {
         return ERR_FORMAT;
     }
-    size_t size = stored.size - ROW_CRC_BYTES;
-    if (load_le32((const uint8_t *)stored.data + size) != row__crc(key, stored.data, size)) {
+    struct kv_bytes value = {stored.data, stored.size - ROW_CRC_BYTES};
+    if (load_le32((const uint8_t *)stored.data + value.size) != row_crc(key, value)) {
         return ERR_FORMAT;
     }
-    *ret_value = (struct kv_bytes){stored.data, size};
+    *ret_value = value;
     return OK;
 }
 
@@ -64,6 +64,17 @@ enum err row_get(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct 
     struct kv_bytes stored;
     enum err error = kv->ops->get(kv, txn, key, &stored);
     return error != OK ? error : row__open(key, stored, ret_value);
+}
+
+enum err row_get_crc(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, uint32_t *ret_crc)
+{
+    struct kv_bytes stored;
+    enum err error = kv->ops->get(kv, txn, key, &stored);
+    if (error == OK) {
+        *ret_crc =
+            stored.size < ROW_CRC_BYTES ? 0 : load_le32((const uint8_t *)stored.data + stored.size - ROW_CRC_BYTES);
+    }
+    return error;
 }
 
 bool row_key_has_prefix(struct kv_bytes key, struct kv_bytes prefix)
@@ -91,6 +102,13 @@ bool row_key_next(uint8_t key[KV_KEY_BYTES_MAX], size_t *io_size)
 enum err row_scan(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix,
                   enum err (*visit)(void *context, struct kv_bytes key, struct kv_bytes value), void *context)
 {
+    return row_scan_all(kv, txn, prefix, visit, NULL, context);
+}
+
+enum err row_scan_all(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix,
+                      enum err (*visit)(void *context, struct kv_bytes key, struct kv_bytes value),
+                      enum err (*bad)(void *context, struct kv_bytes key), void *context)
+{
     uint8_t from[KV_KEY_BYTES_MAX];
     size_t from_size = prefix.size;
     ASSERT(prefix.size > 0 && prefix.size <= sizeof from);
@@ -101,11 +119,14 @@ enum err row_scan(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix,
         if (error == ERR_NO_FILE || (error == OK && !row_key_has_prefix(key, prefix))) {
             return OK;
         }
-        if (error == OK) {
-            error = row__open(key, stored, &value);
+        if (error != OK) {
+            return error;
         }
+        error = row__open(key, stored, &value);
         if (error == OK) {
             error = visit(context, key, value);
+        } else if (bad != NULL) {
+            error = bad(context, key);
         }
         if (error != OK) {
             return error;

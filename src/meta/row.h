@@ -23,6 +23,14 @@ enum err row_get(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct 
  * scan in the same transaction. */
 enum err row_scan(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix,
                   enum err (*visit)(void *context, struct kv_bytes key, struct kv_bytes value), void *context);
+/* The same, but goes on behind rows whose CRC does not fit: bad gets their keys; its error ends the scan. */
+enum err row_scan_all(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix,
+                      enum err (*visit)(void *context, struct kv_bytes key, struct kv_bytes value),
+                      enum err (*bad)(void *context, struct kv_bytes key), void *context);
+/* What tells one state of a row from every other one: the CRC that a row has, and the one that stands in the store,
+ * whether its row is readable or not (ERR_NO_FILE: no such row). */
+uint32_t row_crc(struct kv_bytes key, struct kv_bytes value);
+enum err row_get_crc(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, uint32_t *ret_crc);
 /* Deletes every row whose key starts with prefix, readable or not. */
 enum err row_delete_prefix(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix);
 
