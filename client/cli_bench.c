@@ -135,7 +135,7 @@ static const struct argp_option bench_options[] = {
     {"acks", KEY_ACKS, "WHO", 0, "all (default), leader or none", 0},
     {"batch-bytes", KEY_BATCH_BYTES, "N", 0, "Size of a batch (default 131072)", 0},
     {"linger-ms", KEY_LINGER, "N", 0, "A batch waits that long to fill (default 5; roundtrip 0)", 0},
-    {"compress", 'z', "CODEC", 0, "none or lz4", 0},
+    {"compress", 'z', "CODEC", 0, "none, gzip, snappy, lz4 or zstd", 0},
     {"partition", 'p', "N", 0, "This partition only", 0},
     {0},
 };

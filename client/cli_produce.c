@@ -60,18 +60,14 @@ enum { KEY_ACKS = 0x200, KEY_PRODUCER, KEY_LINGER, KEY_BATCH_BYTES, KEY_NULL_VAL
 
 enum flo_codec cli_parse_codec(const char *text)
 {
-    static const char *const later[] = {"gzip", "snappy", "zstd"};
-    if (strcmp(text, "none") == 0)
-        return FLO_CODEC_NONE;
-    if (strcmp(text, "lz4") == 0)
-        return FLO_CODEC_LZ4;
-    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
-        char what[32];
-        snprintf(what, sizeof what, "-z %s", later[i]);
-        if (strcmp(text, later[i]) == 0)
-            cli_later(what);
-    }
-    cli_usage("-z takes none or lz4, not '%s'", text);
+    static const char *const names[] = {
+        [FLO_CODEC_NONE] = "none", [FLO_CODEC_GZIP] = "gzip", [FLO_CODEC_SNAPPY] = "snappy",
+        [FLO_CODEC_LZ4] = "lz4",   [FLO_CODEC_ZSTD] = "zstd",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(text, names[i]) == 0)
+            return (enum flo_codec)i;
+    cli_usage("-z takes none, gzip, snappy, lz4 or zstd, not '%s'", text);
 }
 
 enum flo_acks cli_parse_acks(const char *text)
@@ -153,7 +149,7 @@ static const struct argp_option produce_options[] = {
     {"partition", 'p', "N", 0, "To this partition (default: by key, else spread)", 0},
     {"key-separator", 'K', "SEP", 0, "The key ends at the first SEP of the line; without SEP the key is null", 0},
     {"header", 'H', "KEY=VALUE", 0, "Add a header to every record", 0},
-    {"compress", 'z', "CODEC", 0, "none or lz4", 0},
+    {"compress", 'z', "CODEC", 0, "none, gzip, snappy, lz4 or zstd", 0},
     {"acks", KEY_ACKS, "WHO", 0, "all (default): on the disks of a majority; leader: on the leader's; none: no answer",
      0},
     {"producer", KEY_PRODUCER, "NAME", 0, "Write under a name: fences whoever had it", 0},

@@ -518,7 +518,7 @@ enum flo_error flo_producer_open(struct flo_client *client, const struct flo_pro
                                  struct flo_producer **ret_producer)
 {
     bool acks_ok = options->acks == FLO_ACKS_ALL || options->acks == FLO_ACKS_LEADER || options->acks == FLO_ACKS_NONE;
-    bool codec_ok = options->codec == FLO_CODEC_NONE || options->codec == FLO_CODEC_LZ4;
+    bool codec_ok = (unsigned)options->codec <= FLO_CODEC_ZSTD;
     if (options->topic == NULL || !acks_ok || !codec_ok || options->batch_bytes < BATCH_BYTES_MIN ||
         options->batch_bytes > BATCH_BYTES_MAX)
         return FLO_INVALID;

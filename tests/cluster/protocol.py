@@ -91,8 +91,8 @@ def frame(kind, request_id, proto, payload=b'', length=None, magic=0x4c46, versi
     return head + struct.pack('<I', crc32c(head + proto) if crc is None else crc) + proto + payload
 
 
-def batch(values, producer=(-1, -1), sequence=-1, crc=None):
-    """An uncompressed batch; values: bytes or (key, value)."""
+def batch(values, producer=(-1, -1), sequence=-1, crc=None, codec=0, pack=bytes):
+    """A batch; values: bytes or (key, value). With a codec, pack(records) makes the blob."""
     records = b''
     now = int(time.time() * 1000)
     for i, value in enumerate(values):
@@ -102,7 +102,8 @@ def batch(values, producer=(-1, -1), sequence=-1, crc=None):
             body += zigzag(-1) if part is None else zigzag(len(part)) + part
         body += zigzag(0)
         records += zigzag(len(body)) + body
-    sealed = struct.pack('>hiqqqhii', 0, len(values) - 1, now, now, *producer, sequence, len(values)) + records
+    sealed = struct.pack('>hiqqqhii', codec, len(values) - 1, now, now, *producer, sequence, len(values))
+    sealed += pack(records)
     crc = crc32c(sealed) if crc is None else crc
     return struct.pack('>qiibI', 0, 9 + len(sealed), -1, 2, crc) + sealed
 
