@@ -13,6 +13,7 @@
  *   sim_kv        twin of port/kv
  *   sim_link      twin of port/link: delays, split and merged reads, connections cut in the middle of a frame
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read
+ *   sim_ledger    the durable log of every group, replayed by a machine of its own
  *   sim_shadow    reads the shadow with the product's own offline readers: what a restart would find
  *   sim_load      the workload (sim_client, sim_producer, sim_reader, sim_admin), speaking frames
  *   sim_run       one run: lives of a broker, crashes, the quiet end in which everything is read back

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/map.h"
+#include "sim_ledger.h"
 
 enum fate { FATE_SENT, FATE_ACKED, FATE_REFUSED };
 
@@ -72,6 +73,7 @@ struct check {
     uint32_t acked_count;
     struct ghost *ghosts;
     struct producer_fact *producers;
+    struct ledger *ledger; /* owned */
 };
 
 /* --- tables --- */
@@ -116,6 +118,7 @@ struct check *check_new(struct sim_world *world)
     struct check *check = calloc(1, sizeof *check);
     ASSERT(check != NULL);
     check->world = world;
+    check->ledger = ledger_new(world);
     return check;
 }
 
@@ -147,8 +150,14 @@ void check_free(struct check *check)
         HASH_DEL(check->producers, producer);
         free(producer);
     }
+    ledger_free(check->ledger);
     free(check->messages);
     free(check);
+}
+
+struct ledger *check_ledger(const struct check *check)
+{
+    return check->ledger;
 }
 
 /* --- what clients did --- */
@@ -165,6 +174,7 @@ void check_group_born(struct check *check, uint64_t group, const char *name)
     ghost->group = group;
     strncpy(ghost->name, name, sizeof ghost->name - 1);
     HASH_ADD(hh, check->ghosts, group, sizeof ghost->group, ghost);
+    ledger_watch(check->ledger, group, ghost->name);
 }
 
 void check_group_expires(struct check *check, uint64_t group)
@@ -177,6 +187,7 @@ void check_group_deleted(struct check *check, uint64_t group)
     struct ghost *ghost = ghost_of(check, group);
     ASSERT(ghost != NULL);
     ghost->is_deleted = true;
+    ledger_unwatch(check->ledger, group);
 }
 
 bool check_group_is_deleted(const struct check *check, uint64_t group)
@@ -222,6 +233,7 @@ void check_acked(struct check *check, uint32_t first, uint32_t count, int64_t of
         }
         check->acked_count += m->fate != FATE_ACKED;
         m->fate = FATE_ACKED;
+        ledger_acked(check->ledger, m->record.group, first + i, offset < 0 ? -1 : offset + i);
         if (offset < 0)
             continue;
         if (m->offset >= 0 && m->offset != offset + i) {

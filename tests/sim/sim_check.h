@@ -29,11 +29,13 @@
 #include "sim.h"
 
 struct check;
+struct ledger;
 
 enum check_acks { CHECK_ACKS_ALL, CHECK_ACKS_LEADER, CHECK_ACKS_NONE };
 
 struct check *check_new(struct sim_world *world);
 void check_free(struct check *check);
+struct ledger *check_ledger(const struct check *check); /* the durable log (sim_ledger.h); the check's own */
 
 /* --- what clients did --- */
 

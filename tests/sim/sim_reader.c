@@ -341,5 +341,8 @@ void reader_judge_fetch(struct load *load, const struct request *request, const 
                shadow_term(load->shadow, request->group, reply->term) >= reply->term);
     check_high_watermark(load->check, request->group, reply->high_watermark);
     check_log_start(load->check, request->group, reply->log_start);
+    if (!load->rotten) {
+        shadow_served(load->shadow, request->group, reply->high_watermark, reply->log_start);
+    }
     check_recovered(load->check, request->group, reply->high_watermark);
 }

@@ -1,5 +1,5 @@
-/* Reads the durable images. Values end in {mark, id, crc of the value before}, so that an id is found by its mark in
- * any bytes and known to be whole by its crc. */
+/* Reads the durable images and feeds the ledger. Values end in {mark, id, crc of the value before}, so that an id is
+ * found by its mark in any bytes and known to be whole by its crc. */
 #include "sim_shadow.h"
 
 #include <stdio.h>
@@ -11,14 +11,16 @@
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "base/map.h"
+#include "broker/entry.h"
 #include "meta/meta.h"
 #include "sim_kv.h"
+#include "sim_ledger.h"
+#include "wal/format.h"
 #include "wal/wal.h"
 
 #define MARK_BYTES        8u
 #define TRAILER_BYTES     16u /* mark, id, crc */
 #define FULL_ANSWER_EVERY 24u
-#define DATA_ENTRY        3u /* broker/entry.h: ENTRY_DATA */
 
 static const uint8_t mark[MARK_BYTES] = {0x93, 's', 0xf1, 'i', 0xa7, 'm', 0x0d, 0xe5};
 
@@ -48,39 +50,7 @@ uint32_t shadow_value_id(const uint8_t *data, uint32_t size)
     return crc32c(id, data, size - TRAILER_BYTES) == load_le32(data + size - 4) ? id : 0;
 }
 
-/* --- sets of ids --- */
-
-struct id_set {
-    uint8_t *bits;
-    uint32_t capacity; /* bits */
-};
-
-static void set_add(struct id_set *set, uint32_t id)
-{
-    if (id >= set->capacity) {
-        uint32_t capacity = set->capacity == 0 ? 4096 : set->capacity;
-        while (capacity <= id) {
-            capacity *= 2;
-        }
-        set->bits = realloc(set->bits, capacity / 8);
-        ASSERT(set->bits != NULL);
-        memset(set->bits + set->capacity / 8, 0, (capacity - set->capacity) / 8);
-        set->capacity = capacity;
-    }
-    set->bits[id / 8] |= (uint8_t)(1u << id % 8);
-}
-
-static bool set_has(const struct id_set *set, uint32_t id)
-{
-    return id < set->capacity && (set->bits[id / 8] & (1u << id % 8));
-}
-
-static void set_clear(struct id_set *set)
-{
-    if (set->capacity > 0) {
-        memset(set->bits, 0, set->capacity / 8);
-    }
-}
+/* --- the shadow --- */
 
 /* Calls found for every id whose mark stands in data. */
 static void scan_ids(const uint8_t *data, size_t size, uint32_t id_max, void (*found)(void *context, uint32_t id),
@@ -98,8 +68,6 @@ static void scan_ids(const uint8_t *data, size_t size, uint32_t id_max, void (*f
     }
 }
 
-/* --- the shadow --- */
-
 struct group_facts {
     uint64_t group;
     uint64_t term;       /* highest durable */
@@ -112,8 +80,7 @@ struct shadow {
     struct sim_disk *disk;
     struct kv *kv;
     struct check *check;
-    struct id_set synced; /* seen in synced WAL bytes of this life */
-    struct id_set found;  /* in whole batches of the durable WAL, at the last full reading */
+    struct ledger *ledger; /* the check's */
     struct group_facts *groups;
     uint64_t read_at; /* syncs and commits at the last full reading; UINT64_MAX: never */
     uint64_t answers;
@@ -127,6 +94,7 @@ struct shadow *shadow_new(struct sim_world *world, struct sim_disk *disk, struct
     shadow->disk = disk;
     shadow->kv = kv;
     shadow->check = check;
+    shadow->ledger = check_ledger(check);
     shadow->read_at = UINT64_MAX;
     return shadow;
 }
@@ -139,8 +107,6 @@ void shadow_free(struct shadow *shadow)
         HASH_DEL(shadow->groups, facts);
         free(facts);
     }
-    free(shadow->synced.bits);
-    free(shadow->found.bits);
     free(shadow);
 }
 
@@ -157,33 +123,7 @@ static struct group_facts *facts_of(struct shadow *shadow, uint64_t group)
     return facts;
 }
 
-static void on_synced_id(void *context, uint32_t id)
-{
-    set_add(&((struct shadow *)context)->synced, id);
-}
-
-void shadow_on_synced(void *context, const char *path, const uint8_t *data, uint64_t offset, uint64_t size)
-{
-    struct shadow *shadow = context;
-    if (strncmp(path, "wal/", 4) == 0) {
-        scan_ids(data + offset, size, check_messages(shadow->check), on_synced_id, shadow);
-    }
-}
-
-void shadow_new_life(struct shadow *shadow)
-{
-    set_clear(&shadow->synced);
-    set_clear(&shadow->found);
-    struct group_facts *facts, *next;
-    HASH_ITER(hh, shadow->groups, facts, next)
-    {
-        facts->term = 0;
-        facts->next_offset = 0;
-    }
-    shadow->read_at = UINT64_MAX;
-}
-
-/* --- full reading: the WAL --- */
+/* --- records of the WAL --- */
 
 struct entry_ids {
     struct shadow *shadow;
@@ -193,7 +133,6 @@ struct entry_ids {
 static void on_entry_id(void *context, uint32_t id)
 {
     struct entry_ids *ids = context;
-    set_add(&ids->shadow->found, id);
     if (ids->count == 0) {
         ids->first = id;
     } else if (id != ids->first + ids->count) {
@@ -202,20 +141,131 @@ static void on_entry_id(void *context, uint32_t id)
     ids->count++;
 }
 
+/* What kind of entry it is, with what the ledger's machine needs of it. */
+static void read_payload(const struct wal_record *record, struct ledger_entry *entry)
+{
+    struct entry_leader leader;
+    struct entry_timeout timeout;
+    struct batch_header header;
+    int64_t log_start;
+    if (record->entry_type == ENTRY_LEADER && entry_decode_leader(record->payload, &leader) == OK) {
+        entry->kind = LEDGER_CLOCK;
+        entry->clock_ms = leader.clock_ms;
+    } else if (record->entry_type == ENTRY_TIMEOUT && entry_decode_timeout(record->payload, &timeout) == OK) {
+        entry->kind = LEDGER_CLOCK;
+        entry->clock_ms = timeout.clock_ms;
+        entry->elapsed_ms = timeout.elapsed_ms;
+        entry->expire_ms = timeout.expire_ms;
+    } else if (record->entry_type == ENTRY_LOG_START && entry_decode_log_start(record->payload, &log_start) == OK) {
+        entry->kind = LEDGER_START;
+        entry->log_start = log_start;
+    } else if (record->entry_type == ENTRY_DATA &&
+               batch_parse(record->payload.data, record->payload.size, &header) == OK) {
+        entry->kind = LEDGER_DATA;
+        entry->producer_id = header.producer_id;
+        entry->epoch = header.producer_epoch;
+        entry->sequence = header.base_sequence;
+        entry->records_count = header.records_count;
+        entry->size_bytes = record->payload.size;
+        entry->max_timestamp = header.max_timestamp;
+    }
+}
+
+static void durable_entry(struct shadow *shadow, const struct wal_record *record)
+{
+    struct ledger_entry entry = {.group = record->group, .index = record->index, .term = record->term};
+    struct entry_ids ids = {.shadow = shadow};
+    read_payload(record, &entry);
+    if (record->entry_type == ENTRY_DATA) {
+        scan_ids(record->payload.data, record->payload.size, check_messages(shadow->check), on_entry_id, &ids);
+    }
+    entry.first = ids.first;
+    ledger_durable(shadow->ledger, &entry);
+    check_entry(shadow->check, record->group, record->index, record->term, ids.first, ids.count);
+}
+
+static void durable_record(struct shadow *shadow, const struct wal_record *record)
+{
+    struct entry_birth birth;
+    if (record->type == WAL_ENTRY) {
+        durable_entry(shadow, record);
+    } else if (record->type == WAL_HARD_STATE) {
+        struct group_facts *facts = facts_of(shadow, record->group);
+        facts->term = record->term > facts->term ? record->term : facts->term;
+    } else if (record->type == WAL_GROUP_NEW && entry_decode_birth(record->payload, &birth) == OK) {
+        const struct ledger_policy policy = {(int64_t)birth.config.segment_bytes, birth.config.retention_bytes,
+                                             birth.config.retention_ms};
+        ledger_born(shadow->ledger, record->group, &policy);
+    }
+}
+
+/* --- as it is synced --- */
+
+/* The length of the whole batch at data[at], 0: there is none that ends before `end`, with what fills its last block:
+ * recovery takes no other. */
+static uint32_t whole_batch(const uint8_t *data, uint64_t at, uint64_t end, const struct wal__file_header *file)
+{
+    struct wal__batch_header header;
+    uint64_t lsn = file->base_lsn + at - WAL_BLOCK_BYTES;
+    if (end - at < WAL__BATCH_HEADER_BYTES || !wal__batch_header_decode(data + at, file->salt, lsn, &header) ||
+        wal__span(header.length) > end - at)
+        return 0;
+    uint32_t crc =
+        crc32c(wal__seed(file->salt), data + at + WAL__BATCH_HEADER_BYTES, header.length - WAL__BATCH_HEADER_BYTES);
+    return crc == header.body_crc ? header.length : 0;
+}
+
+static void durable_batch(struct shadow *shadow, const uint8_t *batch, uint32_t length)
+{
+    size_t at = WAL__BATCH_HEADER_BYTES;
+    while (at != 0 && at < length) {
+        struct wal_record record;
+        at = wal__record_decode(batch, length, at, &record);
+        if (at != 0 && (unsigned)record.type != WAL__RECORD_GROUPS) {
+            durable_record(shadow, &record);
+        }
+    }
+}
+
+void shadow_on_synced(void *context, const char *path, const uint8_t *data, uint64_t offset, uint64_t size)
+{
+    struct shadow *shadow = context;
+    struct wal__file_header file;
+    uint64_t end = offset + size;
+    if (strncmp(path, "wal/", 4) != 0 || end <= WAL_BLOCK_BYTES || wal__file_header_decode(data, &file) != OK)
+        return;
+    uint64_t at = offset < WAL_BLOCK_BYTES ? WAL_BLOCK_BYTES : offset;
+    while (at < end) {
+        uint32_t length = whole_batch(data, at, end, &file);
+        durable_batch(shadow, data + at, length);
+        at += length > 0 ? wal__span(length) : WAL_BLOCK_BYTES;
+    }
+}
+
+/* --- full reading: the WAL --- */
+
 static void on_wal_record(void *context, const struct wal_record *record, uint64_t lsn)
 {
     struct shadow *shadow = context;
-    struct group_facts *facts = facts_of(shadow, record->group);
-    if (record->type == WAL_HARD_STATE && record->term > facts->term) {
-        facts->term = record->term;
+    durable_record(shadow, record);
+    if (record->type == WAL_ENTRY) {
+        ledger_found_entry(shadow->ledger, record->group, record->index);
+    } else if (record->type == WAL_HARD_STATE) {
+        ledger_found_term(shadow->ledger, record->group, record->term);
+    } else if (record->type == WAL_GROUP_NEW) {
+        ledger_found_birth(shadow->ledger, record->group);
     }
-    if (record->type != WAL_ENTRY)
-        return;
-    struct entry_ids ids = {.shadow = shadow};
-    if (record->entry_type == DATA_ENTRY) {
-        scan_ids(record->payload.data, record->payload.size, check_messages(shadow->check), on_entry_id, &ids);
+}
+
+void shadow_new_life(struct shadow *shadow)
+{
+    struct group_facts *facts, *next;
+    HASH_ITER(hh, shadow->groups, facts, next)
+    {
+        facts->term = 0;
+        facts->next_offset = 0;
     }
-    check_entry(shadow->check, record->group, record->index, record->term, ids.first, ids.count);
+    shadow->read_at = UINT64_MAX;
 }
 
 /* --- full reading: the checkpoint store --- */
@@ -225,6 +275,8 @@ struct picture {
     struct check_image image;
     struct check_image_segment *segments;
     struct check_image_done *done;
+    struct ledger_picture ledger;
+    struct ledger_row *rows;
     bool is_open;
     bool judge; /* report to the checker, else collect facts only */
     bool with_segments;
@@ -236,6 +288,8 @@ static void picture_close(struct picture *picture)
         picture->image.segments = picture->segments;
         picture->image.done = picture->done;
         check_image(picture->shadow->check, &picture->image);
+        picture->ledger.rows = picture->rows;
+        ledger_judge_picture(picture->shadow->ledger, &picture->ledger);
     }
     picture->is_open = false;
 }
@@ -251,7 +305,17 @@ static enum err on_group(void *context, const struct meta_group *group)
                                           .applied_index = group->applied_index,
                                           .next_offset = group->next_offset,
                                           .log_start = group->log_start};
+    picture->ledger = (struct ledger_picture){.group = group->group,
+                                              .applied_index = group->applied_index,
+                                              .next_offset = group->next_offset,
+                                              .log_start = group->log_start,
+                                              .log_clock_ms = group->log_clock_ms,
+                                              .idle_clock_ms = group->idle_clock_ms};
     picture->is_open = group->kind == 1; /* TOPIC_DATA */
+    if (!picture->judge) {
+        ledger_found_picture(picture->shadow->ledger, group->group, group->applied_index);
+        ledger_found_term(picture->shadow->ledger, group->group, group->term);
+    }
     return OK;
 }
 
@@ -330,6 +394,16 @@ static enum err on_done(void *context, uint64_t group, const struct done_row *ro
     ASSERT(picture->done != NULL);
     const struct done_batch *last = &row->batches[row->count - 1];
     picture->done[i] = (struct check_image_done){row->producer_id, row->epoch, last->last_sequence, last->offset};
+    picture->ledger.rows_count = i + 1;
+    picture->rows = realloc(picture->rows, (i + 1) * sizeof *picture->rows);
+    ASSERT(picture->rows != NULL && DONE_BATCHES == LEDGER_BATCHES);
+    struct ledger_row *copy = &picture->rows[i];
+    *copy = (struct ledger_row){
+        .producer_id = row->producer_id, .epoch = row->epoch, .count = row->count, .last_idle_ms = row->last_idle_ms};
+    for (uint8_t k = 0; k < row->count; k++) {
+        copy->batches[k] = (struct ledger_batch){row->batches[k].first_sequence, row->batches[k].last_sequence,
+                                                 row->batches[k].offset};
+    }
     return OK;
 }
 
@@ -355,6 +429,7 @@ static void read_checkpoints(struct shadow *shadow, bool judge, bool with_segmen
     }
     free(picture.segments);
     free(picture.done);
+    free(picture.rows);
     sim_kv_free(durable);
 }
 
@@ -364,34 +439,32 @@ static void read_all(struct shadow *shadow)
     if (now == shadow->read_at)
         return;
     shadow->read_at = now;
-    set_clear(&shadow->found);
+    ledger_read_begin(shadow->ledger);
     const struct wal_inspector inspector = {.context = shadow, .record = on_wal_record};
     enum err error = wal_inspect(sim_disk_shadow(shadow->disk), "wal", &inspector);
     if (error != OK && error != ERR_NO_FILE) {
         world_fail(shadow->world, "W2", "the durable WAL does not read: %s", err_name(error));
     }
     read_checkpoints(shadow, false, false);
+    ledger_read_end(shadow->ledger);
 }
 
 /* --- questions --- */
 
-static bool holds(const struct id_set *set, uint32_t first, uint32_t count)
-{
-    for (uint32_t id = first; id < first + count; id++) {
-        if (!set_has(set, id))
-            return false;
-    }
-    return true;
-}
-
 bool shadow_holds(struct shadow *shadow, uint64_t group, uint32_t first, uint32_t count, int64_t offset)
 {
-    if (++shadow->answers % FULL_ANSWER_EVERY != 0 && holds(&shadow->synced, first, count))
-        return true;
-    read_all(shadow);
-    if (holds(&shadow->found, first, count))
-        return true;
-    return offset >= 0 && offset + count <= facts_of(shadow, group)->next_offset;
+    if (++shadow->answers % FULL_ANSWER_EVERY == 0 || !ledger_has(shadow->ledger, group, first)) {
+        read_all(shadow);
+    }
+    return ledger_has(shadow->ledger, group, first + count - 1);
+}
+
+void shadow_served(struct shadow *shadow, uint64_t group, int64_t high_watermark, int64_t log_start)
+{
+    if (ledger_end(shadow->ledger, group) < high_watermark) {
+        read_all(shadow);
+    }
+    ledger_served(shadow->ledger, group, high_watermark, log_start);
 }
 
 uint64_t shadow_term(struct shadow *shadow, uint64_t group, uint64_t wanted)

@@ -1,9 +1,8 @@
 /* What a power cut now would leave, as the next start would read it: the product's offline WAL reader and checkpoint
  * loader on the durable images of disk and checkpoint store.
  *
- * Two answers to "is this record durable": a quick one, from the bytes of WAL files as they are synced (a value ends in
- * a mark and its id); and the full one, by reading everything. The quick one is used for every acknowledgement; a
- * sample, and every "no" of the quick one, is judged by the full one. */
+ * The quick answer to "is this record durable" is the ledger's, fed with every WAL batch as it is synced; a sample,
+ * and every "no", is judged by reading everything. */
 #ifndef FLOTILLA_SIM_SHADOW_H
 #define FLOTILLA_SIM_SHADOW_H
 
@@ -22,6 +21,8 @@ void shadow_new_life(struct shadow *shadow); /* after a crash: what is not synce
 
 /* The records [first, first + count) of the group, at `offset` (-1: not known). */
 bool shadow_holds(struct shadow *shadow, uint64_t group, uint32_t first, uint32_t count, int64_t offset);
+/* A reply says that the group's log is [log_start, high_watermark): B8 and B13 against the durable log. */
+void shadow_served(struct shadow *shadow, uint64_t group, int64_t high_watermark, int64_t log_start);
 uint64_t shadow_term(struct shadow *shadow, uint64_t group,
                      uint64_t wanted); /* highest durable term; stops looking at `wanted` */
 /* S7 and W2 on everything durable; with_segments: reads the segment files too. */
