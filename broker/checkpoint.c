@@ -74,7 +74,7 @@ static void checkpoint__capture_group(const struct partition *p, struct meta_gro
         .retention_ms = p->config.retention_ms,
         .snapshot_lsn = p->snapshot_lsn,
         .repaired_lsn = p->repaired_lsn,
-        .damaged = p->state == PARTITION_DAMAGED,
+        .accepted_lsn = p->accepted_lsn,
         .csm_count = (uint32_t)submitted_count(p->submitted),
     };
     for (uint32_t i = 0; i < p->voters_count; i++) {
@@ -88,6 +88,7 @@ static void checkpoint__capture(struct partition *p, struct checkpoint_item *ite
     struct meta_picture *picture = &item->picture;
     struct done_copy done = {0};
     *item = (struct checkpoint_item){.partition = p};
+    recovery_settle(p);
     checkpoint__capture_group(p, &picture->group);
     if (p->log != NULL) {
         item->segments = store_checkpoint_new(p->log);
@@ -206,7 +207,6 @@ static void checkpoint__settle(struct checkpoint_item *item)
     partition__set_live_lsn(p, item->live_lsn < p->live_lsn_since ? item->live_lsn : p->live_lsn_since);
     p->checkpoint_index = item->picture.group.applied_index;
     p->has_picture = true;
-    p->damage_saved = item->picture.group.damaged;
     struct wal_record record = {.type = WAL_CHECKPOINT,
                                 .group = p->group,
                                 .replica = p->replica,
@@ -247,7 +247,7 @@ static void checkpoint__done(struct disk_job *base)
 
 static bool checkpoint__possible(const struct partition *p)
 {
-    return p->state != PARTITION_DEAD && (p->kind == TOPIC_STATE || p->log != NULL);
+    return p->state != PARTITION_DEAD && p->state != PARTITION_DAMAGED && (p->kind == TOPIC_STATE || p->log != NULL);
 }
 
 void checkpoint_want(struct partition *p)

@@ -177,7 +177,7 @@ void fetch_request(struct session *s, const struct frame *frame)
     if (error == OK) {
         f->partition = groups_find(b, request.group);
         error = f->partition == NULL                               ? groups_missing(b, request.group)
-                : f->partition->log == NULL                        ? ERR_INVALID
+                : f->partition->kind == TOPIC_STATE                ? ERR_INVALID
                 : s->requests > PENDING_FETCHES_PER_CONNECTION_MAX ? ERR_BUSY
                                                                    : OK;
     }
@@ -282,9 +282,9 @@ void list_offsets_request(struct session *s, const struct frame *frame)
     enum err error = codec_decode(FRAME_LIST_OFFSETS, frame->proto, frame->proto_size, &request);
     if (error == OK) {
         p = groups_find(s->broker, request.group);
-        error = p == NULL        ? groups_missing(s->broker, request.group)
-                : p->log == NULL ? ERR_INVALID
-                                 : partition_status(p);
+        error = p == NULL                ? groups_missing(s->broker, request.group)
+                : p->kind == TOPIC_STATE ? ERR_INVALID
+                                         : partition_status(p);
     }
     if (error == OK && request.timestamp < -2) {
         error = ERR_INVALID;

@@ -146,6 +146,10 @@ static void groups__remove_rows(void *context)
 
 void groups_remove_data(struct partition *p)
 {
+    if (p->log == NULL && p->kind != TOPIC_STATE) { /* unborn, or its rows are damaged and name no files */
+        store_remove_dir(p->broker->store, p->group, groups__remove_rows, p);
+        return;
+    }
     if (p->log == NULL) {
         groups__remove_rows(p);
         return;

@@ -109,6 +109,7 @@ void checkpoint_free(struct broker *b);
 
 /* recovery.c */
 enum err recovery_run(struct broker *b);
+void recovery_settle(struct partition *p); /* before a picture is taken: is what a repair kept applied by now? */
 
 /* broker.c */
 void broker__fail(struct broker *b, enum broker_exit code, const char *why);

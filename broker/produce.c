@@ -87,6 +87,9 @@ static enum err produce__check(struct broker *b, const ProduceRequest *request, 
     if (p == NULL) {
         return groups_missing(b, request->group);
     }
+    if (p->state == PARTITION_DAMAGED) {
+        return ERR_CORRUPT; /* of which even the kind may be lost */
+    }
     if (p->kind != TOPIC_DATA || request->acks < ACKS_ALL || request->acks > ACKS_LEADER) {
         return ERR_INVALID;
     }

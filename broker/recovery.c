@@ -3,7 +3,11 @@
  * A group's picture says what is applied; WAL entries above it must join it by index and term, else the group is
  * damaged. ENTRY never truncates, only TRUNCATE does; an (index, term) seen again is the same entry (it was
  * re-appended). Nothing is applied here: recovered entries stand in the window, and are applied when a leader's own
- * entry commits them, by the one path that all entries take. */
+ * entry commits them, by the one path that all entries take.
+ *
+ * Damage, of WAL records or of rows, is one group's: it answers CORRUPT from its first breath, since the mark is
+ * durable before recovery_run returns. Its log is replayed up to the damage only to know what must stay in the WAL for
+ * a repair. What a repair accepted as lost is skipped: ENTRY and TRUNCATE records in [accepted_lsn, repaired_lsn). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,11 +21,12 @@ struct recovery {
     struct partition *current; /* group being loaded from the checkpoint store */
     struct segment_row *rows;  /* its manifest */
     uint32_t rows_count, rows_capacity;
+    bool rows_bad; /* one of its rows is unreadable, or missing */
     uint8_t tail[4096];
     struct meta_group group;
     uint64_t *dead; /* groups to be removed once the WAL is open */
     uint32_t dead_count, dead_capacity;
-    uint64_t *damaged; /* groups newly found damaged, with the lsn */
+    uint64_t *damaged; /* groups newly found damaged */
     uint32_t damaged_count, damaged_capacity;
     enum err error;
 };
@@ -35,16 +40,41 @@ static void recovery__add(uint64_t **io_array, uint32_t *io_count, uint32_t *io_
     (*io_array)[(*io_count)++] = value;
 }
 
+/* From lsn on nothing of the group is replayed; UINT64_MAX: the WAL is not where the damage is. */
+static void recovery__damage(struct recovery *r, struct partition *p, uint64_t lsn, const char *why)
+{
+    if (p->state == PARTITION_DAMAGED || lsn < p->repaired_lsn) {
+        return;
+    }
+    trace_error(r->broker->trace, "group_damaged", "group=%lu lsn=%lu why=\"%s\"", p->group, lsn, why);
+    p->state = PARTITION_DAMAGED;
+    p->damaged_lsn = lsn;
+    recovery__add(&r->damaged, &r->damaged_count, &r->damaged_capacity, p->group);
+}
+
 /* --- checkpoint store --- */
 
+/* Without a whole manifest nothing is opened, and nothing is swept away: a repair may want the files. */
 static enum err recovery__finish_group(struct recovery *r)
 {
-    if (r->current == NULL) {
+    struct partition *p = r->current;
+    enum err error = OK;
+    if (p == NULL) {
         return OK;
     }
-    enum err error = partition_open_log(r->current, r->rows, r->rows_count, r->group.log_start, r->group.next_offset);
+    if (!r->rows_bad) {
+        error = partition_open_log(p, r->rows, r->rows_count, r->group.log_start, r->group.next_offset);
+    }
+    if (error == ERR_FORMAT) {
+        recovery__damage(r, p, UINT64_MAX, "the rows of its segments do not join");
+        error = OK;
+    }
+    if (p->log == NULL && p->kind != TOPIC_STATE) {
+        store_keep(r->broker->store, p->group);
+    }
     r->current = NULL;
     r->rows_count = 0;
+    r->rows_bad = false;
     return error;
 }
 
@@ -75,9 +105,14 @@ static enum err recovery__group(void *context, const struct meta_group *group)
     p->idle_clock_ms = group->idle_clock_ms;
     p->snapshot_lsn = group->snapshot_lsn;
     p->repaired_lsn = group->repaired_lsn;
+    p->accepted_lsn = group->accepted_lsn;
+    p->accepted_index = group->applied_index;
     if (group->damaged) {
         p->damage_saved = true;
         p->state = PARTITION_DAMAGED;
+        p->damaged_lsn = group->damaged_lsn;
+        trace_error(r->broker->trace, "group_damaged", "group=%lu lsn=%lu why=\"found at an earlier start\"", p->group,
+                    p->damaged_lsn);
     }
     r->group = *group;
     r->current = p;
@@ -127,10 +162,42 @@ static enum err recovery__done_row(void *context, uint64_t group, const struct d
     return OK;
 }
 
+/* Of a group whose own row is gone nothing is known, not even its replica: a place is kept for it, so that its topic
+ * answers CORRUPT, and can be deleted. */
+static enum err recovery__lost_group(struct recovery *r, uint64_t group)
+{
+    const struct entry_birth unknown = {0};
+    enum err error = recovery__finish_group(r);
+    if (error != OK || group == 0) {
+        return error;
+    }
+    struct partition *p = partition_new(r->broker, group, 0, &unknown);
+    recovery__damage(r, p, UINT64_MAX, "its row in the checkpoint store is unreadable");
+    store_keep(r->broker->store, group);
+    return OK;
+}
+
+static enum err recovery__bad_row(void *context, const struct meta_bad_row *row)
+{
+    struct recovery *r = context;
+    trace_error(r->broker->trace, "row_damaged", "group=%lu type=%c number=%lu", row->group,
+                row->type != 0 ? row->type : '-', row->number);
+    if (row->type == 'G') {
+        return recovery__lost_group(r, row->group);
+    }
+    r->rows_bad = true;
+    recovery__damage(r, r->current, UINT64_MAX,
+                     row->type != 0 ? "a row in the checkpoint store is unreadable"
+                                    : "rows in the checkpoint store are missing or of an earlier time");
+    return OK;
+}
+
 static enum err recovery__state_row(void *context, uint64_t group, const struct meta_state_row *row)
 {
     struct partition *p = ((struct recovery *)context)->current;
-    return p->table != NULL ? state_put_row(p->table, row) : ERR_FORMAT;
+    enum err error = p->table != NULL ? state_put_row(p->table, row) : ERR_FORMAT;
+    return error == ERR_FORMAT ? recovery__bad_row(context, &(struct meta_bad_row){.group = group, .type = 'S'})
+                               : error;
 }
 
 static enum err recovery__load(struct recovery *r)
@@ -140,22 +207,13 @@ static enum err recovery__load(struct recovery *r)
                                          .segment = recovery__segment,
                                          .epoch = recovery__epoch,
                                          .done = recovery__done_row,
-                                         .state = recovery__state_row};
+                                         .state = recovery__state_row,
+                                         .bad = recovery__bad_row};
     enum err error = meta_load(r->broker->kv, &visitor);
     return error != OK ? error : recovery__finish_group(r);
 }
 
 /* --- WAL --- */
-
-static void recovery__damage(struct recovery *r, struct partition *p, uint64_t lsn, const char *why)
-{
-    if (p->state == PARTITION_DAMAGED || lsn < p->repaired_lsn) {
-        return;
-    }
-    trace_error(r->broker->trace, "group_damaged", "group=%lu lsn=%lu why=\"%s\"", p->group, lsn, why);
-    p->state = PARTITION_DAMAGED;
-    recovery__add(&r->damaged, &r->damaged_count, &r->damaged_capacity, p->group);
-}
 
 static void recovery__birth(struct recovery *r, const struct wal_record *record)
 {
@@ -198,6 +256,9 @@ static void recovery__entry(struct recovery *r, struct partition *p, const struc
     struct window_entry entry = {
         .term = record->term, .lsn = lsn, .type = record->entry_type, .payload = slice_ref(record->payload)};
     window_push(&p->window, &entry);
+    if (lsn < p->accepted_lsn) {
+        p->accepted_index = record->index;
+    }
 }
 
 static void recovery__truncate(struct partition *p, uint64_t index)
@@ -215,6 +276,15 @@ static void recovery__truncate(struct partition *p, uint64_t index)
     window_truncate(&p->window, index, &nobody_waits);
 }
 
+static bool recovery__is_dead(const struct partition *p, enum wal_record_type type, uint64_t lsn)
+{
+    if (p->state == PARTITION_DAMAGED && lsn >= p->damaged_lsn) {
+        return type != WAL_GROUP_DEAD && type != WAL_REPAIRED;
+    }
+    bool given_up = p->accepted_lsn != 0 && lsn >= p->accepted_lsn && lsn < p->repaired_lsn;
+    return given_up && (type == WAL_ENTRY || type == WAL_TRUNCATE);
+}
+
 static void recovery__record(void *context, const struct wal_record *record, uint64_t lsn)
 {
     struct recovery *r = context;
@@ -224,8 +294,8 @@ static void recovery__record(void *context, const struct wal_record *record, uin
         p = groups_find(r->broker, record->group);
     }
     if (p == NULL || p->replica != record->replica || lsn < p->snapshot_lsn ||
-        (p->state == PARTITION_DAMAGED && record->type != WAL_GROUP_DEAD && record->type != WAL_REPAIRED)) {
-        return; /* of a deleted group, of another life, or behind damage */
+        recovery__is_dead(p, record->type, lsn)) {
+        return; /* of a deleted group, of another life, behind damage or given up by a repair */
     }
     if (p->live_lsn == UINT64_MAX && record->type != WAL_CHECKPOINT) {
         partition__set_live_lsn(p, lsn);
@@ -247,12 +317,14 @@ static void recovery__record(void *context, const struct wal_record *record, uin
         recovery__add(&r->dead, &r->dead_count, &r->dead_capacity, p->group);
         break;
     case WAL_DAMAGED:
-        recovery__damage(r, p, record->index, "recorded earlier");
+        recovery__damage(r, p, lsn, "recorded earlier");
         break;
     case WAL_REPAIRED:
-        p->repaired_lsn = record->index;
+        p->repaired_lsn = record->index > p->repaired_lsn ? record->index : p->repaired_lsn;
         break;
     case WAL_CHECKPOINT:
+        p->told_index = record->index > p->told_index ? record->index : p->told_index;
+        break;
     case WAL_GROUP_NEW:
         break;
     }
@@ -298,27 +370,116 @@ static enum err recovery__replay(struct recovery *r)
     return error != OK ? error : r->error;
 }
 
-/* What replay learned is made durable before anybody is answered by it. */
-static void recovery__conclude(struct recovery *r)
+/* The log that stands in the window must reach what the WAL says was there. */
+static void recovery__judge(struct recovery *r, struct partition *p)
+{
+    if (p->unjoined_index > window_last(&p->window)) {
+        r->broker->counters.apply_gap_total++;
+        recovery__damage(r, p, p->unjoined_lsn, "entries do not join");
+    }
+    if (p->told_index > window_last(&p->window)) {
+        recovery__damage(r, p, UINT64_MAX, "the checkpoint store is of an earlier time than the WAL");
+    }
+}
+
+static enum err recovery__mark(struct recovery *r, struct kv_txn *txn, struct partition *p)
+{
+    struct kv *kv = r->broker->kv;
+    struct meta_group row;
+    enum err error = meta_get_group(kv, txn, p->group, &row);
+    if (error == ERR_NO_FILE || error == ERR_FORMAT) { /* born in the WAL, or unreadable */
+        row = (struct meta_group){.group = p->group,
+                                  .replica = p->replica,
+                                  .kind = (uint8_t)p->kind,
+                                  .voters_count = p->voters_count,
+                                  .segment_bytes = p->config.segment_bytes,
+                                  .segment_ms = p->config.segment_ms,
+                                  .retention_bytes = p->config.retention_bytes,
+                                  .retention_ms = p->config.retention_ms};
+        memcpy(row.voters, p->voters, sizeof row.voters);
+        memcpy(row.voter_brokers, p->voter_brokers, sizeof row.voter_brokers);
+    } else if (error != OK) {
+        return error;
+    }
+    row.term = p->term_saved;
+    row.vote = p->vote_saved;
+    row.damaged = true;
+    row.damaged_lsn = p->damaged_lsn;
+    return meta_put_group(kv, txn, &row);
+}
+
+/* One transaction for all groups newly found damaged. */
+static enum err recovery__mark_all(struct recovery *r)
+{
+    struct broker *b = r->broker;
+    struct kv_txn *txn;
+    if (r->damaged_count == 0) {
+        return OK;
+    }
+    enum err error = b->kv->ops->begin(b->kv, true, &txn);
+    if (error != OK) {
+        return error;
+    }
+    for (uint32_t i = 0; i < r->damaged_count && error == OK; i++) {
+        error = recovery__mark(r, txn, groups_find(b, r->damaged[i]));
+    }
+    if (error != OK) {
+        b->kv->ops->abort(b->kv, txn);
+        return error;
+    }
+    return b->kv->ops->commit(b->kv, txn);
+}
+
+/* Of a damaged group nothing stays in memory; what its log holds in front of the damage stays in the WAL. */
+static void recovery__put_aside(struct partition *p)
+{
+    struct outcome nobody_waits = {.error = ERR_CORRUPT};
+    partition__set_live_lsn(p, p->window.count > 0 ? window_at(&p->window, p->window.first_index)->lsn : UINT64_MAX);
+    window_truncate(&p->window, p->window.first_index, &nobody_waits);
+    p->damage_saved = true;
+}
+
+static enum err recovery__conclude(struct recovery *r)
 {
     struct broker *b = r->broker;
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
-        if (p->unjoined_index > window_last(&p->window)) {
-            b->counters.apply_gap_total++;
-            recovery__damage(r, p, p->unjoined_lsn, "entries do not join");
+        recovery__judge(r, p);
+    }
+    enum err error = recovery__mark_all(r);
+    if (error != OK) {
+        return error;
+    }
+    for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
+        if (p->state == PARTITION_DAMAGED) {
+            recovery__put_aside(p);
+        } else if (p->accepted_lsn != 0) {
+            struct wal_record record = {
+                .type = WAL_REPAIRED, .group = p->group, .replica = p->replica, .index = p->repaired_lsn};
+            trace_warn(b->trace, "group_repaired", "group=%lu accepted_lsn=%lu repaired_lsn=%lu last_index=%lu",
+                       p->group, p->accepted_lsn, p->repaired_lsn, window_last(&p->window));
+            partition__log(p, &record);
         }
     }
-    for (uint32_t i = 0; i < r->damaged_count; i++) {
+    for (uint32_t i = 0; i < r->damaged_count; i++) { /* for readers of the log: the mark has said it */
         struct partition *p = groups_find(b, r->damaged[i]);
         struct wal_record record = {
-            .type = WAL_DAMAGED, .group = p->group, .replica = p->replica, .index = wal_next_lsn(b->wal)};
-        partition__log(p, &record);
+            .type = WAL_DAMAGED, .group = p->group, .replica = p->replica, .index = p->damaged_lsn};
+        wal_append(b->wal, &record);
     }
     for (uint32_t i = 0; i < r->dead_count; i++) {
         struct partition *p = groups_find(b, r->dead[i]);
         if (p != NULL) {
             partition_kill(p, ERR_UNKNOWN_PARTITION);
         }
+    }
+    return OK;
+}
+
+void recovery_settle(struct partition *p)
+{
+    if (p->accepted_lsn != 0 && p->applied_index >= p->accepted_index) {
+        p->snapshot_lsn = p->repaired_lsn;
+        p->accepted_lsn = 0;
     }
 }
 
@@ -366,7 +527,9 @@ enum err recovery_run(struct broker *b)
         error = store_sweep(b->store);
     }
     if (error == OK) {
-        recovery__conclude(&r);
+        error = recovery__conclude(&r);
+    }
+    if (error == OK) {
         point(b->trace, POINT_START_CONCLUDED);
         trace_info(b->trace, "recovered", "groups=%u replayed_bytes=%lu boot=%lu", HASH_COUNT(b->groups),
                    wal_used_bytes(b->wal), b->identity.boot);

@@ -279,6 +279,16 @@ enum err meta_put_group(struct kv *kv, struct kv_txn *txn, const struct meta_gro
     return error == OK ? meta__put_group(&writer, group) : error;
 }
 
+enum err meta_get_group(struct kv *kv, struct kv_txn *txn, uint64_t group, struct meta_group *ret_group)
+{
+    struct layout_key key;
+    struct kv_bytes value;
+    uint64_t rows_sum;
+    layout_group_key(&key, LAYOUT_GROUP, group);
+    enum err error = row_get(kv, txn, layout_bytes(&key), &value);
+    return error == OK ? layout_decode_group(group, value, ret_group, &rows_sum) : error;
+}
+
 enum err meta_delete_group(struct kv *kv, struct kv_txn *txn, uint64_t group)
 {
     struct layout_key prefix;
@@ -499,20 +509,13 @@ static enum err meta__drop_bad_of_type(struct kv *kv, struct kv_txn *txn, uint64
 enum err meta_drop_bad_rows(struct kv *kv, struct kv_txn *txn, uint64_t group)
 {
     struct meta__writer writer = {.kv = kv, .txn = txn};
-    struct layout_key key;
-    struct kv_bytes value;
     struct meta_group row;
-    uint64_t old_sum;
     enum err error = OK;
     for (size_t i = 0; error == OK && i < ROW_TYPES; i++) {
         error = meta__drop_bad_of_type(kv, txn, group, meta__row_types[i]);
     }
-    layout_group_key(&key, LAYOUT_GROUP, group);
     if (error == OK) {
-        error = row_get(kv, txn, layout_bytes(&key), &value);
-    }
-    if (error == OK) {
-        error = layout_decode_group(group, value, &row, &old_sum);
+        error = meta_get_group(kv, txn, group, &row);
     }
     if (error == OK) {
         error = meta__sum_rows(kv, txn, group, &writer.sum);

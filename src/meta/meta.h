@@ -102,6 +102,7 @@ struct meta_picture {
 enum err meta_put_picture(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture);
 /* The group row alone, new or changed: as said at start or by a repair. */
 enum err meta_put_group(struct kv *kv, struct kv_txn *txn, const struct meta_group *group);
+enum err meta_get_group(struct kv *kv, struct kv_txn *txn, uint64_t group, struct meta_group *ret_group); /* NO_FILE */
 /* Removes every row of the group. An installed snapshot is this and a whole picture in one transaction. */
 enum err meta_delete_group(struct kv *kv, struct kv_txn *txn, uint64_t group);
 

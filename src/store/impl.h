@@ -307,6 +307,8 @@ struct store {
     struct store_items tail; /* written ones, oldest first */
     struct item_pool *items;
     struct buf_pool *read_bufs;
+    uint64_t *kept; /* owned; groups whose files the sweep leaves alone */
+    uint32_t kept_count, kept_capacity;
     uint64_t generation_next;
     uint32_t checkpoints_count; /* under way */
     struct store_stats stats;   /* loop's part */

@@ -280,6 +280,25 @@ static enum err sweep_spares(struct store *store)
     return error;
 }
 
+void store_keep(struct store *store, uint64_t group)
+{
+    if (store->kept_count == store->kept_capacity) {
+        store->kept_capacity = store->kept_capacity > 0 ? 2 * store->kept_capacity : 16;
+        store->kept = mem_grow(store->kept, store->kept_capacity * sizeof store->kept[0]);
+    }
+    store->kept[store->kept_count++] = group;
+}
+
+static bool is_kept(const struct store *store, uint64_t group)
+{
+    for (uint32_t i = 0; i < store->kept_count; i++) {
+        if (store->kept[i] == group) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum err store_sweep(struct store *store)
 {
     struct names names;
@@ -291,7 +310,9 @@ enum err store_sweep(struct store *store)
             continue;
         }
         HASH_FIND(hh, store->logs, &group, sizeof group, log);
-        error = sweep_log_dir(store, group, log);
+        if (log != NULL || !is_kept(store, group)) {
+            error = sweep_log_dir(store, group, log);
+        }
     }
     names__free(&names);
     if (error == OK) {
@@ -299,4 +320,47 @@ enum err store_sweep(struct store *store)
     }
     store->counters = store->files.counters;
     return error;
+}
+
+/* --- the directory of a group without a log --- */
+
+struct remove_job {
+    struct store_job job; /* first */
+    uint64_t group;
+    void (*done)(void *context);
+    void *context;
+};
+
+static void remove_job__run(struct store_job *base)
+{
+    struct remove_job *job = (struct remove_job *)base;
+    enum err error = sweep_log_dir(base->store, job->group, NULL);
+    if (error != OK && error != ERR_NO_FILE) { /* the next start sweeps it away */
+        trace_warn(base->store->trace, "directory_not_removed", "group=%llu error=%s", (unsigned long long)job->group,
+                   err_name(error));
+    }
+}
+
+static void remove_job__done(struct store_job *base)
+{
+    struct remove_job *job = (struct remove_job *)base;
+    job->done(job->context);
+    free(job);
+}
+
+static void remove_job__drop(struct store_job *base)
+{
+    free(base);
+}
+
+void store_remove_dir(struct store *store, uint64_t group, void (*done)(void *context), void *context)
+{
+    struct remove_job *job = mem_zeroed(1, sizeof *job);
+    job->job.run = remove_job__run;
+    job->job.done = remove_job__done;
+    job->job.drop = remove_job__drop;
+    job->group = group;
+    job->done = done;
+    job->context = context;
+    store__submit(store, &job->job);
 }

@@ -72,6 +72,7 @@ void store_close(struct store *store)
         segment_log__free(log);
     }
     files__deinit(&store->files);
+    free(store->kept);
     item_pool__free(store->items);
     buf_pool_free(store->read_bufs);
     free(store->dir);

@@ -62,6 +62,10 @@ enum err store_open(const struct store_options *options, struct store **ret_stor
 /* Once at start, blocking, after every group of the checkpoint store was opened and before the first append (WAL
  * replay): removes directories and files that no manifest names, learns the spare files. */
 enum err store_sweep(struct store *store);
+/* Before it: the manifest of this group is damaged, its files stay. */
+void store_keep(struct store *store, uint64_t group);
+/* Deletes the directory of a group that has no log here, on the store lane, then calls done. */
+void store_remove_dir(struct store *store, uint64_t group, void (*done)(void *context), void *context);
 void store_close(struct store *store); /* all logs closed, no job under way; slices still out stay valid */
 /* Clean stop, after the last checkpoints: a job trims the active segments to their ends, so that Kafka's tools read
  * them too. Over when store_is_busy says no. */
