@@ -25,7 +25,10 @@ static void broker__loaded(void *context, enum err error)
 {
     struct broker *b = context;
     if (error != OK) {
-        broker__fail(b, error == ERR_FORMAT ? BROKER_EXIT_UNREADABLE : BROKER_EXIT_STORAGE, "registry cannot be read");
+        broker__fail(
+            b, error == ERR_FORMAT ? BROKER_EXIT_UNREADABLE : BROKER_EXIT_STORAGE,
+            "the registry in the checkpoint store is unreadable: keep a copy of the data directory, then restore "
+            "it from a backup, or start empty with another one");
         return;
     }
     b->ready = true;

@@ -23,7 +23,8 @@
 __attribute__((visibility("default"))) const char *argp_program_version = "flotillad " FLOTILLA_VERSION;
 
 #define KV_DIR         "meta"
-#define FILES_RESERVED (64u + ADMIN_CONNECTIONS_MAX) /* also WAL, checkpoint store, listeners, what jobs open briefly */
+#define FILES_RESERVED (64u + ADMIN_CONNECTIONS_MAX) /* also WAL, checkpoint store, listeners, what jobs open briefly  \
+                                                      */
 
 enum option_key {
     OPTION_DATA = 256,
@@ -321,11 +322,11 @@ static int daemon__refuse(const struct daemon *d, enum err error)
         fprintf(stderr, "flotillad: data directory %s has a format this version does not know\n", data);
         return BROKER_EXIT_START;
     case ERR_FORMAT:
-        fprintf(stderr,
-                "flotillad: the checkpoint store in %s/%s is unreadable; restore the directory from a copy, or move it "
-                "away "
-                "to start empty\n",
-                data, KV_DIR);
+        fprintf(
+            stderr,
+            "flotillad: the checkpoint store in %s/%s is unreadable: keep a copy of %s, then restore it from a backup, "
+            "or start empty with another data directory\n",
+            data, KV_DIR, data);
         return BROKER_EXIT_UNREADABLE;
     default:
         fprintf(stderr, "flotillad: cannot open data directory %s: %s\n", data, err_text(error));

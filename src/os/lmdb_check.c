@@ -66,6 +66,9 @@ struct check {
     uint8_t *levels;      /* owned; one page for each level of the tree being walked */
     bool free_pages;      /* the tree being walked holds lists of free pages */
     uint64_t entries_count;
+    uint8_t floor[KV_KEY_BYTES_MAX]; /* no key that comes now is lower; a search relies on it */
+    uint16_t floor_size;             /* 0: none yet */
+    bool floor_is_key;               /* and none is equal: it was a row's, not a branch's */
 };
 
 static enum err damaged(const struct check *check, const char *what, uint64_t page)
@@ -226,6 +229,22 @@ static enum err free_list_read(struct check *check, uint64_t offset, uint32_t si
     return error;
 }
 
+/* Keys of rows in the order of the walk, and those of branches between the rows they part. A search that met others
+ * would miss rows in silence. */
+static bool key_is_in_order(struct check *check, const uint8_t *key, uint16_t size, bool is_row)
+{
+    uint16_t common = size < check->floor_size ? size : check->floor_size;
+    int order = memcmp(key, check->floor, common);
+    if (order == 0) {
+        order = (size > check->floor_size) - (size < check->floor_size);
+    }
+    bool good = check->floor_size == 0 || order > 0 || (order == 0 && is_row && !check->floor_is_key);
+    memcpy(check->floor, key, size);
+    check->floor_size = size;
+    check->floor_is_key = is_row;
+    return good;
+}
+
 static enum err leaf_node_check(struct check *check, const uint8_t *page, uint32_t offset, uint64_t number)
 {
     const uint8_t *node = page + offset;
@@ -239,6 +258,9 @@ static enum err leaf_node_check(struct check *check, const uint8_t *page, uint32
         return damaged(check, "row", number);
     }
     const uint8_t *data = node + NODE_HEADER_BYTES + key_size;
+    if (!check->free_pages && !key_is_in_order(check, node + NODE_HEADER_BYTES, key_size, true)) {
+        return damaged(check, "order of the rows", number);
+    }
     check->entries_count++;
     if (!(flags & NODE_BIGDATA)) {
         return check->free_pages ? free_list_check(check, data, data_size, number) : OK;
@@ -299,6 +321,9 @@ static enum err subtree_check(struct check *check, uint64_t number, uint32_t lev
         if (key_size > KV_KEY_BYTES_MAX || key_size > check->meta.page_bytes - offset - NODE_HEADER_BYTES) {
             return damaged(check, "branch", number);
         }
+        if (i > 0 && !check->free_pages && !key_is_in_order(check, node + NODE_HEADER_BYTES, key_size, false)) {
+            return damaged(check, "order of the branches", number);
+        }
         uint64_t child = load_le16(node) | (uint64_t)load_le16(node + 2) << 16 | (uint64_t)load_le16(node + 4) << 32;
         error = subtree_check(check, child, level + 1, depth);
     }
@@ -315,6 +340,7 @@ static enum err tree_check(struct check *check, const struct tree *tree, bool fr
     }
     check->free_pages = free_pages;
     check->entries_count = 0;
+    check->floor_size = 0;
     enum err error = subtree_check(check, tree->root, 0, tree->depth);
     if (error == OK && check->entries_count != tree->entries_count) {
         error = damaged(check, "number of rows", tree->root);

@@ -466,6 +466,34 @@ static void test_half_made_store(void **state)
     os_lmdb_close(other);
 }
 
+/* A key that rotted: rows behind it would be missed by every search. */
+static void test_rows_out_of_order(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t *data;
+    char key[16];
+    for (int i = 0; i < 500; i++) { /* several leaves */
+        sprintf(key, "key-%04d", i);
+        put_one(f, key, "value of a row");
+    }
+    os_lmdb_close(f->lmdb);
+    f->lmdb = NULL;
+    size_t size = file_load(f->data_path, &data);
+    assert_int_equal(open_and_read(f), OK);
+    static const char *const moved[] = {"key-0250", "key-0000", "key-0499", "key-0100"};
+    for (size_t i = 0; i < sizeof moved / sizeof moved[0]; i++) {
+        uint8_t *copy = malloc(size);
+        memcpy(copy, data, size);
+        for (uint8_t *at = copy; (at = memmem(at, size - (size_t)(at - copy), moved[i], 8)) != NULL; at++) {
+            at[4] ^= i == 2 ? 0x10 : 0x40; /* the last one to the front, the others behind it */
+        }
+        file_save(f->data_path, copy, size);
+        assert_int_equal(open_and_read(f), ERR_FORMAT);
+        free(copy);
+    }
+    free(data);
+}
+
 static void damage(uint8_t *data, size_t size, struct rng *rng)
 {
     uint64_t page = rng_below(rng, size / 4096) * 4096;
@@ -526,6 +554,7 @@ int main(void)
         TEST(test_failed_write_poisons),
         TEST(test_not_a_store),
         TEST(test_half_made_store),
+        TEST(test_rows_out_of_order),
         TEST(test_damaged_store_never_crashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
