@@ -223,7 +223,8 @@ static void checkpoint__done(struct disk_job *base)
 {
     struct checkpoint_job *job = (struct checkpoint_job *)base;
     struct broker *b = job->broker;
-    if (job->error == ERR_STORAGE_FULL || job->error == ERR_NO_MEMORY || job->error == ERR_TOO_MANY_FILES) {
+    if (job->error == ERR_STORAGE_FULL || job->error == ERR_NO_MEMORY || job->error == ERR_TOO_MANY_FILES ||
+        job->error == ERR_AGAIN) {
         trace_warn(b->trace, "checkpoint_delayed", "error=%s", err_name(job->error));
         job->disk_full = job->error == ERR_STORAGE_FULL;
         job->retry_us = clock_now_us(b->clock) + CHECKPOINT_RETRY_US;

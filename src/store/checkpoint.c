@@ -5,16 +5,22 @@
  * names any more be reused. A renamed spare makes two directories dirty, and both are synced before
  * a manifest names the file: otherwise a power cut could leave one file under both names. */
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "base/plant.h"
 #include "store/impl.h"
 
 #include <stdlib.h>
 
+#define TAIL_TRIES_MAX 6u
+
 struct checkpoint_state {
     struct segment *active; /* pinned; NULL: no rows */
     uint64_t drops;         /* segments dropped up to here are not in the rows */
-    bool is_one_of_many;    /* many checkpoints under way: one syncfs is cheaper than a sync per file */
+    uint32_t tail_crc;      /* of its last, partial block */
+    bool is_tail_known;
+    uint32_t tail_tries; /* that did not bring the bytes of tail_crc */
+    bool is_one_of_many; /* many checkpoints under way: one syncfs is cheaper than a sync per file */
     uint8_t tail[STORE_BLOCK_BYTES];
 };
 
@@ -57,6 +63,8 @@ struct store_checkpoint *store_checkpoint_new(struct segment_log *log)
     state->is_one_of_many = store->checkpoints_count++ >= STORE_SYNC_FILES_MAX;
     if (state->active != NULL) {
         state->active->pins++;
+        state->tail_crc = state->active->tail_crc;
+        state->is_tail_known = state->active->is_tail_known;
     }
     log->holds++;
     return checkpoint;
@@ -125,12 +133,15 @@ static enum err checkpoint__sync_names(struct files *files, struct segment_log *
     return OK;
 }
 
+/* A start writes the tail over what it finds, so a read that lies must not get into the row. A block that stays
+ * unreadable is lost already: the row then goes without it. */
 static enum err checkpoint__read_tail(struct store_checkpoint *checkpoint, struct files *files)
 {
     struct checkpoint_state *state = checkpoint->state;
     struct segment_row *row = &checkpoint->rows[checkpoint->rows_count - 1];
     uint32_t size = (uint32_t)(row->size_bytes % STORE_BLOCK_BYTES);
     size_t got = 0;
+    row->tail_size = 0;
     if (size == 0) {
         return OK;
     }
@@ -139,13 +150,22 @@ static enum err checkpoint__read_tail(struct store_checkpoint *checkpoint, struc
         error = files->disk->ops->read(files->disk, state->active->file.handle, state->tail, size,
                                        row->size_bytes - size, &got);
     }
-    if (error == OK && got != size) {
-        error = ERR_IO;
+    if (error == OK && (got != size || (state->is_tail_known && crc32c(0, state->tail, size) != state->tail_crc))) {
+        error = ERR_CORRUPT;
     }
     if (error == OK) {
         row->tail_size = size;
+        return OK;
     }
-    return error;
+    if (error == ERR_TOO_MANY_FILES || error == ERR_NO_MEMORY) {
+        return error;
+    }
+    if (++state->tail_tries < TAIL_TRIES_MAX) {
+        return ERR_AGAIN;
+    }
+    trace_error(files->trace, "segment_tail_unreadable", "group=%llu base=%lld error=%s",
+                (unsigned long long)checkpoint->log->group, (long long)row->base_offset, err_name(error));
+    return OK;
 }
 
 enum err store_checkpoint_sync(struct store_checkpoint *checkpoint)
@@ -161,7 +181,8 @@ enum err store_checkpoint_sync(struct store_checkpoint *checkpoint)
         return ERR_IO;
     }
     if (lane->written_offset < checkpoint->next_offset) {
-        return lane->error != OK ? lane->error : ERR_IO;
+        /* A failed write, unlike a failed sync, may be asked again: the bytes are still in memory. */
+        return lane->error == OK || lane->error == ERR_IO ? ERR_AGAIN : lane->error;
     }
     enum err error = checkpoint__sync_files(files, lane, state->is_one_of_many);
     if (error == OK) {

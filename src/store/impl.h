@@ -133,6 +133,8 @@ struct segment {
     uint64_t generation;
     uint64_t capacity_bytes; /* segment_bytes at its birth */
     uint32_t chain;
+    uint32_t tail_crc;  /* of the last, partial block as it was appended */
+    bool is_tail_known; /* false: opened without a tail, and no block was finished since */
     int64_t max_timestamp;
     int64_t created_clock_ms, newest_clock_ms; /* log clock at the first and at the last batch */
     bool is_sealed;                            /* trimmed and indexed on disk, memory index given up */

@@ -21,6 +21,7 @@ struct segment *segment__new(struct segment_log *log, int64_t base_offset, uint6
     segment->generation = generation;
     segment->capacity_bytes = log->segment_bytes;
     segment->max_timestamp = INT64_MIN;
+    segment->is_tail_known = true;
     index__init(&segment->index, base_offset);
     return segment;
 }
@@ -109,6 +110,24 @@ static struct segment *segment_log__roll(struct segment_log *log, int64_t log_cl
     return segment;
 }
 
+/* What the partial block at the end of the file must hold: checkpoints read it back, and believe no disk. */
+static void segment__note_tail(struct segment *segment, const uint8_t *prefix, struct slice bytes)
+{
+    uint64_t end = segment->size_bytes + bytes.size;
+    uint64_t block = end - end % STORE_BLOCK_BYTES;
+    uint32_t from = 0; /* of the batch, where its part of that block begins */
+    if (block >= segment->size_bytes) {
+        from = (uint32_t)(block - segment->size_bytes);
+        segment->tail_crc = 0;
+        segment->is_tail_known = true;
+    }
+    if (from < BATCH_PREFIX_BYTES) {
+        segment->tail_crc = crc32c(segment->tail_crc, prefix + from, BATCH_PREFIX_BYTES - from);
+        from = BATCH_PREFIX_BYTES;
+    }
+    segment->tail_crc = crc32c(segment->tail_crc, bytes.data + from, bytes.size - from);
+}
+
 void segment_log_append(struct segment_log *log, struct slice bytes, const struct batch_header *header,
                         int64_t base_offset, int32_t leader_epoch, int64_t log_clock_ms)
 {
@@ -138,6 +157,7 @@ void segment_log_append(struct segment_log *log, struct slice bytes, const struc
                header->max_timestamp);
     segment->chain = crc32c(crc32c(segment->chain, item->prefix, BATCH_PREFIX_BYTES), bytes.data + BATCH_PREFIX_BYTES,
                             BATCH_HEADER_BYTES - BATCH_PREFIX_BYTES);
+    segment__note_tail(segment, item->prefix, bytes);
     segment->size_bytes += bytes.size;
     segment->end_offset = last_offset + 1;
     segment->newest_clock_ms = log_clock_ms;

@@ -5,6 +5,7 @@
  * not synced. Both are the same to us: only [0, row.size) counts, and replay appends the very same bytes behind it
  * again. */
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "store/impl.h"
 
@@ -37,6 +38,8 @@ static struct segment *segment_of_row(struct segment_log *log, const struct segm
     segment->end_offset = row->end_offset;
     segment->size_bytes = segment->written_bytes = row->size_bytes;
     segment->chain = row->chain;
+    segment->tail_crc = crc32c(0, row->tail, row->tail_size);
+    segment->is_tail_known = row->tail_size == row->size_bytes % STORE_BLOCK_BYTES;
     segment->max_timestamp = row->max_timestamp;
     segment->created_clock_ms = row->created_clock_ms;
     segment->newest_clock_ms = row->newest_clock_ms;
@@ -80,6 +83,7 @@ static enum err restore_tail(struct files *files, struct segment *segment, const
     if (error == OK && got == row->tail_size && memcmp(found, row->tail, got) == 0) {
         return OK; /* most starts: nothing to write, nothing to sync */
     }
+    /* A block that cannot be read may well take a write. */
     struct iovec part = {.iov_base = (void *)(uintptr_t)row->tail, .iov_len = row->tail_size};
     error = disk->ops->write(disk, segment->file.handle, &part, 1, position);
     if (error != OK) {

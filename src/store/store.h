@@ -184,8 +184,8 @@ void segment_log_find_time(struct segment_log *log, int64_t timestamp_ms,
  * 2. store_checkpoint_sync on the store lane, in a job submitted after step 1 (the lane is FIFO, so the writes are
  * done): syncs every file that is dirty, and directories with new names, fills in row.tail from what was written. A
  * deleted log is OK. ERR_STORAGE_FULL, ERR_TOO_MANY_FILES, ERR_NO_MEMORY: queued batches could not be written; the same
- *    checkpoint may be synced again later, after the store's own retry. ERR_IO: so too if a write failed; if a sync
- *    failed it is final, and every later checkpoint of this log says the same.
+ *    checkpoint may be synced again later, after the store's own retry. ERR_AGAIN: so too, a write failed or the tail
+ *    did not read as it was written. ERR_IO: a sync failed; it is final, and every later checkpoint says the same.
  * 3. store_checkpoint_done on the loop thread when the rows are durable in the checkpoint store (ok) or not (!ok); once
  *    for every checkpoint, also when the log was deleted meanwhile, and before segment_log_close. */
 struct store_checkpoint {

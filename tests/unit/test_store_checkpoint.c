@@ -113,6 +113,30 @@ static void the_tail_block_is_restored(void **state)
     bench_free(b);
 }
 
+/* Else the next start would write what the read made up over the good bytes. */
+static void a_tail_that_reads_wrong_is_not_believed(void **state)
+{
+    struct bench *b = bench_new(0, 0);
+    (void)state;
+    bench_append(b, 0, 1, 1000);
+    bench_checkpoint(b, 0, true);
+    bench_append(b, 0, 1, 1000);
+    b->disk.misreads = 1;
+    bench_checkpoint(b, 0, true);
+    assert_int_equal(b->disk.misreads, 0);
+    assert_int_equal(b->checkpoint_error, ERR_AGAIN);
+    bench_checkpoint(b, 0, true);
+    assert_int_equal(b->checkpoint_error, OK);
+    bench_restart(b, NULL);
+    bench_read_all(b, 0);
+    bench_append(b, 0, 1, 500); /* on top of a tail that came with its row */
+    bench_checkpoint(b, 0, true);
+    assert_int_equal(b->checkpoint_error, OK);
+    bench_restart(b, NULL);
+    bench_read_all(b, 0);
+    bench_free(b);
+}
+
 /* --- when a file is free --- */
 
 static void files_are_free_only_after_a_durable_checkpoint(void **state)
@@ -452,6 +476,7 @@ int main(void)
         cmocka_unit_test(rows_say_what_was_appended),
         cmocka_unit_test(a_checkpoint_survives_a_power_cut),
         cmocka_unit_test(the_tail_block_is_restored),
+        cmocka_unit_test(a_tail_that_reads_wrong_is_not_believed),
         cmocka_unit_test(files_are_free_only_after_a_durable_checkpoint),
         cmocka_unit_test(a_read_holds_its_file),
         cmocka_unit_test(spares_are_reused_and_bounded),
