@@ -10,6 +10,7 @@
  *   sim_clock     twin of port/clock
  *   sim_tree      names and bytes of a simulated file system, each with what of it is durable (bytes: sim_inode)
  *   sim_disk      twin of port/disk on a sim_tree: lanes, crash semantics, the shadow (what a power cut now leaves)
+ *   sim_media     what a running disk does wrong, call by call
  *   sim_kv        twin of port/kv
  *   sim_link      twin of port/link: delays, split and merged reads, connections cut in the middle of a frame
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read
@@ -54,7 +55,13 @@
     X(FAULT_VANDAL, "vandal")              /* a client that sends what is no frame */                                  \
     X(FAULT_ROT, "bit-rot")                /* at the end, durable bytes change while the broker is down */             \
     X(FAULT_POINT_CRASH, "point-crash")    /* crash at a fault point of the product, between two I/O calls */          \
-    X(FAULT_POINT_DELAY, "point-delay")    /* some fault points hold up their lane, or the loop */
+    X(FAULT_POINT_DELAY, "point-delay")    /* some fault points hold up their lane, or the loop */                     \
+    X(FAULT_READ_ERROR, "read-error")      /* EIO: reads of segments, rarely of the log */                             \
+    X(FAULT_WRITE_ERROR, "write-error")    /* EIO: writes and names of segments, rarely of the log */                  \
+    X(FAULT_LATENT, "latent-error")        /* sectors of segments that cannot be read until they are written */        \
+    X(FAULT_MISREAD, "misread")  /* reads of segments that bring flipped, stale or misdirected bytes, once */          \
+    X(FAULT_FILES, "file-limit") /* EMFILE: opens of segments */                                                       \
+    X(FAULT_LATENCY, "latency")  /* each call of a job takes time of its own */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,
@@ -91,7 +98,7 @@ struct sim_world {
     uint64_t events_count;
     uint64_t faults_count; /* faults that really happened */
     /* One generator per subject, so that dropping a fault class leaves the choices of the others as they were. */
-    struct rng disk, link, load, crash, points;
+    struct rng disk, link, load, crash, points, media;
 
     /* the I/O gate */
     bool crashed; /* every disk and kv call fails, no completion is delivered */
@@ -99,6 +106,8 @@ struct sim_world {
     uint64_t io_calls_of[SIM_IO_KINDS];
     uint64_t crash_countdown; /* 0: none planned; 1: the next call of crash_kind */
     enum sim_io crash_kind;
+
+    uint64_t corrupt_until_us; /* bad bytes were read: until then CORRUPT is an honest answer, to be asked again */
 
     /* the first failure ends the run */
     bool failed;

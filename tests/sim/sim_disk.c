@@ -36,11 +36,11 @@ struct sim_disk {
     struct sim_disk_options options;
     struct tree *tree;
     struct shadow shadow;
+    struct sim_media media;
     struct lane lanes[DISK_LANES];
     TAILQ_HEAD(, disk_file) files;
     uint64_t syncs;
     uint64_t sync_error_countdown;
-    bool broke;
     bool wants_staging; /* both kinds of kernel are simulated */
     uint64_t bytes_max; /* of all files; UINT64_MAX: no limit */
     uint64_t life;      /* events of an earlier life find another number and do nothing */
@@ -49,6 +49,15 @@ struct sim_disk {
 static struct sim_disk *disk_of(struct disk *port)
 {
     return (struct sim_disk *)port;
+}
+
+/* The gate that every call passes: a crash, or the time that it takes. */
+static bool may_go_on(struct sim_disk *disk, enum sim_io kind)
+{
+    if (!world_io(disk->world, kind))
+        return false;
+    sim_disk_delay(disk, sim_media_call_us(&disk->media));
+    return true;
 }
 
 /* --- files --- */
@@ -83,11 +92,14 @@ static uint64_t room_for(const struct sim_disk *disk, uint64_t growth_bytes)
 static enum err sim_open(struct disk *port, const char *path, unsigned flags, struct disk_file **ret_file)
 {
     struct sim_disk *disk = disk_of(port);
-    if (!world_io(disk->world, SIM_IO_OPEN))
+    if (!may_go_on(disk, SIM_IO_OPEN))
         return ERR_IO;
     ASSERT(!(flags & DISK_CREATE) || (flags & DISK_WRITE));
     struct inode *inode;
-    enum err error = tree_find(disk->tree, TREE_NOW, path, &inode);
+    enum err error = sim_media_open(&disk->media, path);
+    if (error != OK)
+        return error;
+    error = tree_find(disk->tree, TREE_NOW, path, &inode);
     if (error == OK && (flags & DISK_CREATE) && (flags & DISK_EXCLUSIVE))
         return ERR_EXISTS;
     if (error == ERR_NO_FILE && (flags & DISK_CREATE)) {
@@ -111,7 +123,7 @@ static void sim_close(struct disk *port, struct disk_file *file)
 
 static enum err sim_size(struct disk *port, struct disk_file *file, uint64_t *ret_size_bytes)
 {
-    if (!world_io(disk_of(port)->world, SIM_IO_READ))
+    if (!may_go_on(disk_of(port), SIM_IO_READ))
         return ERR_IO;
     *ret_size_bytes = inode_size(file->inode, TREE_NOW);
     return OK;
@@ -120,10 +132,15 @@ static enum err sim_size(struct disk *port, struct disk_file *file, uint64_t *re
 static enum err sim_read(struct disk *port, struct disk_file *file, void *data, size_t size, uint64_t offset,
                          size_t *ret_read)
 {
-    if (!world_io(disk_of(port)->world, SIM_IO_READ))
+    struct sim_disk *disk = disk_of(port);
+    if (!may_go_on(disk, SIM_IO_READ))
         return ERR_IO;
-    *ret_read = inode_read(file->inode, TREE_NOW, data, size, offset);
-    return OK;
+    size_t got = inode_read(file->inode, TREE_NOW, data, size, offset);
+    enum err error = sim_media_read(&disk->media, file->path, file->inode, data, got, offset);
+    if (error == OK) {
+        *ret_read = got;
+    }
+    return error;
 }
 
 /* A write that dies leaves any sectors of it in the page cache, in any order: the kernel may have copied a part, or
@@ -149,19 +166,33 @@ static void write_dies(struct sim_disk *disk, struct disk_file *file, const stru
     }
 }
 
+static uint64_t parts_size(const struct iovec *parts, int parts_count)
+{
+    uint64_t size = 0;
+    for (int i = 0; i < parts_count; i++) {
+        size += parts[i].iov_len;
+    }
+    return size;
+}
+
 static enum err sim_write(struct disk *port, struct disk_file *file, const struct iovec *parts, int parts_count,
                           uint64_t offset)
 {
     struct sim_disk *disk = disk_of(port);
     ASSERT(file->flags & DISK_WRITE);
     bool was_alive = !disk->world->crashed;
-    if (!world_io(disk->world, SIM_IO_WRITE)) {
+    if (!may_go_on(disk, SIM_IO_WRITE)) {
         if (was_alive) {
             write_dies(disk, file, parts, parts_count, offset);
         }
         return ERR_IO;
     }
     world_log(disk->world, "    disk: write %s at %llu", file->path, (unsigned long long)offset);
+    enum err error = sim_media_write(&disk->media, file->path, file->inode, offset, parts_size(parts, parts_count));
+    if (error != OK) {
+        write_dies(disk, file, parts, parts_count, offset);
+        return error;
+    }
     for (int i = 0; i < parts_count; i++) {
         uint64_t end = offset + parts[i].iov_len, size = inode_size(file->inode, TREE_NOW);
         uint64_t growth = end > size ? end - size : 0;
@@ -199,7 +230,7 @@ static bool sync_error_is_due(struct sim_disk *disk)
 {
     if (disk->sync_error_countdown == 0 || --disk->sync_error_countdown > 0)
         return false;
-    disk->broke = true;
+    disk->media.broke = true;
     disk->world->faults_count++;
     world_log(disk->world, "a sync fails");
     return true;
@@ -208,7 +239,7 @@ static bool sync_error_is_due(struct sim_disk *disk)
 static enum err sim_sync(struct disk *port, struct disk_file *file)
 {
     struct sim_disk *disk = disk_of(port);
-    if (!world_io(disk->world, SIM_IO_SYNC))
+    if (!may_go_on(disk, SIM_IO_SYNC))
         return ERR_IO;
     if (sync_error_is_due(disk)) {
         inode_sync_fails(file->inode);
@@ -224,7 +255,7 @@ static enum err sim_sync(struct disk *port, struct disk_file *file)
 static enum err sim_sync_all(struct disk *port)
 {
     struct sim_disk *disk = disk_of(port);
-    if (!world_io(disk->world, SIM_IO_SYNC))
+    if (!may_go_on(disk, SIM_IO_SYNC))
         return ERR_IO;
     world_log(disk->world, "    disk: sync everything");
     tree_sync_all(disk->tree, NULL, NULL);
@@ -239,30 +270,39 @@ static bool sim_wants_staging(struct disk *port)
 
 static enum err sim_writeback(struct disk *port, struct disk_file *file, uint64_t offset, uint64_t size)
 {
-    return world_io(disk_of(port)->world, SIM_IO_READ) ? OK : ERR_IO; /* a hint: nothing becomes durable for sure */
+    return may_go_on(disk_of(port), SIM_IO_READ) ? OK : ERR_IO; /* a hint: nothing becomes durable for sure */
 }
 
 static enum err sim_truncate(struct disk *port, struct disk_file *file, uint64_t size)
 {
     struct sim_disk *disk = disk_of(port);
     ASSERT(file->flags & DISK_WRITE);
-    if (!world_io(disk->world, SIM_IO_TRUNCATE))
+    if (!may_go_on(disk, SIM_IO_TRUNCATE))
         return ERR_IO;
     uint64_t old_size = inode_size(file->inode, TREE_NOW);
     if (size > old_size && room_for(disk, size - old_size) < size - old_size)
         return ERR_STORAGE_FULL;
-    inode_truncate(disk->tree, file->inode, size);
-    return OK;
+    enum err error =
+        sim_media_write(&disk->media, file->path, file->inode, size, old_size > size ? old_size - size : 0);
+    if (error == OK) {
+        inode_truncate(disk->tree, file->inode, size);
+    }
+    return error;
 }
 
 /* --- names --- */
+
+static bool name_may_change(struct sim_disk *disk, const char *path)
+{
+    return may_go_on(disk, SIM_IO_NAME) && sim_media_name(&disk->media, path) == OK;
+}
 
 static enum err sim_make_dir(struct disk *port, const char *path)
 {
     struct sim_disk *disk = disk_of(port);
     for (const char *slash = strchr(path, '/');; slash = strchr(slash + 1, '/')) {
         char *prefix = slash == NULL ? strdup(path) : strndup(path, (size_t)(slash - path));
-        enum err error = world_io(disk->world, SIM_IO_NAME) ? tree_make_dir(disk->tree, prefix) : ERR_IO;
+        enum err error = name_may_change(disk, prefix) ? tree_make_dir(disk->tree, prefix) : ERR_IO;
         free(prefix);
         if (error != OK || slash == NULL)
             return error;
@@ -272,27 +312,27 @@ static enum err sim_make_dir(struct disk *port, const char *path)
 static enum err sim_remove_dir(struct disk *port, const char *path)
 {
     struct sim_disk *disk = disk_of(port);
-    return world_io(disk->world, SIM_IO_NAME) ? tree_remove_dir(disk->tree, path) : ERR_IO;
+    return name_may_change(disk, path) ? tree_remove_dir(disk->tree, path) : ERR_IO;
 }
 
 static enum err sim_rename(struct disk *port, const char *from, const char *to)
 {
     struct sim_disk *disk = disk_of(port);
     world_log(disk->world, "    disk: rename %s to %s", from, to);
-    return world_io(disk->world, SIM_IO_NAME) ? tree_rename(disk->tree, from, to) : ERR_IO;
+    return name_may_change(disk, from) ? tree_rename(disk->tree, from, to) : ERR_IO;
 }
 
 static enum err sim_unlink(struct disk *port, const char *path)
 {
     struct sim_disk *disk = disk_of(port);
     world_log(disk->world, "    disk: unlink %s", path);
-    return world_io(disk->world, SIM_IO_NAME) ? tree_unlink(disk->tree, path) : ERR_IO;
+    return name_may_change(disk, path) ? tree_unlink(disk->tree, path) : ERR_IO;
 }
 
 static enum err sim_sync_dir(struct disk *port, const char *path)
 {
     struct sim_disk *disk = disk_of(port);
-    if (!world_io(disk->world, SIM_IO_SYNC_DIR))
+    if (!may_go_on(disk, SIM_IO_SYNC_DIR))
         return ERR_IO;
     disk->syncs++;
     world_log(disk->world, "    disk: sync_dir %s", path);
@@ -303,7 +343,7 @@ static enum err sim_list(struct disk *port, const char *path, void (*visit)(void
                          void *context)
 {
     struct sim_disk *disk = disk_of(port);
-    return world_io(disk->world, SIM_IO_OPEN) ? tree_list(disk->tree, TREE_NOW, path, visit, context) : ERR_IO;
+    return may_go_on(disk, SIM_IO_OPEN) ? tree_list(disk->tree, TREE_NOW, path, visit, context) : ERR_IO;
 }
 
 /* --- lanes --- */
@@ -470,6 +510,7 @@ struct sim_disk *sim_disk_new(struct sim_world *world, const struct sim_disk_opt
     disk->bytes_max = UINT64_MAX;
     disk->wants_staging = world->hash % 2 == 0;
     disk->tree = tree_new();
+    sim_media_init(&disk->media, world);
     disk->shadow = (struct shadow){{&shadow_ops}, disk};
     TAILQ_INIT(&disk->files);
     for (int i = 0; i < DISK_LANES; i++) {
@@ -482,7 +523,7 @@ struct sim_disk *sim_disk_new(struct sim_world *world, const struct sim_disk_opt
 static void new_life(struct sim_disk *disk)
 {
     disk->life++;
-    disk->broke = false;
+    sim_media_new_life(&disk->media);
     disk->sync_error_countdown = 0;
     while (!TAILQ_EMPTY(&disk->files)) {
         file_free(disk, TAILQ_FIRST(&disk->files));
@@ -495,6 +536,7 @@ static void new_life(struct sim_disk *disk)
 void sim_disk_free(struct sim_disk *disk)
 {
     new_life(disk);
+    sim_media_calm(&disk->media);
     tree_free(disk->tree);
     free(disk);
 }
@@ -535,6 +577,7 @@ bool sim_disk_delay(struct sim_disk *disk, uint64_t delay_us)
 void sim_disk_calm(struct sim_disk *disk)
 {
     disk->options.stall = 0;
+    sim_media_calm(&disk->media);
 }
 
 struct disk *sim_disk_shadow(struct sim_disk *disk)
@@ -554,7 +597,17 @@ void sim_disk_plan_sync_error(struct sim_disk *disk, uint64_t countdown)
 
 bool sim_disk_broke(const struct sim_disk *disk)
 {
-    return disk->broke;
+    return disk->media.broke;
+}
+
+bool sim_disk_erred(const struct sim_disk *disk)
+{
+    return disk->media.broke || disk->media.erred;
+}
+
+void sim_disk_set_faults(struct sim_disk *disk, const bool faults[FAULT_CLASSES])
+{
+    sim_media_draw(&disk->media, faults);
 }
 
 void sim_disk_set_room(struct sim_disk *disk, uint64_t room_bytes)

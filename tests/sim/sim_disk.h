@@ -11,6 +11,7 @@
 
 #include "port/disk.h"
 #include "sim.h"
+#include "sim_media.h"
 #include "sim_tree.h"
 
 struct sim_disk;
@@ -38,7 +39,10 @@ struct disk *sim_disk_shadow(struct sim_disk *disk);
 uint64_t sim_disk_syncs(const struct sim_disk *disk); /* successful ones: the shadow changes only with them */
 
 void sim_disk_plan_sync_error(struct sim_disk *disk, uint64_t countdown); /* the countdown-th sync fails; 0: none */
-bool sim_disk_broke(const struct sim_disk *disk);                         /* a sync failed in this life */
+/* What a running disk may do wrong from now on; none at first, and none after sim_disk_calm. */
+void sim_disk_set_faults(struct sim_disk *disk, const bool faults[FAULT_CLASSES]);
+bool sim_disk_broke(const struct sim_disk *disk); /* in this life something failed that may end the process */
+bool sim_disk_erred(const struct sim_disk *disk); /* or at least its start */
 
 /* After a crash, when the broker is freed: forgets jobs and open files. Un-synced bytes and names stay (death) or meet
  * their fate (power). */

@@ -160,7 +160,10 @@ static void on_fetch_reply(struct reader *reader, const struct request *request,
         }
         return;
     }
-    if (reply->status == ERR_CORRUPT && load->rotten) {
+    if (reply->status == ERR_CORRUPT && load->world->now_us < load->world->corrupt_until_us) {
+        world_log(load->world, "group %llu at %lld: CORRUPT for now", (unsigned long long)request->group,
+                  (long long)request->offset);
+    } else if (reply->status == ERR_CORRUPT && load->rotten) {
         if (reader->is_auditor) {
             auditor_next(reader, NULL);
         }
@@ -187,7 +190,8 @@ static void on_list_reply(struct reader *reader, const struct request *request, 
 {
     struct load *load = reader->client.load;
     if (reply->status != OK) {
-        bool rot = load->rotten && reply->status == ERR_CORRUPT;
+        bool rot =
+            reply->status == ERR_CORRUPT && (load->rotten || load->world->now_us < load->world->corrupt_until_us);
         if (!rot && !load_status_is_retriable(reply->status) && !check_group_is_deleted(load->check, request->group)) {
             world_fail(load->world, "B9", "ListOffsets of group %llu is refused: %s",
                        (unsigned long long)request->group, err_name((enum err)reply->status));

@@ -232,7 +232,7 @@ static void start(void *context, uint64_t argument)
         return;
     }
     bool is_full = error == ERR_STORAGE_FULL && run->was_full;
-    if (!is_full && !sim_disk_broke(run->disk)) {
+    if (!is_full && !sim_disk_erred(run->disk)) {
         world_fail(world, "S11", "life %llu does not start: %s", (unsigned long long)run->life, err_name(error));
     }
 }
@@ -493,6 +493,7 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
                                                   .cut = o->cut,
                                                   .on_synced = shadow_on_synced};
     run->disk = sim_disk_new(&run->world, &run->disk_options);
+    sim_disk_set_faults(run->disk, o->faults);
     run->shadow = shadow_new(&run->world, run->disk, run->kv, run->check);
     sim_disk_set_context(run->disk, run->shadow);
     sim_clock_init(&run->clock, &run->world, on_timer, run);

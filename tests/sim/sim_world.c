@@ -38,6 +38,7 @@ void world_init(struct sim_world *world, uint64_t seed)
     rng_seed(&world->load, rng_next(&root));
     rng_seed(&world->crash, rng_next(&root));
     rng_seed(&world->points, rng_next(&root));
+    rng_seed(&world->media, rng_next(&root));
 }
 
 void world_done(struct sim_world *world)
