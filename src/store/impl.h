@@ -12,6 +12,7 @@
  *   read.c         reads from memory and from disk
  *   find_time.c    from a timestamp to an offset
  *   checkpoint.c   the three steps of a checkpoint
+ *   scrub.c        the walk that reads everything again
  *   writer.c       lane: what a write job does
  *   files.c        lane: open files, spares; create, recycle, remove
  *   walk.c         lane: from batch header to batch header
@@ -113,6 +114,16 @@ struct segment_hint { /* a batch boundary that a read ended at: the next read of
     uint64_t position;
 };
 
+struct damaged_range {
+    int64_t from_offset, end_offset;
+};
+struct damage { /* what a scrub found, scrub.c */
+    struct damaged_range *ranges; /* owned */
+    uint32_t count, capacity;
+};
+void damage__free(struct damage *damage);
+bool damage__holds(const struct damage *damage, int64_t offset);
+
 struct segment_file {         /* lane */
     struct disk_file *handle; /* NULL: not open */
     bool exists;              /* under its own name */
@@ -141,6 +152,7 @@ struct segment {
     struct segment_index index;
     struct segment_hint hints[SEGMENT_HINTS];
     uint32_t hint_next;
+    struct damage damage;
     uint32_t pins;             /* reads and checkpoints that need the file */
     bool is_free;              /* no durable manifest names it: goes with the last pin */
     uint64_t dropped_at;       /* log->drops when it left the manifest */
@@ -274,8 +286,10 @@ enum err index_file__find(struct files *files, struct segment *segment, uint64_t
 /* The same for the .timeindex: the last offset of a batch up to which no timestamp reaches timestamp_ms. */
 enum err index_file__find_time(struct files *files, struct segment *segment, int64_t timestamp_ms,
                                struct time_entry *ret_entry);
-/* Builds the index of bytes [0, limit) from the headers. ERR_CORRUPT: as far as it got. */
-enum err index_file__scan(struct files *files, struct segment *segment, uint64_t limit, struct segment_index *index);
+/* Builds the index of bytes [0, limit), which hold the batches before end_offset, from the headers. ERR_CORRUPT: as far
+ * as it got, or the last batch says that it ends elsewhere: offsets behind it must not be looked for by that. */
+enum err index_file__scan(struct files *files, struct segment *segment, uint64_t limit, int64_t end_offset,
+                          struct segment_index *index);
 /* Trims a finished segment and writes its index files, from memory if the index is whole. Failing is no fault: both are
  * made up for later. */
 void index_file__seal(struct files *files, struct segment *segment);

@@ -158,7 +158,8 @@ enum err index_file__find_time(struct files *files, struct segment *segment, int
 
 /* --- building --- */
 
-enum err index_file__scan(struct files *files, struct segment *segment, uint64_t limit, struct segment_index *index)
+enum err index_file__scan(struct files *files, struct segment *segment, uint64_t limit, int64_t end_offset,
+                          struct segment_index *index)
 {
     struct walk walk;
     struct batch_header header;
@@ -171,7 +172,10 @@ enum err index_file__scan(struct files *files, struct segment *segment, uint64_t
         index__add(index, (uint32_t)relative_last, position, header.size_bytes, header.max_timestamp);
     }
     index__finish(index);
-    return error == ERR_CLOSED ? OK : error;
+    if (error == ERR_CLOSED) {
+        error = walk.expected_offset == end_offset ? OK : ERR_CORRUPT;
+    }
+    return error;
 }
 
 void index_file__seal(struct files *files, struct segment *segment)
@@ -182,7 +186,7 @@ void index_file__seal(struct files *files, struct segment *segment)
     index__init(&scanned, segment->base_offset);
     enum err error = files__trim(files, segment, segment->size_bytes);
     if (error == OK && !is_whole) {
-        error = index_file__scan(files, segment, segment->size_bytes, &scanned);
+        error = index_file__scan(files, segment, segment->size_bytes, segment->end_offset, &scanned);
         index = &scanned;
     }
     if (error == OK) {

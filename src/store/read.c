@@ -27,6 +27,7 @@ struct read_job {
     bool is_exact;     /* and the batch there begins with offset */
     bool use_index_file;
     uint64_t unindexed_bytes; /* the active segment's part that its memory index does not know */
+    int64_t unindexed_end;    /* offset behind it */
     /* out */
     enum err error;
     uint32_t bytes;      /* whole good batches */
@@ -49,7 +50,8 @@ static enum err read_job__locate(struct read_job *job, struct files *files)
         return OK;
     }
     uint64_t scan_bytes = job->use_index_file ? job->limit : job->unindexed_bytes;
-    enum err error = index_file__scan(files, segment, scan_bytes, &job->scanned);
+    int64_t scan_end = job->use_index_file ? segment->end_offset : job->unindexed_end;
+    enum err error = index_file__scan(files, segment, scan_bytes, scan_end, &job->scanned);
     bool found = index__find(&job->scanned, segment->base_offset, job->offset, &job->position, &job->above);
     ASSERT(found); /* a scan covers from 0 */
     if (error == OK && job->use_index_file && job->scanned.entries_count > 0) {
@@ -255,12 +257,15 @@ static void read_job__done(struct store_job *base)
 static enum err segment_log__read_disk(struct segment_log *log, struct segment_read *read)
 {
     struct store *store = log->store;
+    struct segment *segment = segment_log__find(log, read->offset);
+    if (damage__holds(&segment->damage, read->offset)) {
+        return ERR_CORRUPT;
+    }
     struct buf *buf = buf_pool_take(store->read_bufs);
     if (buf == NULL) {
         return ERR_BUSY;
     }
     struct read_job *job = mem_zeroed(1, sizeof *job);
-    struct segment *segment = segment_log__find(log, read->offset);
     job->job.run = read_job__run;
     job->job.done = read_job__done;
     job->job.drop = read_job__drop;
@@ -274,6 +279,7 @@ static enum err segment_log__read_disk(struct segment_log *log, struct segment_r
     job->is_located = segment__find_start(segment, read->offset, &job->position, &job->above, &job->is_exact);
     job->use_index_file = segment->is_sealed;
     job->unindexed_bytes = segment->index.covered_from;
+    job->unindexed_end = segment->index.covered_offset;
     segment->pins++;
     log->holds++;
     store->stats.disk_reads++;
