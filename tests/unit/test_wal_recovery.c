@@ -14,43 +14,11 @@
 #include "wal/batch.h"
 #include "wal_bench.h"
 
-static const uint64_t g12[] = {1, 2}, g23[] = {3, 2}, g4[] = {4}, g56[] = {5, 6};
-
-static struct bench *open_bench(void)
-{
-    struct bench *b = bench_new(1);
-    assert_int_equal(bench_open(b), OK);
-    return b;
-}
-
-/* Four batches: {1,2} {3,2} {4} {5,6}, index 1 to 4. Returns their lsns. */
-static void commit_four(struct bench *b, uint32_t size, uint64_t lsns[4])
-{
-    lsns[0] = bench_commit(b, g12, 2, 1, size);
-    lsns[1] = bench_commit(b, g23, 2, 2, size);
-    lsns[2] = bench_commit(b, g4, 1, 3, size);
-    lsns[3] = bench_commit(b, g56, 2, 4, size);
-}
-
-static void rot(struct bench *b, uint64_t lsn, uint64_t offset, uint64_t size)
-{
-    struct bench_place place = bench_find(b, lsn);
-    wal_disk_flip(&b->d, place.path, place.offset + offset, size);
-}
-
-static void assert_damage(const struct bench *b, unsigned at, uint64_t lsn, const uint64_t *groups, uint32_t count)
-{
-    assert_true(at < b->damaged_count);
-    assert_int_equal(b->damaged[at].lsn, lsn);
-    assert_int_equal(b->damaged[at].count, count);
-    for (uint32_t i = 0; i < count; i++) {
-        assert_int_equal(b->damaged[at].groups[i], groups[i]);
-    }
-}
+static const uint64_t g12[] = {1, 2}, g4[] = {4};
 
 static void test_missing_directory_is_an_empty_log(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     assert_int_equal(b->seen_count, 0);
     assert_int_equal(wal_next_lsn(b->wal), WAL__FIRST_LSN);
     bench_close(b);
@@ -61,7 +29,7 @@ static void test_missing_directory_is_an_empty_log(void **state)
 
 static void test_every_field_comes_back(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     static const enum wal_record_type types[] = {WAL_ENTRY,     WAL_HARD_STATE, WAL_TRUNCATE, WAL_CHECKPOINT,
                                                  WAL_GROUP_NEW, WAL_GROUP_DEAD, WAL_DAMAGED,  WAL_REPAIRED};
     for (unsigned i = 0; i < 8; i++) {
@@ -94,7 +62,7 @@ static void test_every_field_comes_back(void **state)
 
 static void test_many_boots_make_one_log(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     for (uint64_t boot = 0; boot < 6; boot++) {
         assert_int_equal(b->seen_count, 2 * boot);
         bench_commit(b, g12, 2, boot + 1, 100);
@@ -109,7 +77,7 @@ static void test_many_boots_make_one_log(void **state)
 
 static void test_idle_starts_do_not_use_up_files(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     bench_commit(b, g12, 2, 1, 100);
     bench_reopen(b);
     uint64_t salts[5];
@@ -132,9 +100,9 @@ static void test_torn_tail_at_every_sector(void **state)
 {
     for (uint64_t sector = 0; sector < 24; sector++) {
         for (int kind = 0; kind < 3; kind++) {
-            struct bench *b = open_bench();
+            struct bench *b = bench_opened();
             uint64_t lsns[4];
-            commit_four(b, 5000, lsns);
+            bench_commit_four(b, 5000, lsns);
             struct bench_place place = bench_find(b, lsns[3]);
             struct wal_disk_node *node = wal_disk_find(&b->d, place.path);
             uint8_t *batch = node->data + place.offset;
@@ -171,14 +139,14 @@ static void test_rot_in_a_vouched_batch_names_its_groups(void **state)
     static const uint64_t expected[] = {2, 3};
     uint64_t header_and_records = WAL__BATCH_HEADER_BYTES + WAL__RECORD_BYTES + 24 + 2 * (WAL__RECORD_BYTES + 3000u);
     for (uint64_t offset = 0; offset < header_and_records; offset += 61) {
-        struct bench *b = open_bench();
+        struct bench *b = bench_opened();
         uint64_t lsns[4];
-        commit_four(b, 3000, lsns);
-        rot(b, lsns[1], offset, 1);
+        bench_commit_four(b, 3000, lsns);
+        bench_rot(b, lsns[1], offset, 1);
         for (int start = 0; start < 2; start++) { /* and at every later start again */
             bench_reopen(b);
             assert_int_equal(b->damaged_count, 1);
-            assert_damage(b, 0, lsns[1], expected, 2);
+            bench_assert_damage(b, 0, lsns[1], expected, 2);
             assert_int_equal(b->damaged[0].records_before, 2);
             assert_int_equal(b->seen_count, 5); /* all others are replayed */
             assert_false(bench_saw(b, 3, 2));
@@ -191,20 +159,20 @@ static void test_rot_in_a_vouched_batch_names_its_groups(void **state)
 static void test_rot_with_an_unreadable_list_blames_all(void **state)
 {
     static const uint64_t third[] = {4};
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     uint64_t lsns[4];
-    commit_four(b, 3000, lsns);
-    rot(b, lsns[1], 100, 1);
-    rot(b, lsns[2], 3000, 1); /* its header still says what it was */
+    bench_commit_four(b, 3000, lsns);
+    bench_rot(b, lsns[1], 100, 1);
+    bench_rot(b, lsns[2], 3000, 1); /* its header still says what it was */
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 2);
-    assert_damage(b, 0, lsns[2] - WAL_BLOCK_BYTES, NULL, 0);
-    assert_damage(b, 1, lsns[2], third, 1);
+    bench_assert_damage(b, 0, lsns[2] - WAL_BLOCK_BYTES, NULL, 0);
+    bench_assert_damage(b, 1, lsns[2], third, 1);
     assert_int_equal(b->seen_count, 4);
-    rot(b, lsns[2], 0, 1); /* now it does not */
+    bench_rot(b, lsns[2], 0, 1); /* now it does not */
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 1);
-    assert_damage(b, 0, lsns[3] - WAL_BLOCK_BYTES, NULL, 0); /* both in one range, which ends here */
+    bench_assert_damage(b, 0, lsns[3] - WAL_BLOCK_BYTES, NULL, 0); /* both in one range, which ends here */
     assert_int_equal(b->seen_count, 4);
     bench_free(b);
 }
@@ -214,17 +182,17 @@ static void test_rot_with_an_unreadable_list_blames_all(void **state)
 static void test_rot_before_a_torn_batch_stays_known(void **state)
 {
     for (unsigned batches = 2; batches <= 4; batches++) {
-        struct bench *b = open_bench();
+        struct bench *b = bench_opened();
         uint64_t lsns[4];
         for (unsigned i = 0; i < batches; i++) {
             lsns[i] = bench_commit(b, g12, 2, i + 1, 3000);
         }
-        rot(b, lsns[batches - 2], 100, 1);
-        rot(b, lsns[batches - 1], 3000, 1);
+        bench_rot(b, lsns[batches - 2], 100, 1);
+        bench_rot(b, lsns[batches - 1], 3000, 1);
         for (int start = 0; start < 3; start++) {
             bench_reopen(b);
             assert_int_equal(b->damaged_count, 1);
-            assert_damage(b, 0, lsns[batches - 1] - WAL_BLOCK_BYTES, NULL, 0);
+            bench_assert_damage(b, 0, lsns[batches - 1] - WAL_BLOCK_BYTES, NULL, 0);
             assert_int_equal(b->seen_count, 2 * (batches - 2) + (start == 2 ? 2 : 0));
             assert_true(wal_next_lsn(b->wal) >= lsns[batches - 1]);
             if (start == 1) {
@@ -238,13 +206,13 @@ static void test_rot_before_a_torn_batch_stays_known(void **state)
 static void test_lost_length_is_found_again_by_strides(void **state)
 {
     static const uint64_t expected[] = {2, 3};
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     uint64_t lsns[4];
-    commit_four(b, 9000, lsns);
-    rot(b, lsns[1], 24, 4);
+    bench_commit_four(b, 9000, lsns);
+    bench_rot(b, lsns[1], 24, 4);
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 1);
-    assert_damage(b, 0, lsns[1], expected, 2);
+    bench_assert_damage(b, 0, lsns[1], expected, 2);
     assert_int_equal(b->seen_count, 5);
     bench_free(b);
 }
@@ -254,9 +222,9 @@ static void test_lost_length_is_found_again_by_strides(void **state)
 static void test_batch_in_the_place_of_another_is_damage(void **state)
 {
     static const uint64_t expected[] = {2, 3};
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     uint64_t lsns[4];
-    commit_four(b, 3000, lsns);
+    bench_commit_four(b, 3000, lsns);
     struct bench_place place = bench_find(b, lsns[2]);
     uint8_t *bytes = wal_disk_find(&b->d, place.path)->data + place.offset;
     struct wal__batch_header header;
@@ -265,7 +233,7 @@ static void test_batch_in_the_place_of_another_is_damage(void **state)
     wal__batch_header_encode(&header, bytes);
     bench_reopen(b);
     assert_true(b->damaged_count >= 1);
-    assert_damage(b, 0, lsns[1], expected, 2);
+    bench_assert_damage(b, 0, lsns[1], expected, 2);
     bench_free(b);
 }
 
@@ -273,34 +241,34 @@ static void test_batch_in_the_place_of_another_is_damage(void **state)
 static void test_idle_voucher_tells_rot_from_a_torn_tail(void **state)
 {
     static const uint64_t expected[] = {5, 6};
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     uint64_t lsns[4];
-    commit_four(b, 100, lsns);
+    bench_commit_four(b, 100, lsns);
     b->d.now_us = wal_deadline_us(b->wal);
     wal_tick(b->wal, b->d.now_us);
     bench_settle(b);
     uint64_t end_lsn = wal_durable_lsn(b->wal);
-    rot(b, lsns[3], 100, 1);
+    bench_rot(b, lsns[3], 100, 1);
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 1);
-    assert_damage(b, 0, lsns[3], expected, 2);
+    bench_assert_damage(b, 0, lsns[3], expected, 2);
     assert_int_equal(wal_next_lsn(b->wal), end_lsn);
-    rot(b, end_lsn - WAL_BLOCK_BYTES, 0, 1); /* the empty batch: nobody lost a record, but who can tell */
+    bench_rot(b, end_lsn - WAL_BLOCK_BYTES, 0, 1); /* the empty batch: nobody lost a record, but who can tell */
     bench_reopen(b);
-    assert_damage(b, 0, end_lsn - WAL_BLOCK_BYTES, NULL, 0);
+    bench_assert_damage(b, 0, end_lsn - WAL_BLOCK_BYTES, NULL, 0);
     bench_free(b);
 }
 
 static void test_rotten_empty_batch_harms_nobody(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     bench_commit(b, g12, 2, 1, 100);
     b->d.now_us = wal_deadline_us(b->wal);
     wal_tick(b->wal, b->d.now_us);
     bench_settle(b);
     uint64_t lsn = wal_durable_lsn(b->wal) - WAL_BLOCK_BYTES;
     bench_commit(b, g12, 2, 2, 100);
-    rot(b, lsn, 0, 64);
+    bench_rot(b, lsn, 0, 64);
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 0);
     assert_int_equal(b->seen_count, 4);
@@ -309,56 +277,40 @@ static void test_rotten_empty_batch_harms_nobody(void **state)
 
 static void test_later_boot_proves_the_end_of_an_earlier_one(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     uint64_t lsns[4];
-    commit_four(b, 100, lsns);
+    bench_commit_four(b, 100, lsns);
     bench_reopen(b); /* its file is still empty, but its header is the proof */
-    rot(b, lsns[3], 70, 1);
+    bench_rot(b, lsns[3], 70, 1);
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 1);
-    assert_damage(b, 0, lsns[3], NULL, 0); /* the first batch of a boot vouches for none */
+    bench_assert_damage(b, 0, lsns[3], NULL, 0); /* the first batch of a boot vouches for none */
     bench_commit(b, g12, 2, 9, 100);
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 1);
-    assert_damage(b, 0, lsns[3], NULL, 0);
+    bench_assert_damage(b, 0, lsns[3], NULL, 0);
     assert_int_equal(b->damaged[0].records_before, 5);
     assert_int_equal(b->seen_count, 7);
     bench_free(b);
 }
 
-/* Enough batches of groups {5,6} for two rolls; the lsn of the last one of the first file. */
-static uint64_t fill_three_files(struct bench *b)
-{
-    uint64_t last_lsn = 0;
-    struct wal_stats stats;
-    for (uint64_t index = 1;; index++) {
-        uint64_t lsn = bench_commit(b, g56, 2, index, 5000);
-        wal_stats(b->wal, &stats);
-        if (stats.rolls == 0) {
-            last_lsn = lsn;
-        } else if (stats.rolls == 2) {
-            return last_lsn;
-        }
-    }
-}
-
 static void test_voucher_reaches_across_a_roll(void **state)
 {
     static const uint64_t expected[] = {5, 6};
-    struct bench *b = open_bench();
-    uint64_t lsn = fill_three_files(b);
-    rot(b, lsn, 5000, 1);
+    struct bench *b = bench_opened();
+    uint64_t lsn = bench_fill_three_files(b);
+    bench_rot(b, lsn, 5000, 1);
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 1);
-    assert_damage(b, 0, lsn, expected, 2);
+    bench_assert_damage(b, 0, lsn, expected, 2);
     bench_free(b);
 }
 
 static void test_lost_files_are_noticed(void **state)
 {
     for (unsigned lost = 0; lost < 2; lost++) {
-        struct bench *b = open_bench();
-        uint64_t lsn = fill_three_files(b);
+        struct bench *b = bench_opened();
+        uint64_t lsn = bench_fill_three_files(b);
         uint64_t second_lsn = wal_oldest_end_lsn(b->wal);
         struct bench_place place = bench_find(b, wal_next_lsn(b->wal) - 1);
         uint64_t third_lsn = wal_next_lsn(b->wal) - 1 + WAL_BLOCK_BYTES - place.offset;
@@ -368,7 +320,7 @@ static void test_lost_files_are_noticed(void **state)
         for (int start = 0; start < 2; start++) {
             assert_int_equal(bench_open(b), OK);
             assert_int_equal(b->damaged_count, 1);
-            assert_damage(b, 0, (lost == 0 ? second_lsn : third_lsn) - WAL_BLOCK_BYTES, NULL, 0);
+            bench_assert_damage(b, 0, (lost == 0 ? second_lsn : third_lsn) - WAL_BLOCK_BYTES, NULL, 0);
             assert_true(b->seen_count > 0);
             bench_close(b);
         }
@@ -379,22 +331,22 @@ static void test_lost_files_are_noticed(void **state)
 static void test_shortened_file_is_noticed(void **state)
 {
     static const uint64_t expected[] = {5, 6};
-    struct bench *b = open_bench();
-    uint64_t lsn = fill_three_files(b);
+    struct bench *b = bench_opened();
+    uint64_t lsn = bench_fill_three_files(b);
     struct bench_place place = bench_find(b, lsn);
     wal_disk_find(&b->d, place.path)->size = place.offset;
     bench_reopen(b);
     assert_int_equal(b->damaged_count, 1);
-    assert_damage(b, 0, lsn, expected, 2);
+    bench_assert_damage(b, 0, lsn, expected, 2);
     bench_free(b);
 }
 
 static void test_lost_header_is_rebuilt_from_the_first_batch(void **state)
 {
     for (int zeroed = 0; zeroed < 2; zeroed++) {
-        struct bench *b = open_bench();
+        struct bench *b = bench_opened();
         uint64_t lsns[4];
-        commit_four(b, 3000, lsns);
+        bench_commit_four(b, 3000, lsns);
         struct bench_place place = bench_find(b, lsns[0]);
         struct wal_disk_node *node = wal_disk_find(&b->d, place.path);
         memset(node->data, zeroed ? 0 : 0x77, WAL_BLOCK_BYTES);
@@ -410,18 +362,18 @@ static void test_lost_header_is_rebuilt_from_the_first_batch(void **state)
 
 static void test_lost_beginning_of_the_newest_file_blames_all_for_good(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     uint64_t lsns[4], later[4];
-    commit_four(b, 3000, lsns);
+    bench_commit_four(b, 3000, lsns);
     bench_reopen(b);
-    commit_four(b, 3000, later);
+    bench_commit_four(b, 3000, later);
     struct bench_place place = bench_find(b, later[0]);
     struct wal_disk_node *node = wal_disk_find(&b->d, place.path);
     memset(node->data, 0x77, 2 * WAL_BLOCK_BYTES);
     for (int start = 0; start < 3; start++) {
         bench_reopen(b);
         assert_int_equal(b->damaged_count, 1);
-        assert_damage(b, 0, later[0], NULL, 0);
+        bench_assert_damage(b, 0, later[0], NULL, 0);
         assert_int_equal(b->seen_count, start < 2 ? 7 : 9);
         if (start == 1) {
             bench_commit(b, g12, 2, 9, 100);
@@ -438,24 +390,24 @@ static void test_lost_beginning_of_the_newest_file_blames_all_for_good(void **st
 /* A log that held its first file only: the gap stands before the next one. */
 static void test_lost_beginning_of_the_only_file(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     uint64_t lsns[4];
-    commit_four(b, 3000, lsns);
+    bench_commit_four(b, 3000, lsns);
     struct bench_place place = bench_find(b, lsns[0]);
     memset(wal_disk_find(&b->d, place.path)->data, 0x77, 2 * WAL_BLOCK_BYTES);
     for (int start = 0; start < 2; start++) {
         bench_reopen(b);
         assert_int_equal(b->damaged_count, 1);
-        assert_damage(b, 0, WAL__FIRST_LSN, NULL, 0);
+        bench_assert_damage(b, 0, WAL__FIRST_LSN, NULL, 0);
     }
     bench_free(b);
 }
 
 static void test_records_of_an_earlier_life_stay_dead(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     bench_settle(b);
-    fill_three_files(b);
+    bench_fill_three_files(b);
     wal_release(b->wal, wal_next_lsn(b->wal));
     bench_settle(b);
     struct wal_stats stats;
@@ -471,14 +423,14 @@ static void test_records_of_an_earlier_life_stay_dead(void **state)
     }
     assert_int_equal(b->seen[b->seen_count - 1].index, index - 1);
     assert_int_equal(wal_next_lsn(b->wal), lsn + 2 * WAL_BLOCK_BYTES);
-    rot(b, lsn, 0, 64); /* alone in its file, behind it only another life: no voucher, and no blame */
+    bench_rot(b, lsn, 0, 64); /* alone in its file, behind it only another life: no voucher, and no blame */
     bench_free(b);
 }
 
 /* A payload that holds whole batches of ours, at every offset a scan could look at. The salt is what it cannot know. */
 static void test_payload_that_poses_as_the_log_is_not_believed(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     bench_commit(b, g12, 2, 1, 100);
     struct bench_place place = bench_find(b, WAL__FIRST_LSN);
     uint64_t lsn = wal_next_lsn(b->wal);
@@ -506,9 +458,9 @@ static void test_payload_that_poses_as_the_log_is_not_believed(void **state)
     buf_unref(payload);
     bench_commit(b, g4, 1, 2, 100);
     static const uint64_t nine[] = {9};
-    rot(b, lsn, 0, 1); /* the scan walks over it */
+    bench_rot(b, lsn, 0, 1); /* the scan walks over it */
     bench_reopen(b);
-    assert_damage(b, 0, lsn, nine, 1);
+    bench_assert_damage(b, 0, lsn, nine, 1);
     assert_false(bench_saw(b, 666, 0));
     assert_int_equal(b->seen_count, 3);
     memset(wal_disk_find(&b->d, place.path)->data, 0, 512); /* and without a file header */
@@ -520,7 +472,7 @@ static void test_payload_that_poses_as_the_log_is_not_believed(void **state)
 
 static void test_unknown_version_refuses_to_start(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     uint8_t block[WAL_BLOCK_BYTES];
     struct wal__file_header header = {.version = 2, .base_lsn = 4096, .start_lsn = 4096, .salt = 1, .boot = 1};
     bench_close(b);
@@ -532,7 +484,7 @@ static void test_unknown_version_refuses_to_start(void **state)
 
 static void test_foreign_and_empty_files_are_left_alone(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     bench_commit(b, g12, 2, 1, 100);
     bench_close(b);
     wal_disk_put(&b->d, "wal/notes.txt", "hello", 5);
@@ -548,9 +500,9 @@ static void test_start_survives_any_failing_call(void **state)
 {
     bool opened = false;
     for (uint64_t call = 1; !opened; call++) {
-        struct bench *b = open_bench();
+        struct bench *b = bench_opened();
         uint64_t lsns[4];
-        commit_four(b, 3000, lsns);
+        bench_commit_four(b, 3000, lsns);
         bench_close(b);
         b->d.crash_at = b->d.calls + call;
         enum err error = bench_open(b);
@@ -593,14 +545,14 @@ static void inspect_record(void *context, const struct wal_record *record, uint6
 
 static void test_inspection_writes_nothing_and_sees_all(void **state)
 {
-    struct bench *b = open_bench();
+    struct bench *b = bench_opened();
     struct inspected seen = {0};
     struct wal_inspector inspector = {
         .context = &seen, .file = inspect_file, .batch = inspect_batch, .record = inspect_record};
     uint64_t lsns[4];
-    commit_four(b, 3000, lsns);
-    rot(b, lsns[1], 100, 1);
-    rot(b, lsns[3], 100, 1);
+    bench_commit_four(b, 3000, lsns);
+    bench_rot(b, lsns[1], 100, 1);
+    bench_rot(b, lsns[3], 100, 1);
     bench_close(b);
     uint64_t writes = b->d.writes, syncs = b->d.syncs;
     assert_int_equal(wal_inspect(&b->d.disk, "wal", &inspector), OK);

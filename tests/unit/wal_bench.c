@@ -1,8 +1,13 @@
 /* Opens, feeds and watches a log for the tests. */
 #include "wal_bench.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "base/assert.h"
 #include "base/crc32c.h"
@@ -195,4 +200,52 @@ struct bench_place bench_find(struct bench *b, uint64_t lsn)
     }
     ASSERT(best != 0);
     return place;
+}
+
+static const uint64_t g12[] = {1, 2}, g23[] = {3, 2}, g4[] = {4}, g56[] = {5, 6};
+
+struct bench *bench_opened(void)
+{
+    struct bench *b = bench_new(1);
+    assert_int_equal(bench_open(b), OK);
+    return b;
+}
+
+void bench_commit_four(struct bench *b, uint32_t size, uint64_t lsns[4])
+{
+    lsns[0] = bench_commit(b, g12, 2, 1, size);
+    lsns[1] = bench_commit(b, g23, 2, 2, size);
+    lsns[2] = bench_commit(b, g4, 1, 3, size);
+    lsns[3] = bench_commit(b, g56, 2, 4, size);
+}
+
+void bench_rot(struct bench *b, uint64_t lsn, uint64_t offset, uint64_t size)
+{
+    struct bench_place place = bench_find(b, lsn);
+    wal_disk_flip(&b->d, place.path, place.offset + offset, size);
+}
+
+void bench_assert_damage(const struct bench *b, unsigned at, uint64_t lsn, const uint64_t *groups, uint32_t count)
+{
+    assert_true(at < b->damaged_count);
+    assert_int_equal(b->damaged[at].lsn, lsn);
+    assert_int_equal(b->damaged[at].count, count);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_int_equal(b->damaged[at].groups[i], groups[i]);
+    }
+}
+
+uint64_t bench_fill_three_files(struct bench *b)
+{
+    uint64_t last_lsn = 0;
+    struct wal_stats stats;
+    for (uint64_t index = 1;; index++) {
+        uint64_t lsn = bench_commit(b, g56, 2, index, 5000);
+        wal_stats(b->wal, &stats);
+        if (stats.rolls == 0) {
+            last_lsn = lsn;
+        } else if (stats.rolls == 2) {
+            return last_lsn;
+        }
+    }
 }

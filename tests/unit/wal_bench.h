@@ -66,4 +66,16 @@ struct bench_place {
 };
 struct bench_place bench_find(struct bench *b, uint64_t lsn);
 
+struct bench *bench_opened(void); /* new, and open */
+
+/* Four batches: {1,2} {3,2} {4} {5,6}, index 1 to 4, each record of `size` bytes. */
+void bench_commit_four(struct bench *b, uint32_t size, uint64_t lsns[4]);
+
+/* Enough batches of groups {5,6} for two rolls; the lsn of the last one of the first file. */
+uint64_t bench_fill_three_files(struct bench *b);
+
+/* Flips the bytes [offset, offset + size) of the batch at lsn. */
+void bench_rot(struct bench *b, uint64_t lsn, uint64_t offset, uint64_t size);
+void bench_assert_damage(const struct bench *b, unsigned at, uint64_t lsn, const uint64_t *groups, uint32_t count);
+
 #endif
