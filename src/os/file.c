@@ -21,6 +21,7 @@ struct disk_file {
     int fd;
     int direct_fd; /* -1: none, or refused */
     bool drops_cache;
+    bool is_uncached;
 };
 
 static struct os_disk *disk_of(struct disk *port)
@@ -58,6 +59,7 @@ static enum err file_open(struct disk *port, const char *path, unsigned flags, s
               (flags & DISK_EXCLUSIVE ? O_EXCL : 0);
     ASSERT(!(flags & DISK_CREATE) || (flags & DISK_WRITE));
     ASSERT(!(flags & DISK_EXCLUSIVE) || (flags & DISK_CREATE));
+    ASSERT(!(flags & DISK_UNCACHED) || !(flags & DISK_WRITE));
     path = path_checked(path);
     struct disk_file *file = malloc(sizeof *file);
     if (file == NULL) {
@@ -73,6 +75,10 @@ static enum err file_open(struct disk *port, const char *path, unsigned flags, s
     file->drops_cache = (flags & DISK_DIRECT) && disk_of(port)->drops_cache;
     if ((flags & DISK_DIRECT) && (flags & DISK_WRITE) && !file->drops_cache) {
         file->direct_fd = openat(root_fd, path, O_CLOEXEC | O_RDWR | O_DIRECT); /* refused: buffered */
+    }
+    file->is_uncached = flags & DISK_UNCACHED;
+    if (file->is_uncached) {
+        file->direct_fd = openat(root_fd, path, O_CLOEXEC | O_RDONLY | O_DIRECT);
     }
     *ret_file = file;
     return OK;
@@ -98,21 +104,41 @@ static enum err file_size(struct disk *port, struct disk_file *file, uint64_t *r
     return OK;
 }
 
+static bool is_aligned(uint64_t value)
+{
+    return value % WAL_BLOCK_BYTES == 0;
+}
+
+/* What a short read leaves at the end of a file is not aligned: that, too, is answered through the page cache, by 0. */
+static bool file_reads_direct(const struct disk_file *file, const void *data, size_t size, uint64_t offset)
+{
+    return file->is_uncached && file->direct_fd >= 0 && is_aligned((uintptr_t)data) && is_aligned(size) &&
+           is_aligned(offset);
+}
+
 static enum err file_read(struct disk *port, struct disk_file *file, void *data, size_t size, uint64_t offset,
                           size_t *ret_read)
 {
     size_t done = 0;
     ASSERT(offset <= INT64_MAX && size <= INT64_MAX - offset);
     while (done < size) {
-        ssize_t got = pread(file->fd, (uint8_t *)data + done, size - done, (off_t)(offset + done));
+        bool direct = file_reads_direct(file, (uint8_t *)data + done, size - done, offset + done);
+        ssize_t got =
+            pread(direct ? file->direct_fd : file->fd, (uint8_t *)data + done, size - done, (off_t)(offset + done));
         if (got == 0) {
             break;
         }
         if (got > 0) {
             done += (size_t)got;
+        } else if (errno == EINVAL && direct) {
+            close(file->direct_fd);
+            file->direct_fd = -1;
         } else if (errno != EINTR) {
             return fault(port, "pread", "-");
         }
+    }
+    if (file->is_uncached && file->direct_fd < 0 && done > 0) {
+        posix_fadvise(file->fd, (off_t)offset, (off_t)done, POSIX_FADV_DONTNEED); /* a hint */
     }
     *ret_read = done;
     return OK;
@@ -154,11 +180,6 @@ static void cursor_advance(struct cursor *at, size_t bytes)
     }
     at->skip_bytes += bytes;
     ASSERT(at->parts_count > 0 || bytes == 0);
-}
-
-static bool is_aligned(uint64_t value)
-{
-    return value % WAL_BLOCK_BYTES == 0;
 }
 
 /* Whether what is left to write may bypass the page cache: see DISK_DIRECT. */

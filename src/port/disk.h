@@ -34,6 +34,9 @@ enum disk_open_flags {
      * any alignment where wants_staging says false; else only those whose offset, sizes and memory are multiples of
      * 4 KiB. All others, and all reads, go through it as usual. The two are coherent. */
     DISK_DIRECT = 1 << 3,
+    /* Only to read: reads whose offset, size and memory are multiples of 4 KiB see what the device holds, not what the
+     * page cache does, if the file system allows; and no read leaves anything in the page cache that was not there. */
+    DISK_UNCACHED = 1 << 4,
 };
 
 /* Embedded in the owner's structure; the owner keeps it alive until done. */

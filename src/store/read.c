@@ -257,12 +257,15 @@ static void read_job__done(struct store_job *base)
 static enum err segment_log__read_disk(struct segment_log *log, struct segment_read *read)
 {
     struct store *store = log->store;
+    struct segment *segment = segment_log__find(log, read->offset);
+    if (damage__holds(&segment->damage, read->offset)) {
+        return ERR_CORRUPT;
+    }
     struct buf *buf = buf_pool_take(store->read_bufs);
     if (buf == NULL) {
         return ERR_BUSY;
     }
     struct read_job *job = mem_zeroed(1, sizeof *job);
-    struct segment *segment = segment_log__find(log, read->offset);
     job->job.run = read_job__run;
     job->job.done = read_job__done;
     job->job.drop = read_job__drop;

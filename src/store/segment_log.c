@@ -29,6 +29,7 @@ struct segment *segment__new(struct segment_log *log, int64_t base_offset, uint6
 void segment__free(struct segment *segment)
 {
     index__clear(&segment->index);
+    damage__free(&segment->damage);
     free(segment);
 }
 

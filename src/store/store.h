@@ -169,7 +169,7 @@ struct segment_read {
  * ERR_OUT_OF_RANGE: below log start or above next. At next offset: OK with no parts. Offsets may be below log start
  * inside the first batch only. done: OK; ERR_CORRUPT (bad bytes or a failed read: only this range); ERR_BUSY (no memory
  * or file handles, try again); ERR_CANCELLED (the log was deleted meanwhile). One disk read brings at most
- * STORE_READ_BYTES, or one batch if that is larger. */
+ * STORE_READ_BYTES, or one batch if that is larger. ERR_CORRUPT at once: a scrub marked the range (store/scrub.h). */
 enum err segment_log_read(struct segment_log *log, struct segment_read *read);
 void segment_read_release(struct segment_read *read); /* drops the parts */
 
