@@ -54,7 +54,8 @@
 #define WAL_FILE_BYTES_DEFAULT   ((uint64_t)64 << 20)
 #define WAL_FILE_BYTES_MIN       ((uint64_t)1 << 20)
 #define WAL_BUDGET_BYTES_DEFAULT ((uint64_t)1 << 30)
-#define WAL_BATCH_BYTES_MAX      (32u << 20)  /* one group commit */
+#define WAL_RESERVE_BYTES        ((uint64_t)64 << 20) /* spare files that produce never gets, see wal.h */
+#define WAL_BATCH_BYTES_MAX      (32u << 20)          /* one group commit */
 #define WAL_WRITE_BYTES_MAX      (512u << 10) /* one pwritev: larger ones into new pages run 8 x slower (measured) */
 #define WAL_VOUCH_IDLE_US        5000
 
@@ -88,6 +89,10 @@
 /* checkpoint store */
 #define KV_KEY_BYTES_MAX 511 /* LMDB's own limit */
 #define KV_MAP_BYTES     ((uint64_t)64 << 30)
+/* Blocks set aside behind the last page, for the transactions that free space on a full disk. Some hundred groups' rows
+ * take 3 MiB, and the pages that a transaction frees are there again for the one after the next. */
+#define KV_RESERVE_BYTES      ((uint64_t)8 << 20)
+#define KV_RESERVE_STEP_BYTES ((uint64_t)1 << 20)
 
 /* links */
 #define LINK_HEAD_BLOCK_BYTES         4096u /* copied heads of one link share blocks of this size while they wait */

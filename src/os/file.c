@@ -286,6 +286,27 @@ static enum err file_truncate(struct disk *port, struct disk_file *file, uint64_
     return ftruncate(file->fd, (off_t)size) == 0 ? OK : fault(port, "ftruncate", "-");
 }
 
+/* Blocks behind the end go with a truncation to the length the file has. */
+static enum err file_reserve(struct disk *port, struct disk_file *file, uint64_t size)
+{
+    struct stat status;
+    ASSERT(size > 0 && size <= INT64_MAX);
+    while (fallocate(file->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) != 0) {
+        if (errno == EOPNOTSUPP || errno == ENOSYS) {
+            return OK;
+        }
+        if (errno == EINTR) {
+            continue;
+        }
+        enum err error = fault(port, "fallocate", "-");
+        if (fstat(file->fd, &status) != 0 || ftruncate(file->fd, status.st_size) != 0) {
+            fault(port, "ftruncate", "-");
+        }
+        return error;
+    }
+    return OK;
+}
+
 static enum err disk_sync_all(struct disk *port)
 {
     return sync_result(port, syncfs(disk_of(port)->root_fd), "syncfs", ".");
@@ -424,6 +445,7 @@ const struct disk_ops os_disk__file_ops = {
     .wants_staging = file_wants_staging,
     .writeback = file_writeback,
     .truncate = file_truncate,
+    .reserve = file_reserve,
     .sync_all = disk_sync_all,
     .make_dir = disk_make_dir,
     .remove_dir = disk_remove_dir,

@@ -19,11 +19,12 @@
 #include "os/fault.h"
 #include "os/lmdb_check.h"
 
-#define DATA_FILE "data.mdb"
-#define LOCK_FILE "lock.mdb"
-#define NEW_SUFFIX ".new"
-#define MAP_BYTES_MIN ((uint64_t)1 << 20)
-#define FILE_MODE 0640
+#define DATA_FILE           "data.mdb"
+#define LOCK_FILE           "lock.mdb"
+#define NEW_SUFFIX          ".new"
+#define MAP_BYTES_MIN       ((uint64_t)1 << 20)
+#define FILE_MODE           0640
+#define LOCK_FILE_BYTES_MAX (64 << 10) /* 8 KiB for the 126 readers of LMDB */
 
 struct kv_txn {
     MDB_txn *txn;
@@ -43,6 +44,8 @@ struct os_lmdb {
     uint32_t txns_open;
     bool map_full;
     bool poisoned;
+    bool is_short;
+    uint64_t reserved_bytes; /* of the file: blocks are set aside up to here; UINT64_MAX: cannot be asked for */
     bool writing;
     pthread_t writer;
 };
@@ -63,6 +66,7 @@ static enum err lmdb_translate(int code)
         return ERR_STORAGE_FULL;
     case MDB_TXN_FULL:
     case MDB_READERS_FULL:
+    case MDB_MAP_RESIZED: /* until the other transactions are over */
         return ERR_NO_MEMORY;
     case MDB_CORRUPTED:
     case MDB_INVALID:
@@ -122,6 +126,45 @@ static void lmdb_grow(struct os_lmdb *lmdb)
     trace_warn(lmdb->trace, "kv_map_grown", "bytes=%llu", (unsigned long long)wanted);
 }
 
+/* LMDB writes to pages that earlier transactions freed, whose blocks may be holes if they were never written, and to
+ * new ones behind the last. Called with the mutex held. */
+static void lmdb_reserve(struct os_lmdb *lmdb)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    mdb_filehandle_t fd;
+    if (mdb_env_info(lmdb->env, &info) != 0 || mdb_env_stat(lmdb->env, &stat) != 0 ||
+        mdb_env_get_fd(lmdb->env, &fd) != 0) {
+        return;
+    }
+    uint64_t wanted = (info.me_last_pgno + 1) * stat.ms_psize + KV_RESERVE_BYTES;
+    lmdb->is_short = lmdb->reserved_bytes < wanted;
+    if (!lmdb->is_short) {
+        return;
+    }
+    wanted += KV_RESERVE_STEP_BYTES;
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)wanted) == 0) {
+        lmdb->reserved_bytes = wanted;
+        lmdb->is_short = false;
+    } else if (errno == EOPNOTSUPP || errno == ENOSYS) {
+        lmdb->reserved_bytes = UINT64_MAX;
+        lmdb->is_short = false;
+    }
+}
+
+/* With the mutex held. Hardly anything is left, and LMDB takes a write that is cut short by a full disk for a broken
+ * disk. */
+static bool lmdb_is_exhausted(const struct os_lmdb *lmdb)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    if (!lmdb->is_short || lmdb->reserved_bytes == 0 || mdb_env_info(lmdb->env, &info) != 0 ||
+        mdb_env_stat(lmdb->env, &stat) != 0) {
+        return false;
+    }
+    return lmdb->reserved_bytes < (info.me_last_pgno + 1) * stat.ms_psize + KV_RESERVE_STEP_BYTES;
+}
+
 /* Counts a transaction in before it begins, so that no one moves the map meanwhile. */
 static enum err lmdb_enter(struct os_lmdb *lmdb, bool write)
 {
@@ -135,9 +178,28 @@ static enum err lmdb_enter(struct os_lmdb *lmdb, bool write)
     if (lmdb->map_full && lmdb->txns_open == 0) {
         lmdb_grow(lmdb);
     }
+    if (write) {
+        lmdb_reserve(lmdb);
+    }
+    if (write && lmdb_is_exhausted(lmdb)) {
+        pthread_mutex_unlock(&lmdb->mutex);
+        return ERR_STORAGE_FULL;
+    }
     lmdb->txns_open++;
     pthread_mutex_unlock(&lmdb->mutex);
     return OK;
+}
+
+/* Another process, an inspecting tool say, opened the store with a larger map and used it. */
+static int lmdb_begin_resized(struct os_lmdb *lmdb, unsigned flags, MDB_txn **ret_txn)
+{
+    pthread_mutex_lock(&lmdb->mutex);
+    int code = lmdb->txns_open == 1 ? mdb_env_set_mapsize(lmdb->env, 0) : MDB_MAP_RESIZED; /* 1: the caller */
+    if (code == 0) {
+        code = mdb_txn_begin(lmdb->env, NULL, flags, ret_txn);
+    }
+    pthread_mutex_unlock(&lmdb->mutex);
+    return code;
 }
 
 static void lmdb_leave(struct os_lmdb *lmdb)
@@ -169,7 +231,11 @@ static enum err lmdb_begin(struct kv *port, bool write, struct kv_txn **ret_txn)
         free(txn);
         return error;
     }
-    int code = mdb_txn_begin(lmdb->env, NULL, write ? 0 : MDB_RDONLY, &txn->txn);
+    unsigned how = write ? 0 : MDB_RDONLY;
+    int code = mdb_txn_begin(lmdb->env, NULL, how, &txn->txn);
+    if (code == MDB_MAP_RESIZED) {
+        code = lmdb_begin_resized(lmdb, how, &txn->txn);
+    }
     if (code != 0) {
         lmdb_leave(lmdb);
         free(txn);
@@ -349,6 +415,15 @@ static enum err lmdb_sync(struct kv *port)
     return OK;
 }
 
+static bool lmdb_is_short(struct kv *port)
+{
+    struct os_lmdb *lmdb = lmdb_of(port);
+    pthread_mutex_lock(&lmdb->mutex);
+    bool is_short = lmdb->is_short;
+    pthread_mutex_unlock(&lmdb->mutex);
+    return is_short;
+}
+
 static const struct kv_ops lmdb_ops = {
     .begin = lmdb_begin,
     .commit = lmdb_commit,
@@ -358,11 +433,34 @@ static const struct kv_ops lmdb_ops = {
     .get = lmdb_get,
     .seek = lmdb_seek,
     .sync = lmdb_sync,
+    .is_short = lmdb_is_short,
 };
+
+static enum err path_join(char *to, size_t size, const char *a, const char *b, const char *suffix)
+{
+    int length = snprintf(to, size, "%s/%s%s", a, b, suffix);
+    return length > 0 && (size_t)length < size ? OK : ERR_INVALID;
+}
+
+/* The table of readers is a mapped file with holes: on a full disk, a store to one would be a SIGBUS. Before LMDB opens
+ * it: to close any descriptor of it afterwards would let go of LMDB's lock. */
+static void lock_reserve(const char *path)
+{
+    char lock_path[PATH_MAX];
+    if (path_join(lock_path, sizeof lock_path, path, LOCK_FILE, "") != OK) {
+        return;
+    }
+    int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, FILE_MODE);
+    if (fd >= 0) {
+        fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, LOCK_FILE_BYTES_MAX);
+        close(fd);
+    }
+}
 
 /* An environment on `path`; the file is made if it is missing. Asks for less address space as long as it is refused. */
 static enum err env_open(const char *path, uint64_t map_bytes, const struct trace *trace, MDB_env **ret_env)
 {
+    lock_reserve(path);
     for (;;) {
         MDB_env *env;
         int code = mdb_env_create(&env);
@@ -394,12 +492,6 @@ static enum err dir_sync(const char *path)
         close(fd);
     }
     return synced ? OK : ERR_IO;
-}
-
-static enum err path_join(char *to, size_t size, const char *a, const char *b, const char *suffix)
-{
-    int length = snprintf(to, size, "%s/%s%s", a, b, suffix);
-    return length > 0 && (size_t)length < size ? OK : ERR_INVALID;
 }
 
 /* What a start that died half way may have left. */
@@ -508,6 +600,7 @@ enum err os_lmdb_open(const char *root, const char *dir, uint64_t map_bytes, con
         os_lmdb_close(lmdb);
         return error;
     }
+    lmdb_reserve(lmdb);
     *ret_lmdb = lmdb;
     return OK;
 }

@@ -9,7 +9,12 @@
  * - A full map: the write gets ERR_STORAGE_FULL; abort the transaction. The next kv begin that finds no transaction
  *   open doubles the map, so a retry succeeds. KV_MAP_BYTES is chosen so that this is the exception. Where that
  *   much address space is refused (ulimit -v), open takes the largest half, quarter ... that is granted.
- * - A full disk: ERR_STORAGE_FULL from commit; nothing changed, the store stays usable.
+ * - A full disk: blocks are set aside for all pages of the file and KV_RESERVE_BYTES behind the last one, at open and
+ *   again before every write transaction, so that a transaction which frees space fits when nothing else does. When
+ *   hardly any of that is left and no more can be had, begin(write) is ERR_STORAGE_FULL; should a transaction need
+ *   more than there is, its commit is; nothing changed, the store stays usable. (Without effect on a file system
+ *   that cannot set blocks aside or never overwrites them.)
+ * - No free reader slot, no memory: ERR_NO_MEMORY, nothing changed. A map grown by another process: taken over.
  * - A commit or sync that fails in any other way poisons the store: every later call is ERR_IO, until a new process
  *   reads back what the disk really holds (LMDB itself would carry on after a failed sync).
  * - After a failed put or del the transaction can only be aborted; its commit returns that first error. Threads:

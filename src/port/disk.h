@@ -67,6 +67,10 @@ struct disk_ops {
     enum err (*writeback)(struct disk *disk, struct disk_file *file, uint64_t offset,
                           uint64_t size); /* start only; a hint */
     enum err (*truncate)(struct disk *disk, struct disk_file *file, uint64_t size);
+    /* Sets blocks aside for the first size bytes, so that writes there find room however full the disk becomes; the
+     * length stays. ERR_STORAGE_FULL: there is no room, and what was set aside for this file is given back. OK without
+     * effect where the file system cannot promise it. */
+    enum err (*reserve)(struct disk *disk, struct disk_file *file, uint64_t size);
     enum err (*sync_all)(struct disk *disk);                     /* syncfs of the data directory's file system */
     enum err (*make_dir)(struct disk *disk, const char *path);   /* and its parents; OK if there */
     enum err (*remove_dir)(struct disk *disk, const char *path); /* must be empty; OK if missing */

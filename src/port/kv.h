@@ -39,6 +39,9 @@ struct kv_ops {
     enum err (*seek)(struct kv *kv, struct kv_txn *txn, struct kv_bytes from, struct kv_bytes *ret_key,
                      struct kv_bytes *ret_value);
     enum err (*sync)(struct kv *kv); /* everything committed is on the disk, even what an earlier process wrote */
+    /* The room set aside for transactions that free space on a full disk was drawn upon and could not be filled up
+     * again: what only adds rows should be refused. Ends by itself, with the next write transaction that finds room. */
+    bool (*is_short)(struct kv *kv);
 };
 
 #endif

@@ -65,9 +65,11 @@ void wal__batch_open(struct wal__batch *batch, uint64_t lsn, bool vouches, uint3
     batch->length = batch->prefix_size;
 }
 
-bool wal__batch_fits(const struct wal__batch *batch, uint32_t payload_size)
+bool wal__batch_fits(const struct wal__batch *batch, uint32_t payload_size, uint64_t file_bytes)
 {
-    return (uint64_t)batch->length + WAL__RECORD_BYTES + payload_size <= WAL_BATCH_BYTES_MAX;
+    uint64_t room_bytes = file_bytes - WAL_BLOCK_BYTES;
+    uint64_t bytes_max = room_bytes < WAL_BATCH_BYTES_MAX ? room_bytes : WAL_BATCH_BYTES_MAX;
+    return (uint64_t)batch->length + WAL__RECORD_BYTES + payload_size <= bytes_max;
 }
 
 static void wal__batch_reserve(struct wal__batch *batch)
@@ -88,7 +90,7 @@ static void wal__batch_reserve(struct wal__batch *batch)
 
 void wal__batch_add(struct wal__batch *batch, const struct wal_record *record)
 {
-    ASSERT(wal__batch_fits(batch, record->payload.size));
+    ASSERT(batch->records_count == 0 || wal__batch_fits(batch, record->payload.size, UINT64_MAX));
     wal__batch_reserve(batch);
     struct slice payload = record->payload;
     if (payload.buf != NULL || payload.size == 0) {

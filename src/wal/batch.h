@@ -50,8 +50,9 @@ void wal__batch_free(struct wal__batch *batch);
 /* Begins at lsn. If it vouches, list_room is the count of groups of the batch before. The batch must be empty. */
 void wal__batch_open(struct wal__batch *batch, uint64_t lsn, bool vouches, uint32_t list_room);
 
-/* True if another record with this payload stays within WAL_BATCH_BYTES_MAX. */
-bool wal__batch_fits(const struct wal__batch *batch, uint32_t payload_size);
+/* True if another record with this payload stays within WAL_BATCH_BYTES_MAX, and within a file of file_bytes. Only a
+ * single record is ever larger than a file. */
+bool wal__batch_fits(const struct wal__batch *batch, uint32_t payload_size, uint64_t file_bytes);
 
 /* Takes a reference to the payload; one without a buf is copied. Must fit. */
 void wal__batch_add(struct wal__batch *batch, const struct wal_record *record);

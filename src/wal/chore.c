@@ -1,6 +1,7 @@
 /* Chores on spare files. A fill is many short jobs, so that a segment write in the same lane never waits for more
- * than one piece; the file counts as ready when its last block, its length and its name are on the disk. A failed
- * fill harms nobody: the next try comes a second later. */
+ * than one piece; the file counts as ready when its last block, its length and its name are on the disk. It stops
+ * between two pieces when spares are to be secured first, and goes on later. A failed chore harms nobody: the next try
+ * comes a second later. */
 #include "wal/chore.h"
 
 #include <inttypes.h>
@@ -13,7 +14,7 @@
 #define FILL_PIECE_BYTES (1u << 20) /* about 1 ms of the lane */
 #define RETRY_US         1000000u
 
-enum wal__chore_kind { CHORE_FILL, CHORE_REMOVE };
+enum wal__chore_kind { CHORE_SECURE, CHORE_FILL, CHORE_REMOVE };
 
 struct wal__chore {
     struct disk_job job;
@@ -32,6 +33,13 @@ struct wal__chore {
 };
 
 static const uint8_t zeros[64u << 10];
+
+static enum err wal__chore_secure(struct wal__chore *chore)
+{
+    const struct disk_ops *ops = chore->disk->ops;
+    enum err error = ops->open(chore->disk, chore->path, DISK_WRITE | DISK_CREATE, &chore->handle);
+    return error == OK ? ops->reserve(chore->disk, chore->handle, chore->target_bytes) : error;
+}
 
 static enum err wal__chore_fill_piece(struct wal__chore *chore)
 {
@@ -77,6 +85,11 @@ static void wal__chore_run(struct disk_job *job)
         chore->error = chore->disk->ops->unlink(chore->disk, chore->path);
         return;
     }
+    if (chore->kind == CHORE_SECURE) {
+        chore->error = wal__chore_secure(chore);
+        wal__chore_close(chore);
+        return;
+    }
     chore->error = wal__chore_fill_piece(chore);
     if (chore->error != OK || chore->filled_bytes == chore->target_bytes) {
         wal__chore_close(chore);
@@ -95,29 +108,46 @@ static void wal__chore_free(struct wal__chore *chore)
     free(chore);
 }
 
+/* Each change of fortune is worth a line, each try is not. */
+static void wal__note_chore(struct wal__files *files, const struct wal__chore *chore)
+{
+    files->disk_full = chore->error == ERR_STORAGE_FULL;
+    if (chore->error != OK) {
+        files->retry_us = UINT64_MAX; /* the next tend, which knows the time, turns it into a moment */
+    }
+    if (chore->error != files->chore_error && chore->error != OK) {
+        trace_warn(files->trace, "wal_spare_failed", "file=%s error=%s", chore->path, err_name(chore->error));
+    } else if (chore->error != files->chore_error) {
+        trace_info(files->trace, "wal_spare_made", "file=%s", chore->path);
+    }
+    files->chore_error = chore->error;
+}
+
+/* Without room the next try goes on where this one stopped. After any other error, what was written may be gone
+ * although the page cache shows it, so it is written again (a sync alone is never repeated). */
+static void wal__chore_return_file(struct wal__files *files, struct wal__chore *chore)
+{
+    bool keep = chore->error == OK || chore->error == ERR_STORAGE_FULL;
+    chore->file->size_bytes = keep ? chore->filled_bytes : chore->begin_bytes;
+    chore->file->reserved = chore->file->reserved || (chore->kind == CHORE_SECURE && chore->error == OK);
+    wal__files_add_spare(files, chore->file);
+    chore->file = NULL;
+}
+
 static void wal__chore_done(struct disk_job *job)
 {
     struct wal__chore *chore = (struct wal__chore *)job;
     struct wal__files *files = chore->files;
-    bool over = chore->kind == CHORE_REMOVE || chore->error != OK || chore->filled_bytes == chore->target_bytes;
-    if (!over && files != NULL) {
+    bool over = chore->kind != CHORE_FILL || chore->error != OK || chore->filled_bytes == chore->target_bytes;
+    if (!over && files != NULL && wal__files_secured(files) >= files->spares_min) {
         chore->disk->ops->submit(chore->disk, DISK_LANE_STORE, &chore->job);
         return;
     }
     if (files != NULL) {
         files->chore = NULL;
-        files->disk_full = chore->error == ERR_STORAGE_FULL;
-        if (chore->error != OK) {
-            files->retry_us = UINT64_MAX; /* the next tend, which knows the time, turns it into a moment */
-            trace_warn(files->trace, "wal_spare_failed", "file=%s error=%s", chore->path, err_name(chore->error));
-        }
-        if (chore->kind == CHORE_FILL) {
-            /* Without room the next try goes on where this one stopped. After any other error, what was written may
-             * be gone although the page cache shows it, so it is written again (a sync alone is never repeated). */
-            bool keep = chore->error == OK || chore->error == ERR_STORAGE_FULL;
-            chore->file->size_bytes = keep ? chore->filled_bytes : chore->begin_bytes;
-            wal__files_add_spare(files, chore->file);
-            chore->file = NULL;
+        wal__note_chore(files, chore);
+        if (chore->kind != CHORE_REMOVE) {
+            wal__chore_return_file(files, chore);
         }
     }
     wal__chore_free(chore);
@@ -149,7 +179,7 @@ static void wal__chore_start(struct wal__files *files, enum wal__chore_kind kind
     files->disk->ops->submit(files->disk, DISK_LANE_STORE, &chore->job);
 }
 
-/* A spare may go when the budget needs its room, two others are ready, and a batch on the disk says that it is
+/* A spare may go when the budget needs its room, enough others are ready, and a batch on the disk says that it is
  * released. Those that would have to be filled first go first. */
 static struct wal__file *wal__find_excess(const struct wal__files *files)
 {
@@ -158,7 +188,7 @@ static struct wal__file *wal__find_excess(const struct wal__files *files)
     TAILQ_FOREACH(file, &files->ready, link)
     {
         total_bytes += file->size_bytes;
-        if (files->ready_count > WAL__SPARES_READY_MIN && file->header.base_lsn < files->durable_start_lsn) {
+        if (files->ready_count > files->spares_min && file->header.base_lsn < files->durable_start_lsn) {
             excess = file;
         }
     }
@@ -172,21 +202,31 @@ static struct wal__file *wal__find_excess(const struct wal__files *files)
     return total_bytes > files->budget_bytes ? excess : NULL;
 }
 
-/* The short spare that lacks least, else a new one. */
-static struct wal__file *wal__pick_to_fill(struct wal__files *files)
+/* The short spare that lacks least, of the secured or of the other ones; NULL: none. */
+static struct wal__file *wal__find_partial(const struct wal__files *files, bool secured)
 {
     struct wal__file *file, *longest = NULL;
     TAILQ_FOREACH(file, &files->partial, link)
     {
-        if (longest == NULL || file->size_bytes > longest->size_bytes) {
+        if (file->reserved == secured && (longest == NULL || file->size_bytes > longest->size_bytes)) {
             longest = file;
         }
     }
-    if (longest == NULL) {
-        return wal__files_new(files);
-    }
-    wal__files_drop_spare(files, longest);
     return longest;
+}
+
+static void wal__start_with(struct wal__files *files, enum wal__chore_kind kind, struct wal__file *spare)
+{
+    if (spare != NULL) {
+        wal__files_drop_spare(files, spare);
+    }
+    wal__chore_start(files, kind, spare != NULL ? spare : wal__files_new(files));
+}
+
+uint32_t wal__files_secured(const struct wal__files *files)
+{
+    bool filling = files->chore != NULL && files->chore->kind == CHORE_FILL && files->chore->file->reserved;
+    return files->ready_count + files->partial_secured_count + filling;
 }
 
 void wal__files_tend(struct wal__files *files, uint64_t now_us)
@@ -198,20 +238,23 @@ void wal__files_tend(struct wal__files *files, uint64_t now_us)
         return;
     }
     files->retry_us = 0;
-    if (files->ready_count < WAL__SPARES_READY_MIN) {
-        wal__chore_start(files, CHORE_FILL, wal__pick_to_fill(files));
+    if (wal__files_secured(files) < files->spares_min) {
+        wal__start_with(files, CHORE_SECURE, wal__find_partial(files, false));
+        return;
+    }
+    if (files->ready_count < files->spares_min) {
+        wal__start_with(files, CHORE_FILL, wal__find_partial(files, true));
         return;
     }
     struct wal__file *excess = wal__find_excess(files);
     if (excess != NULL) {
-        wal__files_drop_spare(files, excess);
-        wal__chore_start(files, CHORE_REMOVE, excess);
+        wal__start_with(files, CHORE_REMOVE, excess);
     }
 }
 
 uint64_t wal__files_deadline_us(const struct wal__files *files)
 {
-    if (files->chore != NULL || files->ready_count >= WAL__SPARES_READY_MIN) {
+    if (files->chore != NULL || files->ready_count >= files->spares_min) {
         return UINT64_MAX;
     }
     return files->retry_us == UINT64_MAX ? 0 : files->retry_us;

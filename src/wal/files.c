@@ -1,4 +1,5 @@
-/* The directory of the log: names, classes and order of its files. Chores (zero-filling, removal) are in chore.c. */
+/* The directory of the log: names, classes and order of its files. Chores (securing, zero-filling, removal) are in
+ * chore.c. */
 #include "wal/files.h"
 
 #include <inttypes.h>
@@ -190,6 +191,9 @@ enum err wal__files_scan(struct wal__files *files, struct disk *disk, const char
     files->start_lsn = WAL__FIRST_LSN;
     files->dir = mem_text(dir);
     ASSERT(file_bytes % WAL_BLOCK_BYTES == 0 && file_bytes >= 2 * WAL_BLOCK_BYTES);
+    uint64_t reserve_bytes = WAL_RESERVE_BYTES < budget_bytes / 8 ? WAL_RESERVE_BYTES : budget_bytes / 8;
+    files->reserve_count = reserve_bytes > file_bytes ? (uint32_t)(reserve_bytes / file_bytes) : 1;
+    files->spares_min = files->reserve_count + 1;
     TAILQ_INIT(&files->live);
     TAILQ_INIT(&files->ready);
     TAILQ_INIT(&files->partial);
@@ -232,11 +236,18 @@ void wal__files_free(struct wal__files *files)
     free(files->dir);
 }
 
+/* Partial ones that are secured stand in front of the others. */
 void wal__files_add_spare(struct wal__files *files, struct wal__file *file)
 {
-    bool ready = file->size_bytes >= files->file_bytes;
-    TAILQ_INSERT_TAIL(ready ? &files->ready : &files->partial, file, link);
-    files->ready_count += ready;
+    if (file->size_bytes >= files->file_bytes) {
+        TAILQ_INSERT_TAIL(&files->ready, file, link);
+        files->ready_count++;
+    } else if (file->reserved) {
+        TAILQ_INSERT_HEAD(&files->partial, file, link);
+        files->partial_secured_count++;
+    } else {
+        TAILQ_INSERT_TAIL(&files->partial, file, link);
+    }
 }
 
 void wal__files_drop_spare(struct wal__files *files, struct wal__file *file)
@@ -244,6 +255,88 @@ void wal__files_drop_spare(struct wal__files *files, struct wal__file *file)
     bool ready = file->size_bytes >= files->file_bytes;
     TAILQ_REMOVE(ready ? &files->ready : &files->partial, file, link);
     files->ready_count -= ready;
+    files->partial_secured_count -= !ready && file->reserved;
+}
+
+/* ---- the start on a full disk ---- */
+
+static enum err wal__file_cut(struct wal__files *files, struct wal__file *file, uint64_t size_bytes)
+{
+    char path[WAL__PATH_BYTES_MAX];
+    struct disk_file *handle;
+    wal__files_path(files, file->slot, path);
+    enum err error = files->disk->ops->open(files->disk, path, DISK_WRITE, &handle);
+    if (error != OK) {
+        return error;
+    }
+    error = files->disk->ops->truncate(files->disk, handle, size_bytes);
+    files->disk->ops->close(files->disk, handle);
+    if (error == OK) {
+        trace_info(files->trace, "wal_trimmed", "slot=%" PRIu32 " from=%" PRIu64 " to=%" PRIu64, file->slot,
+                   file->size_bytes, size_bytes);
+        file->size_bytes = size_bytes;
+    }
+    return error;
+}
+
+/* What stands behind the end of a file is of no use to anybody: it was cut off, or never written in this life. */
+bool wal__files_trim(struct wal__files *files, const struct wal__file *current)
+{
+    struct wal__file *file;
+    bool trimmed = false;
+    TAILQ_FOREACH(file, &files->live, link)
+    {
+        uint64_t used_bytes = WAL_BLOCK_BYTES + file->end_lsn - file->header.base_lsn;
+        if (file == current || file->trimmed) {
+            continue;
+        }
+        file->trimmed = true;
+        trimmed |= wal__file_cut(files, file, used_bytes < file->size_bytes ? used_bytes : file->size_bytes) == OK;
+    }
+    return trimmed;
+}
+
+static enum err wal__secure_one(struct wal__files *files, struct wal__file *file)
+{
+    char path[WAL__PATH_BYTES_MAX];
+    struct disk_file *handle;
+    wal__files_path(files, file->slot, path);
+    enum err error = files->disk->ops->open(files->disk, path, DISK_WRITE | DISK_CREATE, &handle);
+    if (error == OK) {
+        error = files->disk->ops->reserve(files->disk, handle, files->file_bytes);
+        files->disk->ops->close(files->disk, handle);
+    }
+    file->reserved = error == OK;
+    return error;
+}
+
+enum err wal__files_secure(struct wal__files *files, const struct wal__file *current)
+{
+    while (wal__files_secured(files) < files->spares_min) {
+        struct wal__file *file = TAILQ_LAST(&files->partial, wal__file_list);
+        if (file != NULL && !file->reserved) {
+            wal__files_drop_spare(files, file);
+        } else {
+            file = wal__files_new(files);
+        }
+        enum err error = wal__secure_one(files, file);
+        if (error == ERR_STORAGE_FULL && wal__files_trim(files, current)) {
+            error = wal__secure_one(files, file);
+        }
+        wal__files_add_spare(files, file);
+        if (error == ERR_STORAGE_FULL) {
+            files->disk_full = true;
+            files->chore_error = error;
+            files->retry_us = UINT64_MAX;
+            trace_warn(files->trace, "wal_spares_short", "secured=%" PRIu32 " wanted=%" PRIu32 " error=%s",
+                       wal__files_secured(files), files->spares_min, err_name(error));
+            return OK;
+        }
+        if (error != OK) {
+            return error;
+        }
+    }
+    return OK;
 }
 
 struct wal__file *wal__files_new(struct wal__files *files)
@@ -281,6 +374,8 @@ void wal__files_release(struct wal__files *files, uint64_t lsn)
     struct wal__file *file;
     while ((file = TAILQ_FIRST(&files->live)) != TAILQ_LAST(&files->live, wal__file_list) && file->end_lsn <= lsn) {
         TAILQ_REMOVE(&files->live, file, link);
+        file->reserved = file->reserved && !file->trimmed;
+        file->trimmed = false;
         wal__files_add_spare(files, file);
         files->retry_us = 0; /* it may be what a chore had no room for */
         trace_debug(files->trace, "wal_released", "slot=%" PRIu32 " end_lsn=%" PRIu64, file->slot, file->end_lsn);

@@ -3,8 +3,12 @@
  * A file is *live* from the job that writes its header until its records are released, then *spare*. A spare is
  * *ready* when all its blocks have been written once (overwriting is 1.6 x to 4 x faster than growing, measured);
  * files shorter than file_bytes are filled up with zeros in pieces on DISK_LANE_STORE, ahead of the writer. A roll
- * that finds no ready spare grows a file rather than wait. Loop thread only, except what chore.run does to its own
- * copy. */
+ * that finds no ready spare grows a file rather than wait.
+ *
+ * A spare is *secured* when all its blocks are set aside, filled or not: a full disk cannot take them away. Some
+ * secured spares are the *reserve*: WAL_RESERVE_BYTES or an eighth of the budget, at least one file. One more is there
+ * for the next roll. Those of the start are secured before it is over, at the price of a call each; while the log runs,
+ * securing goes ahead of filling. Loop thread only, except what chore.run does to its own copy. */
 #ifndef FLOTILLA_WAL_FILES_H
 #define FLOTILLA_WAL_FILES_H
 
@@ -14,8 +18,7 @@
 
 #include "wal/format.h"
 
-#define WAL__PATH_BYTES_MAX   256
-#define WAL__SPARES_READY_MIN 2u /* for the next roll and the next start */
+#define WAL__PATH_BYTES_MAX 256
 
 struct wal__file {
     TAILQ_ENTRY(wal__file) link;
@@ -23,6 +26,8 @@ struct wal__file {
     struct wal__file_header header; /* all 0: never used */
     uint64_t end_lsn;               /* live, and not the last: the base of the next one */
     uint64_t size_bytes;            /* on disk */
+    bool reserved;                  /* blocks for file_bytes are set aside */
+    bool trimmed;                   /* live: what stood behind its end was given back */
 };
 
 TAILQ_HEAD(wal__file_list, wal__file);
@@ -39,12 +44,16 @@ struct wal__files {
     struct wal__file_list ready;   /* spares; longest unused first */
     struct wal__file_list partial; /* spares shorter than file_bytes */
     uint32_t ready_count;
+    uint32_t partial_secured_count; /* of the partial ones */
+    uint32_t reserve_count;         /* spares that only what must go on may take */
+    uint32_t spares_min;            /* kept secured, and made ready: the reserve and one more */
     uint32_t slot_next;
     struct wal__file *lost; /* found by scan, else NULL: a spare whose beginning is gone, with a batch at lost_lsn */
     uint64_t lost_lsn;
     uint64_t start_lsn;         /* where the log begins */
     uint64_t durable_start_lsn; /* the same, as said by a durable batch of this boot; 0: none yet */
-    bool disk_full;             /* the last chore failed for want of room */
+    bool disk_full;             /* the last try to secure or fill a spare found no room */
+    enum err chore_error;       /* of the last chore: each change is traced once */
     uint64_t retry_us;          /* after a failed chore: not before; 0: none failed */
     struct wal__chore *chore;   /* under way, or NULL */
 };
@@ -66,13 +75,24 @@ void wal__files_path(const struct wal__files *files, uint32_t slot, char path[WA
 /* A file with a number of its own and nothing on the disk; in no list. Never NULL. */
 struct wal__file *wal__files_new(struct wal__files *files);
 
-/* A spare to write to: ready, else short, else new. Never NULL; taken out of the lists. */
+/* Spares whose blocks are set aside. */
+uint32_t wal__files_secured(const struct wal__files *files);
+
+/* At the start, blocking, no job under way: secures spares_min spares. Without room it first cuts what the live files
+ * hold behind their ends (`current`, the one written to, excepted): that is how any number of starts finds
+ * room on a full disk. If that is not enough either, disk_full says so. */
+enum err wal__files_secure(struct wal__files *files, const struct wal__file *current);
+
+/* The cutting alone (current may be NULL); true if there was anything to cut. */
+bool wal__files_trim(struct wal__files *files, const struct wal__file *current);
+
+/* A spare to write to: ready, else short (secured ones first), else new. Never NULL; taken out of the lists. */
 struct wal__file *wal__files_take(struct wal__files *files);
 
 /* Appends a taken file to the live ones; the header says where it begins, which is where the one before it ends. */
 void wal__files_enlist(struct wal__files *files, struct wal__file *file, const struct wal__file_header *header);
 
-/* Into and out of the list that its length says; its length does not change in between. */
+/* Into and out of the list that its length says; length and `reserved` do not change in between. */
 void wal__files_add_spare(struct wal__files *files, struct wal__file *file);
 void wal__files_drop_spare(struct wal__files *files, struct wal__file *file);
 
@@ -81,8 +101,8 @@ void wal__files_release(struct wal__files *files, uint64_t lsn);
 
 uint64_t wal__files_used_bytes(const struct wal__files *files);
 
-/* Starts a chore if one is due: fill a spare while fewer than two are ready, or remove one beyond the budget. Cheap
- * when there is nothing to do; called every loop turn. */
+/* Starts a chore if one is due: secure a spare, fill one, or remove one beyond the budget. Cheap when there is nothing
+ * to do; called every loop turn. */
 void wal__files_tend(struct wal__files *files, uint64_t now_us);
 
 /* When tend wants to be called although nothing else happens (a failed chore is tried again); UINT64_MAX = never. */

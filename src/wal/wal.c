@@ -20,6 +20,7 @@
 
 STAILQ_HEAD(wal__batch_queue, wal__batch);
 
+#define WAL_RETRY_US     1000000u
 #define BATCHES_KEPT_MAX 3 /* one gathering, one on its way, one to spare: their grown arrays are worth keeping */
 
 /* Asked for, and waiting until what was appended before is durable. */
@@ -35,9 +36,11 @@ struct wal__write {
     struct wal__file *file;
     bool roll;     /* the file is new to us: path and header count */
     bool sync_dir; /* and so may its name be to the disk */
+    bool reserve;  /* and its blocks */
     char path[WAL__PATH_BYTES_MAX];
     struct wal__file_header header; /* of the file written to */
     uint64_t submitted_us;
+    uint64_t retry_us; /* not 0: it found no room, no descriptor or no memory, and is tried again then */
     enum err error;
 };
 
@@ -62,6 +65,7 @@ struct wal {
     uint64_t vouch_us;               /* UINT64_MAX: nothing to vouch for */
     struct wal__release releases[2]; /* the one waiting, and all later ones together */
     bool failed;
+    bool stalled; /* the write on its way found no room, no descriptor or no memory when it was last tried */
     struct wal_stats stats;
 };
 
@@ -119,6 +123,7 @@ static void wal__prepare_roll(struct wal *wal, struct wal__file *file, uint64_t 
     write->file = file;
     write->roll = true;
     write->sync_dir = file->size_bytes < wal->files.file_bytes; /* a ready one's name is on the disk */
+    write->reserve = write->sync_dir && !file->reserved;
     wal__files_path(&wal->files, file->slot, write->path);
     write->header = (struct wal__file_header){
         .version = WAL__VERSION, .base_lsn = base_lsn, .start_lsn = wal->files.start_lsn, .boot = wal->options.boot};
@@ -136,6 +141,9 @@ static enum err wal__run_roll(struct wal *wal)
     }
     point(wal->options.trace, POINT_WAL_ROLL);
     enum err error = disk->ops->open(disk, write->path, DISK_WRITE | DISK_CREATE, &wal->handle);
+    if (error == OK && write->reserve) {
+        disk->ops->reserve(disk, wal->handle, wal->options.file_bytes); /* in vain: there may be room for this batch */
+    }
     if (error == OK) {
         error = wal__write_header(disk, wal->handle, &write->header);
     }
@@ -165,6 +173,9 @@ static void wal__finish_roll(struct wal *wal)
 static enum err wal__open_file(struct wal *wal, const struct wal__recovered *recovered)
 {
     struct wal__file *file = TAILQ_LAST(&wal->files.live, wal__file_list);
+    if (file != NULL) {
+        file->end_lsn = recovered->end_lsn;
+    }
     if (recovered->use_lost_file) {
         file = wal->files.lost;
         wal__files_drop_spare(&wal->files, file);
@@ -175,13 +186,17 @@ static enum err wal__open_file(struct wal *wal, const struct wal__recovered *rec
     }
     wal__prepare_roll(wal, file, recovered->end_lsn);
     enum err error = wal__run_roll(wal);
+    if (error == ERR_STORAGE_FULL && wal__files_trim(&wal->files, NULL)) {
+        error = wal__run_roll(wal);
+    }
     if (error != OK) {
         free(file);
+        wal->write.roll = false;
         return error;
     }
     wal__finish_roll(wal);
     wal->next_lsn = wal->durable_lsn = recovered->end_lsn;
-    return OK;
+    return wal__files_secure(&wal->files, wal->current);
 }
 
 enum err wal_open(const struct wal_options *options, const struct wal_visitor *visitor, struct wal **ret_wal)
@@ -261,7 +276,7 @@ uint64_t wal_append(struct wal *wal, const struct wal_record *record)
     if (wal->failed) {
         return wal->next_lsn;
     }
-    if (wal->gathering != NULL && !wal__batch_fits(wal->gathering, record->payload.size)) {
+    if (wal->gathering != NULL && !wal__batch_fits(wal->gathering, record->payload.size, wal->files.file_bytes)) {
         wal__close_batch(wal);
     }
     if (wal->gathering == NULL) {
@@ -330,11 +345,34 @@ static bool wal__submit(struct wal *wal)
     write->job.run = wal__write_run;
     write->job.done = wal__write_done;
     write->submitted_us = clock_now_us(wal->options.clock);
+    write->retry_us = 0;
     wal->vouch_us = UINT64_MAX;
     point(wal->options.trace, POINT_WAL_SUBMIT);
     wal->options.disk->ops->submit(wal->options.disk, DISK_LANE_WAL, &write->job);
     point(wal->options.trace, POINT_WAL_SUBMITTED);
     return true;
+}
+
+/* What was found out before any sync, and may pass: nothing is lost, and the same bytes go to the same place again. */
+static bool wal__may_pass(enum err error)
+{
+    return error == ERR_STORAGE_FULL || error == ERR_TOO_MANY_FILES || error == ERR_NO_MEMORY;
+}
+
+static void wal__stall(struct wal *wal, uint64_t now_us)
+{
+    if (!wal->stalled) {
+        trace_error(wal->options.trace, "wal_stalled", "durable_lsn=%" PRIu64 " error=%s", wal->durable_lsn,
+                    err_name(wal->write.error));
+    }
+    wal->stalled = true;
+    wal->write.retry_us = now_us + WAL_RETRY_US;
+}
+
+static void wal__try_again(struct wal *wal)
+{
+    wal->write.retry_us = 0;
+    wal->options.disk->ops->submit(wal->options.disk, DISK_LANE_WAL, &wal->write.job);
 }
 
 static void wal__fail(struct wal *wal, enum err error)
@@ -396,11 +434,19 @@ static void wal__write_done(struct disk_job *job)
     struct wal__batch *batch = write->batch;
     bool has_records = batch->records_count > 0;
     uint64_t now_us = clock_now_us(wal->options.clock);
+    if (wal__may_pass(write->error)) {
+        wal__stall(wal, now_us);
+        return;
+    }
     write->batch = NULL;
     if (write->error != OK) {
         wal__retire_batch(wal, batch);
         wal__fail(wal, write->error);
         return;
+    }
+    if (wal->stalled) {
+        wal->stalled = false;
+        trace_info(wal->options.trace, "wal_goes_on", "lsn=%" PRIu64, batch->lsn);
     }
     if (write->roll) {
         wal__finish_roll(wal);
@@ -433,17 +479,21 @@ void wal_flush(struct wal *wal)
 
 uint64_t wal_deadline_us(const struct wal *wal)
 {
-    uint64_t files_us = wal__files_deadline_us(&wal->files);
+    uint64_t due_us = wal__files_deadline_us(&wal->files);
     if (wal->failed) {
         return UINT64_MAX;
     }
-    return wal->vouch_us < files_us ? wal->vouch_us : files_us;
+    due_us = wal->write.retry_us != 0 && wal->write.retry_us < due_us ? wal->write.retry_us : due_us;
+    return wal->vouch_us < due_us ? wal->vouch_us : due_us;
 }
 
 void wal_tick(struct wal *wal, uint64_t now_us)
 {
     if (wal->failed) {
         return;
+    }
+    if (wal->write.retry_us != 0 && now_us >= wal->write.retry_us) {
+        wal__try_again(wal);
     }
     if (now_us >= wal->vouch_us && wal->gathering == NULL) {
         ASSERT(wal->write.batch == NULL);
@@ -501,7 +551,31 @@ bool wal_wants_release(const struct wal *wal)
 
 bool wal_disk_full(const struct wal *wal)
 {
-    return wal->files.disk_full && wal->files.ready_count < WAL__SPARES_READY_MIN;
+    return (wal->files.disk_full && wal__files_secured(&wal->files) < wal->files.spares_min) ||
+           (wal->stalled && wal->write.error == ERR_STORAGE_FULL);
+}
+
+bool wal_is_stalled(const struct wal *wal)
+{
+    return wal->stalled;
+}
+
+/* Half of a spare counts: a batch that does not fit leaves the rest of its file unused. */
+uint64_t wal_room_bytes(const struct wal *wal)
+{
+    const struct wal__files *files = &wal->files;
+    uint32_t secured = wal__files_secured(files);
+    uint64_t file_bytes = files->file_bytes - WAL_BLOCK_BYTES;
+    uint64_t used_bytes = wal->write.roll ? 0 : wal->durable_lsn - wal->current->header.base_lsn;
+    uint64_t room_bytes = used_bytes < file_bytes ? file_bytes - used_bytes : 0;
+    uint64_t pending_bytes = wal_pending_bytes(wal);
+    if (secured < files->reserve_count) {
+        return 0; /* the file written to is part of the reserve by now */
+    }
+    if (secured > files->reserve_count) {
+        room_bytes += (secured - files->reserve_count) * file_bytes / 2;
+    }
+    return room_bytes > pending_bytes ? room_bytes - pending_bytes : 0;
 }
 
 void wal_stats(const struct wal *wal, struct wal_stats *ret_stats)
@@ -524,7 +598,10 @@ void wal_close(struct wal *wal)
     if (wal == NULL) {
         return;
     }
-    wal__batch_free(wal->write.batch); /* only after a crash: no job runs any more, and no done comes */
+    wal__batch_free(wal->write.batch); /* stalled, or after a crash: no job runs any more, and no done comes */
+    if (wal->write.roll) {
+        free(wal->write.file); /* taken, and never enlisted */
+    }
     if (wal->handle != NULL) {
         wal->options.disk->ops->close(wal->options.disk, wal->handle);
     }

@@ -22,8 +22,15 @@
  * every file it read and their directory: after kill -9 the page cache holds what the disk may not.
  *
  * Threads: all calls on the loop thread; writes and syncs run as jobs on DISK_LANE_WAL, zero-filling of new files in
- * pieces on DISK_LANE_STORE. Errors: a failed write or sync is final; on_failed says so and nothing is ever persisted
- * again. */
+ * pieces on DISK_LANE_STORE. Errors: a failed sync is final, and so is a write that failed for the disk's sake;
+ * on_failed says so and nothing is ever persisted again. A write that finds no room, no descriptor or no memory
+ * *stalls* the log: nobody is told anything, and the same batch is written again, to the same place, once a second.
+ *
+ * Full disk. Spare files are *secured*: their blocks are set aside, at the start before wal_open returns, later ahead
+ * of the writer. The last of them (64 MiB or an eighth of the budget, at least one file) are a reserve: the owner lets
+ * what clients want to store into the log only while wal_room_bytes has place for it, and so what must go on (terms,
+ * LEADER, TIMEOUT, LOG_START) finds place when the disk has none. Each start takes a file; on a full disk it gives back
+ * what older ones hold behind their ends, so a start costs a few blocks, not a file. */
 #ifndef FLOTILLA_WAL_WAL_H
 #define FLOTILLA_WAL_WAL_H
 
@@ -116,7 +123,12 @@ void wal_release(struct wal *wal, uint64_t lsn);
 uint64_t wal_used_bytes(const struct wal *wal);     /* of files with unreleased records and the one written to */
 uint64_t wal_oldest_end_lsn(const struct wal *wal); /* releasing up to it frees the oldest file; UINT64_MAX: one file */
 bool wal_wants_release(const struct wal *wal); /* used more than half the budget: checkpoint what pins the oldest */
-bool wal_disk_full(const struct wal *wal);     /* no room for a spare: refuse produce, release. Ends by itself */
+/* No room for a spare, or for the batch on its way: refuse produce, release. Ends by itself. */
+bool wal_disk_full(const struct wal *wal);
+/* What may still be appended without touching the reserve, whatever happens to the disk. 0 for a moment after a roll,
+ * until the next spare is secured; ask again each turn. */
+uint64_t wal_room_bytes(const struct wal *wal);
+bool wal_is_stalled(const struct wal *wal); /* the batch on its way waits for room: nothing becomes durable */
 
 struct wal_stats {
     uint64_t batches, records, written_bytes, syncs_us_total, rolls, recycled_files, spare_files;
@@ -124,9 +136,9 @@ struct wal_stats {
 };
 void wal_stats(const struct wal *wal, struct wal_stats *ret_stats);
 
-/* No batch may be on its way (pump until wal_pending_bytes is 0; after a failure none is); closes files, frees.
- * Gathered records are dropped. A zero-filling job under way ends by itself; the directory is not to be opened again
- * in this process before the lanes are idle. */
+/* No batch may be on its way (pump until wal_pending_bytes is 0; after a failure or a stall none is); closes files,
+ * frees. Gathered records are dropped. A zero-filling job under way ends by itself; the directory is not to be opened
+ * again in this process before the lanes are idle. */
 void wal_close(struct wal *wal);
 
 /* Offline reading for `flotilla inspect wal` and tests: the same reader as recovery, writing nothing. */

@@ -155,6 +155,11 @@ static enum err ram_truncate(struct disk *disk, struct disk_file *file, uint64_t
     return OK;
 }
 
+static enum err ram_reserve(struct disk *disk, struct disk_file *file, uint64_t size)
+{
+    return OK;
+}
+
 static enum err ram_sync_all(struct disk *disk)
 {
     return OK;
@@ -233,6 +238,7 @@ static const struct disk_ops disk_ops = {
     .sync = ram_sync,
     .writeback = ram_writeback,
     .truncate = ram_truncate,
+    .reserve = ram_reserve,
     .sync_all = ram_sync_all,
     .make_dir = ram_dir,
     .remove_dir = ram_dir,

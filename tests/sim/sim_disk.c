@@ -194,7 +194,7 @@ static enum err sim_write(struct disk *port, struct disk_file *file, const struc
         return error;
     }
     for (int i = 0; i < parts_count; i++) {
-        uint64_t end = offset + parts[i].iov_len, size = inode_size(file->inode, TREE_NOW);
+        uint64_t end = offset + parts[i].iov_len, size = inode_blocks_bytes(file->inode);
         uint64_t growth = end > size ? end - size : 0;
         uint64_t missing = growth - room_for(disk, growth);
         size_t part = missing < parts[i].iov_len ? parts[i].iov_len - (size_t)missing : 0;
@@ -288,6 +288,20 @@ static enum err sim_truncate(struct disk *port, struct disk_file *file, uint64_t
         inode_truncate(disk->tree, file->inode, size);
     }
     return error;
+}
+
+static enum err sim_reserve(struct disk *port, struct disk_file *file, uint64_t size)
+{
+    struct sim_disk *disk = disk_of(port);
+    ASSERT(file->flags & DISK_WRITE);
+    if (!world_io(disk->world, SIM_IO_TRUNCATE))
+        return ERR_IO;
+    uint64_t had = inode_blocks_bytes(file->inode);
+    uint64_t growth = size > had ? size - had : 0;
+    if (room_for(disk, growth) < growth)
+        return ERR_STORAGE_FULL;
+    inode_reserve(file->inode, size);
+    return OK;
 }
 
 /* --- names --- */
@@ -440,6 +454,7 @@ static const struct disk_ops disk_ops = {
     .wants_staging = sim_wants_staging,
     .writeback = sim_writeback,
     .truncate = sim_truncate,
+    .reserve = sim_reserve,
     .sync_all = sim_sync_all,
     .make_dir = sim_make_dir,
     .remove_dir = sim_remove_dir,

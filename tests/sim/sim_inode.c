@@ -157,6 +157,17 @@ void inode_truncate(struct tree *tree, struct inode *inode, uint64_t size)
     }
     inode_grow(inode, size);
     inode->size = size;
+    inode->reserved = 0;
+}
+
+void inode_reserve(struct inode *inode, uint64_t size)
+{
+    inode->reserved = size > inode->reserved ? size : inode->reserved;
+}
+
+uint64_t inode_blocks_bytes(const struct inode *inode)
+{
+    return inode->size > inode->reserved ? inode->size : inode->reserved;
 }
 
 size_t inode_read(const struct inode *inode, enum tree_view view, void *data, size_t size, uint64_t offset)

@@ -32,6 +32,7 @@ struct inode {
     uint64_t mark;
     uint8_t *data;           /* files: zero behind size */
     uint64_t size, capacity; /* capacity: multiple of PAGE_BYTES */
+    uint64_t reserved;       /* blocks set aside from the beginning on */
     uint64_t durable_size;
     struct page **page_at; /* capacity / PAGE_BYTES pointers, NULL = all durable */
     struct pages pages;    /* in order of first write since the last sync */

@@ -400,7 +400,13 @@ static enum err sim_kv_sync(struct kv *base)
     return OK;
 }
 
+static bool sim_kv_is_short(struct kv *base)
+{
+    return sim_kv_of(base)->full;
+}
+
 static const struct kv_ops sim_kv_ops = {
+    .is_short = sim_kv_is_short,
     .begin = sim_kv_begin,
     .commit = sim_kv_commit,
     .abort = sim_kv_abort,

@@ -337,7 +337,7 @@ uint64_t tree_bytes(const struct tree *tree)
     const struct inode *inode;
     TAILQ_FOREACH(inode, &tree->inodes, of_tree)
     {
-        bytes += inode->size;
+        bytes += inode_blocks_bytes(inode);
     }
     return bytes;
 }

@@ -52,7 +52,9 @@ void inode_unref(struct inode *inode);
 uint64_t inode_size(const struct inode *inode, enum tree_view view);
 size_t inode_read(const struct inode *inode, enum tree_view view, void *data, size_t size, uint64_t offset);
 void inode_write(struct tree *tree, struct inode *inode, const void *data, size_t size, uint64_t offset);
-void inode_truncate(struct tree *tree, struct inode *inode, uint64_t size);
+void inode_truncate(struct tree *tree, struct inode *inode, uint64_t size); /* gives back what was set aside behind */
+void inode_reserve(struct inode *inode, uint64_t size);                     /* blocks; the length stays */
+uint64_t inode_blocks_bytes(const struct inode *inode);                     /* its length, or what is set aside */
 /* The bytes as the process sees them, [0, inode_size); valid until the next write. */
 const uint8_t *inode_bytes(const struct inode *inode);
 uint64_t inode_unsynced_bytes(const struct inode *inode);

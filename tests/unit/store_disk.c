@@ -130,6 +130,13 @@ static enum err file_writeback(struct disk *port, struct disk_file *file, uint64
     return OK;
 }
 
+static enum err file_reserve(struct disk *port, struct disk_file *file, uint64_t size)
+{
+    (void)file;
+    (void)size;
+    return is_dead(port) ? ERR_IO : OK;
+}
+
 static enum err file_truncate(struct disk *port, struct disk_file *file, uint64_t size)
 {
     if (!passes(port)) {
@@ -222,6 +229,7 @@ static const struct disk_ops disk_ops = {
     .wants_staging = file_wants_staging,
     .writeback = file_writeback,
     .truncate = file_truncate,
+    .reserve = file_reserve,
     .sync_all = sync_all,
     .make_dir = make_dir,
     .remove_dir = remove_dir,

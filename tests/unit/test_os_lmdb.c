@@ -17,18 +17,21 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/rng.h"
 #include "os/lmdb.h"
 #include "os/lmdb_check.h"
 
 static int sync_error;
 static int write_error;
+static int fallocate_error;
 
 /* The C library's names as liblmdb.so calls them; ours would be turned into pwrite64 and the like. */
 #define INTERPOSED(name) __asm__(name) __attribute__((visibility("default")))
 int lmdb_fdatasync(int fd) INTERPOSED("fdatasync");
 ssize_t lmdb_pwrite(int fd, const void *data, size_t size, off_t offset) INTERPOSED("pwrite");
 ssize_t lmdb_writev(int fd, const struct iovec *parts, int count) INTERPOSED("writev");
+int lmdb_fallocate(int fd, int mode, off_t offset, off_t size) INTERPOSED("fallocate64");
 
 static int fails(int error)
 {
@@ -51,6 +54,11 @@ ssize_t lmdb_writev(int fd, const struct iovec *parts, int count)
     return fails(write_error) ? -1 : syscall(SYS_writev, fd, parts, count);
 }
 
+int lmdb_fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    return fails(fallocate_error) ? -1 : (int)syscall(SYS_fallocate, fd, mode, offset, size);
+}
+
 struct fixture {
     char root[64];
     char data_path[128];
@@ -69,7 +77,7 @@ static void reopen(struct fixture *f, uint64_t map_bytes)
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    sync_error = write_error = 0;
+    sync_error = write_error = fallocate_error = 0;
     strcpy(f->root, "test_os_lmdb.XXXXXX");
     assert_non_null(mkdtemp(f->root));
     snprintf(f->data_path, sizeof f->data_path, "%s/meta/data.mdb", f->root);
@@ -363,6 +371,62 @@ static void test_full_disk_passes(void **state)
     assert_row(f, "k", "new");
 }
 
+static uint64_t blocks_behind_the_end(const struct fixture *f)
+{
+    struct stat status;
+    assert_int_equal(stat(f->data_path, &status), 0);
+    return (uint64_t)status.st_blocks * 512 - (uint64_t)status.st_size;
+}
+
+/* Adds rows of 1 KiB until the room that is set aside must be drawn upon; returns what the last one got. */
+static enum err grow(struct fixture *f, uint32_t rows)
+{
+    char value[1024] = {0};
+    char key[32];
+    enum err error = OK;
+    for (uint32_t i = 0; i < rows && error == OK; i++) {
+        struct kv_txn *txn;
+        error = f->kv->ops->begin(f->kv, true, &txn);
+        for (uint32_t j = 0; j < 256 && error == OK; j++) {
+            snprintf(key, sizeof key, "%u.%u", i, j);
+            error = f->kv->ops->put(f->kv, txn, bytes(key), (struct kv_bytes){value, sizeof value});
+        }
+        error = error == OK ? f->kv->ops->commit(f->kv, txn) : error;
+    }
+    return error;
+}
+
+static void test_room_is_set_aside_for_a_full_disk(void **state)
+{
+    struct fixture *f = *state;
+    assert_true(blocks_behind_the_end(f) >= KV_RESERVE_BYTES);
+    assert_int_equal(grow(f, 20), OK);
+    put_one(f, "k", "before");
+    assert_true(blocks_behind_the_end(f) >= KV_RESERVE_BYTES);
+    assert_false(f->kv->ops->is_short(f->kv));
+    fallocate_error = ENOSPC; /* from now on: what is set aside, and nothing else */
+    assert_int_equal(grow(f, 3), OK);
+    put_one(f, "k", "during");
+    fallocate_error = 0;
+    put_one(f, "k", "after");
+    assert_false(f->kv->ops->is_short(f->kv));
+    reopen(f, 0);
+    assert_row(f, "k", "after");
+}
+
+static void test_room_that_is_used_up_refuses_before_a_write_fails(void **state)
+{
+    struct fixture *f = *state;
+    fallocate_error = ENOSPC;
+    assert_int_equal(grow(f, 1000), ERR_STORAGE_FULL);
+    assert_true(f->kv->ops->is_short(f->kv));
+    assert_true(blocks_behind_the_end(f) >= KV_RESERVE_STEP_BYTES / 2);
+    fallocate_error = 0;
+    put_one(f, "k", "after");
+    assert_false(f->kv->ops->is_short(f->kv));
+    assert_true(blocks_behind_the_end(f) >= KV_RESERVE_BYTES);
+}
+
 static void test_failed_write_poisons(void **state)
 {
     struct fixture *f = *state;
@@ -551,6 +615,8 @@ int main(void)
         TEST(test_map_does_not_grow_under_a_reader),
         TEST(test_failed_sync_poisons),
         TEST(test_full_disk_passes),
+        TEST(test_room_is_set_aside_for_a_full_disk),
+        TEST(test_room_that_is_used_up_refuses_before_a_write_fails),
         TEST(test_failed_write_poisons),
         TEST(test_not_a_store),
         TEST(test_half_made_store),

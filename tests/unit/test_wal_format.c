@@ -191,9 +191,9 @@ static void test_batch_knows_when_it_is_full(void **state)
     struct wal__batch *batch = wal__batch_new();
     wal__batch_open(batch, 4096, false, 0);
     uint32_t room = WAL_BATCH_BYTES_MAX - WAL__BATCH_HEADER_BYTES - WAL__RECORD_BYTES;
-    assert_true(wal__batch_fits(batch, room));
-    assert_false(wal__batch_fits(batch, room + 1));
-    assert_false(wal__batch_fits(batch, UINT32_MAX));
+    assert_true(wal__batch_fits(batch, room, UINT64_MAX));
+    assert_false(wal__batch_fits(batch, room + 1, UINT64_MAX));
+    assert_false(wal__batch_fits(batch, UINT32_MAX, UINT64_MAX));
     wal__batch_free(batch);
 }
 

@@ -144,11 +144,17 @@ static enum err fake_read(struct disk *disk, struct disk_file *file, void *data,
     return OK;
 }
 
-static uint64_t total_bytes(const struct wal_disk *d)
+/* On the disk: written, or set aside. */
+static uint64_t node_bytes(const struct wal_disk_node *node)
+{
+    return node->size > node->reserved ? node->size : node->reserved;
+}
+
+uint64_t wal_disk_bytes(const struct wal_disk *d)
 {
     uint64_t bytes = 0;
     for (int i = 0; i < WAL_DISK_FILES_MAX; i++) {
-        bytes += d->names[i].now != NULL ? d->names[i].now->size : 0;
+        bytes += d->names[i].now != NULL ? node_bytes(d->names[i].now) : 0;
     }
     return bytes;
 }
@@ -167,7 +173,7 @@ static enum err fake_write(struct disk *disk, struct disk_file *file, const stru
     for (int i = 0; i < parts_count; i++) {
         size += parts[i].iov_len;
     }
-    if (offset + size > node->size && total_bytes(d) + offset + size - node->size > d->room_bytes) {
+    if (offset + size > node_bytes(node) && wal_disk_bytes(d) + offset + size - node_bytes(node) > d->room_bytes) {
         return ERR_STORAGE_FULL;
     }
     /* The call that dies leaves a beginning of itself in the page cache. */
@@ -212,6 +218,38 @@ static bool fake_wants_staging(struct disk *disk)
 static enum err fake_writeback(struct disk *disk, struct disk_file *file, uint64_t offset, uint64_t size)
 {
     return call_passes(of(disk)) ? OK : ERR_IO;
+}
+
+static enum err fake_truncate(struct disk *disk, struct disk_file *file, uint64_t size)
+{
+    struct wal_disk *d = of(disk);
+    struct wal_disk_node *node = file->node;
+    if (!call_passes(d)) {
+        return ERR_IO;
+    }
+    ASSERT(size <= node->size);
+    memset(node->data + size, 0, node->size - size);
+    memset(node->synced + size, 0, node->capacity - size); /* as if it had been synced: what is cut off is garbage */
+    node->size = size;
+    node->synced_size = node->synced_size < size ? node->synced_size : size;
+    node->reserved = 0;
+    return OK;
+}
+
+static enum err fake_reserve(struct disk *disk, struct disk_file *file, uint64_t size)
+{
+    struct wal_disk *d = of(disk);
+    struct wal_disk_node *node = file->node;
+    uint64_t had_bytes = node_bytes(node);
+    if (!call_passes(d)) {
+        return ERR_IO;
+    }
+    if (size > had_bytes && wal_disk_bytes(d) + size - had_bytes > d->room_bytes) {
+        node->reserved = 0;
+        return ERR_STORAGE_FULL;
+    }
+    node->reserved = size > had_bytes ? size : had_bytes;
+    return OK;
 }
 
 static enum err fake_unlink(struct disk *disk, const char *path)
@@ -338,6 +376,8 @@ static const struct disk_ops ops = {.open = fake_open,
                                     .sync = fake_sync,
                                     .wants_staging = fake_wants_staging,
                                     .writeback = fake_writeback,
+                                    .truncate = fake_truncate,
+                                    .reserve = fake_reserve,
                                     .sync_all = fake_sync_all,
                                     .make_dir = fake_make_dir,
                                     .unlink = fake_unlink,

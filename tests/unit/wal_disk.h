@@ -15,8 +15,9 @@ struct wal_disk_node {
     uint64_t size, capacity;
     uint8_t *synced; /* what is surely on the disk */
     uint64_t synced_size;
-    uint8_t *dirty; /* per sector: written since the last sync */
-    int refs;       /* names and handles */
+    uint64_t reserved; /* blocks set aside from the beginning on */
+    uint8_t *dirty;    /* per sector: written since the last sync */
+    int refs;          /* names and handles */
 };
 
 struct wal_disk_name {
@@ -57,6 +58,7 @@ void wal_disk_pump(struct wal_disk *d); /* until no lane has a job */
 void wal_disk_power_cut(struct wal_disk *d, enum wal_disk_cut cut);
 void wal_disk_revive(struct wal_disk *d); /* calls work again */
 
+uint64_t wal_disk_bytes(const struct wal_disk *d); /* of all files, with what is set aside for them */
 struct wal_disk_node *wal_disk_find(struct wal_disk *d, const char *path); /* NULL: none */
 struct wal_disk_node *wal_disk_put(struct wal_disk *d, const char *path, const void *data, uint64_t size); /* synced */
 void wal_disk_flip(struct wal_disk *d, const char *path, uint64_t offset, uint64_t size); /* rot: in both pictures */
