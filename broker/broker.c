@@ -36,6 +36,11 @@ static void broker__loaded(void *context, enum err error)
     b->options.on_ready(b->options.context);
 }
 
+static void broker__on_registry_failed(void *context)
+{
+    broker__fail(context, BROKER_EXIT_STORAGE, "checkpoint store failed");
+}
+
 static void broker__on_written(void *context)
 {
     (void)context; /* the turn that follows looks whether paused connections may read on */
@@ -97,6 +102,7 @@ enum err broker_new(const struct broker_options *options, struct broker **ret_br
         return error;
     }
     b->registry = registry_embedded_new(b->kv, b->disk, b->trace);
+    registry_embedded_on_failed(b->registry, broker__on_registry_failed, b);
     catalog_load(b->catalog, broker__loaded, b);
     *ret_broker = b;
     return OK;

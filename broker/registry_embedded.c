@@ -42,10 +42,12 @@ struct leader_notice {
 };
 
 struct registry_embedded {
-    struct registry base;          /* first: a struct registry * is a struct registry_embedded * */
-    struct kv *kv;                 /* borrowed */
-    struct disk *disk;             /* borrowed */
-    const struct trace *trace;     /* borrowed */
+    struct registry base;             /* first: a struct registry * is a struct registry_embedded * */
+    struct kv *kv;                    /* borrowed */
+    struct disk *disk;                /* borrowed */
+    const struct trace *trace;        /* borrowed */
+    void (*on_failed)(void *context); /* NULL: nobody to tell */
+    void *context;
     struct leader_notice *pending; /* owned, by group; not handed to a job yet */
     uint32_t jobs_count;           /* submitted, not done */
     bool publishing;               /* one of them writes notices */
@@ -412,7 +414,9 @@ static void registry__job_done(struct disk_job *job)
     for (size_t i = 0; op->error == OK && i < op->deleted_count; i++) {
         op->visitor.deleted(op->context, op->deleted[i]);
     }
-    if (op->done != NULL) {
+    if (op->error == ERR_IO && op->write && registry->on_failed != NULL) {
+        registry->on_failed(registry->context); /* nobody else is told: what the disk holds shows at the next start */
+    } else if (op->done != NULL) {
         op->done(op->context, op->error);
     }
     free(op->topics);
@@ -572,6 +576,13 @@ struct registry *registry_embedded_new(struct kv *kv, struct disk *disk, const s
     registry->disk = disk;
     registry->trace = trace;
     return &registry->base;
+}
+
+void registry_embedded_on_failed(struct registry *base, void (*on_failed)(void *context), void *context)
+{
+    struct registry_embedded *registry = (struct registry_embedded *)base;
+    registry->on_failed = on_failed;
+    registry->context = context;
 }
 
 bool registry_embedded_is_busy(const struct registry *base)

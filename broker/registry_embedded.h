@@ -21,6 +21,9 @@
 
 /* All three borrowed until free; trace may be NULL. */
 struct registry *registry_embedded_new(struct kv *kv, struct disk *disk, const struct trace *trace);
+/* A write ended in ERR_IO: after that the checkpoint store must not be used any more. on_failed is called in place of
+ * the operation's own callback, which never comes. */
+void registry_embedded_on_failed(struct registry *registry, void (*on_failed)(void *context), void *context);
 bool registry_embedded_is_busy(const struct registry *registry); /* a job or a callback is outstanding */
 void registry_embedded_free(struct registry *registry); /* must not be busy, unless the jobs died with a crash */
 

@@ -597,6 +597,34 @@ static void test_callback_may_end_it(void **state)
     life_free(life);
 }
 
+static bool dies_at_begin(const char *point)
+{
+    return strcmp(point, "kv.begin") == 0;
+}
+
+static void count_failure(void *context)
+{
+    (*(int *)context)++;
+}
+
+/* After a failed commit nobody knows what the disk holds: no client is told anything, the owner ends the process. */
+static void test_a_failed_store_is_told_to_the_owner_only(void **state)
+{
+    struct life *life = life_new();
+    struct answer answer = {0};
+    struct registry_topic topic = topic_of("t", 1, 1, 1);
+    int failures = 0;
+    (void)state;
+    registry_embedded_on_failed(life->registry, count_failure, &failures);
+    life->fault = dies_at_begin;
+    life->registry->ops->put_topic(life->registry, &topic, take_answer, &answer);
+    lane_drain(&life->lane);
+    assert_int_equal(failures, 1);
+    assert_int_equal(answer.count, 0);
+    life->fault = NULL;
+    life_free(life);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -611,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_leaders_are_retried),
         cmocka_unit_test(test_deleted_groups_have_no_leader),
         cmocka_unit_test(test_callback_may_end_it),
+        cmocka_unit_test(test_a_failed_store_is_told_to_the_owner_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
