@@ -3,16 +3,12 @@
  * file). */
 #include "client/inspect.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include <jansson.h>
 
 #include "base/assert.h"
 #include "base/batch.h"
@@ -25,80 +21,9 @@
 #define WAL_DIR  "wal"
 #define META_DIR "meta"
 
-struct inspect {
-    struct cli *cli;
-    const char *path;
-    char root[PATH_MAX];          /* the data directory */
-    char only_file[NAME_MAX + 1]; /* of the WAL; "": all */
-    bool file_wanted;             /* the records that come now are of the file asked for */
-};
-
-/* ---- lines ---- */
-
-/* An item is a name and fields; as text "name key=value ...", as JSON {"row": name, key: value ...}. A reader who went
- * away (| head) ends it. */
-struct line {
-    json_t *json; /* NULL: text */
-};
-
-static struct line line_begin(const struct inspect *inspect, const char *name)
+struct line inspect_line(const void *inspect, const char *name)
 {
-    struct line line = {.json = inspect->cli->json ? json_object() : NULL};
-    if (line.json != NULL)
-        json_object_set_new(line.json, "row", json_string(name));
-    else
-        fputs(name, stdout);
-    return line;
-}
-
-static void line_number(struct line *line, const char *key, int64_t number)
-{
-    if (line->json != NULL)
-        json_object_set_new(line->json, key, json_integer(number));
-    else
-        printf(" %s=%" PRId64, key, number);
-}
-
-static void line_text(struct line *line, const char *key, const char *text)
-{
-    if (line->json != NULL)
-        json_object_set_new(line->json, key, json_string(text));
-    else
-        printf(" %s=%s", key, text);
-}
-
-static void line_hex(struct line *line, const char *key, const void *data, size_t size)
-{
-    const uint8_t *bytes = data;
-    char text[2 * KV_KEY_BYTES_MAX + 1];
-    ASSERT(size <= KV_KEY_BYTES_MAX);
-    for (size_t i = 0; i < size; i++)
-        sprintf(text + 2 * i, "%02x", bytes[i]);
-    text[2 * size] = '\0';
-    line_text(line, key, text);
-}
-
-static void line_end(struct line *line)
-{
-    if (line->json != NULL) {
-        json_dumpf(line->json, stdout, JSON_COMPACT);
-        json_decref(line->json);
-    }
-    fputc('\n', stdout);
-    if (ferror(stdout))
-        exit(CLI_DONE);
-}
-
-/* What stands in a batch's header. */
-static void line_batch(struct line *line, const struct batch_header *header)
-{
-    static const char *const codecs[] = {"none", "gzip", "snappy", "lz4", "zstd", "?", "?", "?"};
-    line_number(line, "records", header->records_count);
-    line_text(line, "codec", codecs[batch_codec(header) & 7]);
-    line_number(line, "producer", header->producer_id);
-    line_number(line, "epoch", header->producer_epoch);
-    line_number(line, "sequence", header->base_sequence);
-    line_number(line, "timestamp", header->base_timestamp);
+    return line_begin(((const struct inspect *)inspect)->cli->json, name);
 }
 
 /* ---- wal ---- */
@@ -129,7 +54,7 @@ static void on_wal_file(void *context, const char *name, uint64_t base_lsn, uint
         return;
     char salt_text[24];
     snprintf(salt_text, sizeof salt_text, "%016" PRIx64, salt);
-    struct line line = line_begin(inspect, "file");
+    struct line line = inspect_line(inspect, "file");
     line_text(&line, "name", name);
     line_number(&line, "base_lsn", (int64_t)base_lsn);
     line_text(&line, "salt", salt_text);
@@ -143,11 +68,12 @@ static void on_wal_batch(void *context, uint64_t lsn, uint32_t length, const cha
     struct inspect *inspect = context;
     if (!inspect->file_wanted)
         return;
-    struct line line = line_begin(inspect, "batch");
+    struct line line = inspect_line(inspect, "batch");
     line_number(&line, "lsn", (int64_t)lsn);
     line_number(&line, "length", length);
     line_text(&line, "verdict", verdict);
     line_end(&line);
+    inspect->damage_seen = inspect->damage_seen || strcmp(verdict, "damaged") == 0;
 }
 
 static void on_wal_record(void *context, const struct wal_record *record, uint64_t lsn)
@@ -156,7 +82,7 @@ static void on_wal_record(void *context, const struct wal_record *record, uint64
     struct batch_header header;
     if (!inspect->file_wanted)
         return;
-    struct line line = line_begin(inspect, "record");
+    struct line line = inspect_line(inspect, "record");
     line_number(&line, "lsn", (int64_t)lsn);
     line_text(&line, "type", record_name(record->type));
     if (record->type == WAL_ENTRY)
@@ -189,7 +115,7 @@ static enum err inspect_wal(struct inspect *inspect)
 
 static enum err on_group(void *context, const struct meta_group *group)
 {
-    struct line line = line_begin(context, "group");
+    struct line line = inspect_line(context, "group");
     char voters[RAFT_VOTERS_MAX * 44 + 1] = "";
     size_t used = 0;
     for (uint32_t i = 0; i < group->voters_count; i++)
@@ -212,10 +138,12 @@ static enum err on_group(void *context, const struct meta_group *group)
     line_number(&line, "retention_ms", group->retention_ms);
     line_number(&line, "snapshot_lsn", (int64_t)group->snapshot_lsn);
     line_number(&line, "repaired_lsn", (int64_t)group->repaired_lsn);
+    line_number(&line, "accepted_lsn", (int64_t)group->accepted_lsn);
     line_text(&line, "damaged", group->damaged ? "yes" : "no");
+    line_number(&line, "damaged_lsn", (int64_t)group->damaged_lsn);
     line_end(&line);
     /* What this leader had in flight: only their number is stored. */
-    line = line_begin(context, "CSM");
+    line = inspect_line(context, "CSM");
     line_number(&line, "group", (int64_t)group->group);
     line_number(&line, "batches_in_flight", group->csm_count);
     line_end(&line);
@@ -224,7 +152,7 @@ static enum err on_group(void *context, const struct meta_group *group)
 
 static enum err on_segment(void *context, uint64_t group, const struct meta_segment *segment)
 {
-    struct line line = line_begin(context, "segment");
+    struct line line = inspect_line(context, "segment");
     line_number(&line, "group", (int64_t)group);
     line_number(&line, "base_offset", segment->base_offset);
     line_number(&line, "end_offset", segment->end_offset);
@@ -239,7 +167,7 @@ static enum err on_segment(void *context, uint64_t group, const struct meta_segm
 
 static enum err on_epoch(void *context, uint64_t group, const struct meta_epoch *epoch)
 {
-    struct line line = line_begin(context, "epoch");
+    struct line line = inspect_line(context, "epoch");
     line_number(&line, "group", (int64_t)group);
     line_number(&line, "term", (int64_t)epoch->term);
     line_number(&line, "first_offset", epoch->first_offset);
@@ -250,7 +178,7 @@ static enum err on_epoch(void *context, uint64_t group, const struct meta_epoch 
 /* batches: first-last@offset, oldest first. */
 static enum err on_done(void *context, uint64_t group, const struct done_row *row)
 {
-    struct line line = line_begin(context, "CDM");
+    struct line line = inspect_line(context, "CDM");
     char batches[DONE_BATCHES * 48] = "";
     size_t used = 0;
     for (uint32_t i = 0; i < row->count && i < DONE_BATCHES; i++)
@@ -268,11 +196,23 @@ static enum err on_done(void *context, uint64_t group, const struct done_row *ro
 
 static enum err on_state(void *context, uint64_t group, const struct meta_state_row *row)
 {
-    struct line line = line_begin(context, "state");
+    struct line line = inspect_line(context, "state");
     line_number(&line, "group", (int64_t)group);
     line_hex(&line, "key", row->key, row->key_size);
     line_number(&line, "value_bytes", row->value_size);
     line_end(&line);
+    return OK;
+}
+
+static enum err on_bad_row(void *context, const struct meta_bad_row *row)
+{
+    struct line line = inspect_line(context, "damage");
+    char type[2] = {(char)row->type, '\0'};
+    line_number(&line, "group", (int64_t)row->group);
+    line_text(&line, "row", row->type != 0 ? type : "missing or of an earlier time");
+    line_number(&line, "number", (int64_t)row->number);
+    line_end(&line);
+    ((struct inspect *)context)->damage_seen = true;
     return OK;
 }
 
@@ -282,7 +222,7 @@ static enum err inspect_store(struct inspect *inspect, struct kv *kv)
     enum err error = meta_load_identity(kv, &identity);
     if (error != OK)
         return error;
-    struct line line = line_begin(inspect, "identity");
+    struct line line = inspect_line(inspect, "identity");
     line_hex(&line, "cluster", identity.cluster_id, sizeof identity.cluster_id);
     line_number(&line, "broker", (int64_t)identity.broker);
     line_hex(&line, "disk", identity.disk_uuid, sizeof identity.disk_uuid);
@@ -293,7 +233,8 @@ static enum err inspect_store(struct inspect *inspect, struct kv *kv)
                                          .segment = on_segment,
                                          .epoch = on_epoch,
                                          .done = on_done,
-                                         .state = on_state};
+                                         .state = on_state,
+                                         .bad = on_bad_row};
     return meta_load(kv, &visitor);
 }
 
@@ -306,50 +247,6 @@ static enum err inspect_snapshot(struct inspect *inspect)
     error = inspect_store(inspect, os_lmdb_port(lmdb));
     os_lmdb_close(lmdb);
     return error;
-}
-
-/* ---- segment ---- */
-
-static bool read_exactly(int fd, uint8_t *data, size_t size, uint64_t offset)
-{
-    while (size > 0) {
-        ssize_t got = pread(fd, data, size, (off_t)offset);
-        if (got <= 0)
-            return false;
-        data += got;
-        offset += (uint64_t)got;
-        size -= (size_t)got;
-    }
-    return true;
-}
-
-/* Batches until the end, or until what is no batch: an active segment is longer than what stands in it. */
-static enum err inspect_segment(struct inspect *inspect)
-{
-    int fd = open(inspect->path, O_RDONLY | O_CLOEXEC);
-    uint8_t *data = malloc(BATCH_BYTES_MAX);
-    ASSERT(data != NULL);
-    uint64_t at = 0;
-    while (fd >= 0 && read_exactly(fd, data, BATCH_HEADER_BYTES, at)) {
-        struct batch_header header;
-        if (batch_parse(data, BATCH_HEADER_BYTES, &header) != OK)
-            break;
-        bool whole = read_exactly(fd, data, header.size_bytes, at);
-        struct line line = line_begin(inspect, "batch");
-        line_number(&line, "position", (int64_t)at);
-        line_number(&line, "offset", header.base_offset);
-        line_number(&line, "bytes", header.size_bytes);
-        line_number(&line, "term", header.leader_epoch);
-        line_text(&line, "crc", !whole ? "cut off" : batch_crc_ok(data, header.size_bytes) ? "ok" : "wrong");
-        line_batch(&line, &header);
-        line_end(&line);
-        at += header.size_bytes;
-    }
-    free(data);
-    if (fd < 0)
-        return ERR_NO_FILE;
-    close(fd);
-    return OK;
 }
 
 /* ---- the command ---- */
@@ -403,7 +300,7 @@ static error_t parse_inspect(int key, char *argument, struct argp_state *state)
 
 struct inspect_verb {
     const char *name;
-    const char *dir; /* of the data directory; NULL: the path is the file */
+    const char *dir; /* of the data directory; NULL: the verb finds its way itself */
     enum err (*run)(struct inspect *inspect);
     const char *doc;
 };
@@ -412,17 +309,16 @@ static const struct inspect_verb verbs[] = {
     {"wal", WAL_DIR, inspect_wal, "Shows the write-ahead log: files, batches with recovery's verdict, records."},
     {"snapshot", META_DIR, inspect_snapshot,
      "Shows the checkpoint store: groups, segments, terms, producers (CDM), states."},
-    {"segment", NULL, inspect_segment, "Shows the batches of a segment file."},
+    {"segment", NULL, inspect_segment,
+     "Shows the batches of a segment file, or of all segments of a data directory, with the verdict on each."},
 };
 
 static int run_verb(struct cli *cli, const struct inspect_verb *verb, int argc, char **argv)
 {
     char name[64];
     struct inspect inspect = {.cli = cli};
-    const struct argp argp = {.parser = parse_inspect,
-                              .args_doc = verb->dir != NULL ? "PATH" : "FILE",
-                              .doc = verb->doc,
-                              .children = cli_global_child};
+    const struct argp argp = {
+        .parser = parse_inspect, .args_doc = "PATH", .doc = verb->doc, .children = cli_global_child};
     snprintf(name, sizeof name, "flotilla inspect %s", verb->name);
     argv[0] = name;
     argp_parse(&argp, argc, argv, 0, NULL, &inspect);
@@ -431,7 +327,7 @@ static int run_verb(struct cli *cli, const struct inspect_verb *verb, int argc, 
     enum err error = verb->run(&inspect);
     fflush(stdout);
     if (error == OK)
-        return CLI_DONE;
+        return inspect.damage_seen ? CLI_FAILED : CLI_DONE;
     cli_error("%s: %s", inspect.path, err_text(error));
     return CLI_FAILED;
 }
