@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-#define TAIL_TRIES_MAX 6u
+#define TAIL_TRIES_MAX 12u
 
 struct checkpoint_state {
     struct segment *active; /* pinned; NULL: no rows */
@@ -160,9 +160,12 @@ static enum err checkpoint__read_tail(struct store_checkpoint *checkpoint, struc
     if (error == ERR_TOO_MANY_FILES || error == ERR_NO_MEMORY) {
         return error;
     }
-    if (++state->tail_tries < TAIL_TRIES_MAX) {
+    struct segment_file *file = &state->active->file;
+    uint64_t block_end = row->size_bytes - size + STORE_BLOCK_BYTES;
+    if (++state->tail_tries < TAIL_TRIES_MAX && file->lost_tail != block_end) {
         return ERR_AGAIN;
     }
+    file->lost_tail = block_end; /* later checkpoints need not wait for it again */
     trace_error(files->trace, "segment_tail_unreadable", "group=%llu base=%lld error=%s",
                 (unsigned long long)checkpoint->log->group, (long long)row->base_offset, err_name(error));
     return OK;

@@ -117,7 +117,7 @@ struct segment_hint { /* a batch boundary that a read ended at: the next read of
 struct damaged_range {
     int64_t from_offset, end_offset;
 };
-struct damage { /* what a scrub found, scrub.c */
+struct damage {                   /* what a scrub found, scrub.c */
     struct damaged_range *ranges; /* owned */
     uint32_t count, capacity;
 };
@@ -128,6 +128,7 @@ struct segment_file {         /* lane */
     struct disk_file *handle; /* NULL: not open */
     bool exists;              /* under its own name */
     bool is_recycled;         /* old bytes behind the end */
+    uint64_t lost_tail;       /* end of a last block that checkpoints could not read back; 0: none */
     bool is_lost; /* was missing at start: no recycled file, whose old batches might pass for the lost ones */
     bool is_in_dirty;
     uint64_t length_bytes;
