@@ -61,7 +61,8 @@
     X(FAULT_LATENT, "latent-error")        /* sectors of segments that cannot be read until they are written */        \
     X(FAULT_MISREAD, "misread")  /* reads of segments that bring flipped, stale or misdirected bytes, once */          \
     X(FAULT_FILES, "file-limit") /* EMFILE: opens of segments */                                                       \
-    X(FAULT_LATENCY, "latency")  /* each call of a job takes time of its own */
+    X(FAULT_LATENCY, "latency")  /* each call of a job takes time of its own */                                        \
+    X(FAULT_KV, "kv-error")      /* rows and commits of the checkpoint store find no room, commits fail */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,

@@ -615,6 +615,11 @@ bool sim_disk_broke(const struct sim_disk *disk)
     return disk->media.broke;
 }
 
+enum err sim_disk_kv_error(struct sim_disk *disk, const char *point)
+{
+    return sim_media_kv(&disk->media, point);
+}
+
 bool sim_disk_erred(const struct sim_disk *disk)
 {
     return disk->media.broke || disk->media.erred;

@@ -41,6 +41,8 @@ uint64_t sim_disk_syncs(const struct sim_disk *disk); /* successful ones: the sh
 void sim_disk_plan_sync_error(struct sim_disk *disk, uint64_t countdown); /* the countdown-th sync fails; 0: none */
 /* What a running disk may do wrong from now on; none at first, and none after sim_disk_calm. */
 void sim_disk_set_faults(struct sim_disk *disk, const bool faults[FAULT_CLASSES]);
+/* For the checkpoint store, which is on the same disk: sim_kv's `error`. */
+enum err sim_disk_kv_error(struct sim_disk *disk, const char *point);
 bool sim_disk_broke(const struct sim_disk *disk); /* in this life something failed that may end the process */
 bool sim_disk_erred(const struct sim_disk *disk); /* or at least its start */
 

@@ -267,6 +267,11 @@ static bool sim_kv__dies(struct sim_kv *kv, const char *point)
     return kv->dead;
 }
 
+static enum err sim_kv__error(struct sim_kv *kv, const char *point)
+{
+    return kv->options.error != NULL ? kv->options.error(kv->options.context, point) : OK;
+}
+
 static void sim_kv__end(struct sim_kv *kv, struct kv_txn *txn)
 {
     TAILQ_REMOVE(&kv->txns, txn, link);
@@ -282,6 +287,10 @@ static enum err sim_kv_begin(struct kv *base, bool write, struct kv_txn **ret_tx
     struct sim_kv *kv = sim_kv_of(base);
     if (kv->dead || (write && sim_kv__dies(kv, "kv.begin"))) {
         return ERR_IO;
+    }
+    enum err error = write ? sim_kv__error(kv, "kv.begin") : OK;
+    if (error != OK) {
+        return error;
     }
     ASSERT(!write || kv->writer == NULL); /* the real one would wait for ever: one thread holds both */
     struct kv_txn *txn = calloc(1, sizeof *txn);
@@ -304,6 +313,11 @@ static enum err sim_kv_commit(struct kv *base, struct kv_txn *txn)
     if (sim_kv__dies(kv, "kv.commit.before")) {
         sim_kv__end(kv, txn);
         return ERR_IO;
+    }
+    enum err error = sim_kv__error(kv, "kv.commit");
+    if (error != OK) {
+        sim_kv__end(kv, txn);
+        return error;
     }
     sim_kv__set_root(&kv->visible, sim_node_ref(txn->root));
     sim_kv__end(kv, txn);
@@ -335,8 +349,9 @@ static enum err sim_kv_put(struct kv *base, struct kv_txn *txn, struct kv_bytes 
     if (sim_kv__dies(kv, "kv.put")) {
         return ERR_IO;
     }
-    if (kv->full) {
-        return ERR_STORAGE_FULL;
+    enum err error = kv->full ? ERR_STORAGE_FULL : sim_kv__error(kv, "kv.put");
+    if (error != OK) {
+        return error;
     }
     struct sim_row *row = sim_row_new(key, value);
     sim_kv__set_root(&txn->root, sim_node_with(txn->root, row));

@@ -27,6 +27,8 @@
 
 struct sim_kv_options {
     bool (*fault)(void *context, const char *point); /* NULL: never */
+    /* Asked at kv.begin, kv.put and kv.commit: what the call fails with, having done nothing; OK: it goes on. */
+    enum err (*error)(void *context, const char *point); /* NULL: never fails */
     void *context;
 };
 

@@ -6,8 +6,9 @@
 
 #include "base/assert.h"
 
-#define ELSEWHERE_ONE_IN 50 /* errors outside of segments end the process: most lives should get on */
-#define EXCUSE_US        30000000u
+#define ELSEWHERE_ONE_IN  50 /* errors outside of segments end the process: most lives should get on */
+#define EXCUSE_US         30000000u
+#define SECTORS_PER_BLOCK 8u
 
 static bool is_segment(const char *path)
 {
@@ -45,6 +46,8 @@ void sim_media_draw(struct sim_media *media, const bool faults[FAULT_CLASSES])
         .files_error = draw_chance(rng, faults[FAULT_FILES], 4, 1000),
         .excuse_us = EXCUSE_US,
     };
+    media->options.kv_full = draw_chance(rng, faults[FAULT_KV], 20, 5000);
+    media->options.kv_error = draw_chance(rng, faults[FAULT_KV], 20, 5000);
     uint64_t call_us_max = sim_log_between(rng, 10, 30000);
     media->options.call_us_max = faults[FAULT_LATENCY] ? call_us_max : 0;
 }
@@ -167,7 +170,11 @@ enum err sim_media_read(struct sim_media *media, const char *path, struct inode 
         return ERR_IO;
     }
     if (size > 0 && happens(media, options->latent)) {
-        make_latent(media, inode, (offset + rng_below(&media->world->media, size)) / SECTOR_BYTES);
+        uint64_t sector = (offset + rng_below(&media->world->media, size)) / SECTOR_BYTES;
+        /* Never in the last block: an unreadable sector and a torn overwrite of it would be two faults. */
+        if (sector / SECTORS_PER_BLOCK < (inode_size(inode, TREE_NOW) - 1) / SECTORS_PER_BLOCK / SECTOR_BYTES) {
+            make_latent(media, inode, sector);
+        }
     }
     if (hits_latent(media, inode, offset, size) || happens(media, options->read_error)) {
         world_log(media->world, "    disk: error reading %s at %llu", path, (unsigned long long)offset);
@@ -178,6 +185,22 @@ enum err sim_media_read(struct sim_media *media, const char *path, struct inode 
         world_log(media->world, "    disk: misread of %s at %llu", path, (unsigned long long)offset);
         excuse(media);
         misread(media, inode, data, size, offset);
+    }
+    return OK;
+}
+
+enum err sim_media_kv(struct sim_media *media, const char *point)
+{
+    bool is_commit = strcmp(point, "kv.commit") == 0;
+    if (is_commit && happens(media, media->options.kv_error)) {
+        world_log(media->world, "    kv: a commit fails");
+        media->broke = true;
+        return ERR_IO;
+    }
+    if (strcmp(point, "kv.begin") != 0 && happens(media, media->options.kv_full)) {
+        world_log(media->world, "    kv: no room at %s", point);
+        media->erred = true;
+        return ERR_STORAGE_FULL;
     }
     return OK;
 }

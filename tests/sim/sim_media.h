@@ -19,6 +19,8 @@ struct sim_media_options {
     double misread;       /* chance that a read of a segment brings wrong bytes, once */
     double latent;        /* chance that a read of a segment meets a sector that is unreadable until it is written */
     double files_error;   /* chance that an open of a segment finds no descriptor */
+    double kv_full;       /* chance that a row or commit of the checkpoint store finds no room */
+    double kv_error;      /* chance that one of its commits fails, for which the process has to end */
     uint64_t call_us_max; /* drawn for each call inside a job; 0: calls take no time of their own */
     uint64_t excuse_us;   /* how long after bad bytes CORRUPT is an honest answer */
 };
@@ -49,6 +51,8 @@ enum err sim_media_write(struct sim_media *media, const char *path, struct inode
 /* After the read: may change data[0, size), which was read at offset. */
 enum err sim_media_read(struct sim_media *media, const char *path, struct inode *inode, uint8_t *data, size_t size,
                         uint64_t offset);
+/* Of the checkpoint store; point: as in sim_kv.h. */
+enum err sim_media_kv(struct sim_media *media, const char *point);
 uint64_t sim_media_call_us(struct sim_media *media); /* how long the next call takes */
 
 #endif

@@ -128,6 +128,12 @@ static bool on_kv_point(void *context, const char *point)
     return dies;
 }
 
+static enum err on_kv_error(void *context, const char *point)
+{
+    struct run *run = context;
+    return sim_disk_kv_error(run->disk, point);
+}
+
 /* --- lives --- */
 
 static void plan_crash(struct run *run)
@@ -485,7 +491,7 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
     run->world.verbose = verbose;
     run->options = o;
     run->crashes_left = o->crashes;
-    run->kv = sim_kv_new(&(struct sim_kv_options){on_kv_point, run});
+    run->kv = sim_kv_new(&(struct sim_kv_options){.fault = on_kv_point, .error = on_kv_error, .context = run});
     run->check = check_new(&run->world);
     run->disk_options = (struct sim_disk_options){.job_us_max = o->job_us_max,
                                                   .stall = o->faults[FAULT_STALL] ? 0.002 : 0,
