@@ -200,21 +200,38 @@ static bool is_number(const char *name, uint64_t *ret_number)
     return true;
 }
 
+#define BASE_DIGITS 20u
+
+static const struct segment *segment_at(const struct segment_log *log, uint64_t base_offset)
+{
+    uint32_t low = 0;
+    uint32_t high = log->segments_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if ((uint64_t)log->segments[middle]->base_offset < base_offset) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    bool found = low < log->segments_count && (uint64_t)log->segments[low]->base_offset == base_offset;
+    return found ? log->segments[low] : NULL;
+}
+
 /* A manifest names the .log of every row, and so the indexes of the finished ones. */
 static bool is_named(const struct segment_log *log, const char *name)
 {
-    char expected[64];
-    for (uint32_t i = 0; log != NULL && i < log->segments_count; i++) {
-        const struct segment *segment = log->segments[i];
-        int digits = snprintf(expected, sizeof expected, "%020" PRId64, segment->base_offset);
-        if (strncmp(name, expected, (size_t)digits) != 0) {
-            continue;
-        }
-        const char *suffix = name + digits;
-        return strcmp(suffix, ".log") == 0 ||
-               (segment->is_sealed && (strcmp(suffix, ".index") == 0 || strcmp(suffix, ".timeindex") == 0));
+    char digits[BASE_DIGITS + 1] = {0};
+    uint64_t base_offset;
+    if (log == NULL || strlen(name) <= BASE_DIGITS) {
+        return false;
     }
-    return false;
+    memcpy(digits, name, BASE_DIGITS);
+    const struct segment *segment = is_number(digits, &base_offset) ? segment_at(log, base_offset) : NULL;
+    const char *suffix = name + BASE_DIGITS;
+    return segment != NULL &&
+           (strcmp(suffix, ".log") == 0 ||
+            (segment->is_sealed && (strcmp(suffix, ".index") == 0 || strcmp(suffix, ".timeindex") == 0)));
 }
 
 /* Unlinked, not kept as a spare: after a power cut the same file may stand among the spares as well, and one file must
@@ -233,7 +250,7 @@ static enum err sweep_log_dir(struct store *store, uint64_t group, const struct 
         snprintf(path, sizeof path, "%s/%s", dir, names.list[i]);
         error = store->disk->ops->unlink(store->disk, path);
         store->files.counters.removed++;
-        trace_info(store->trace, "segment_swept", "path=%s", path);
+        trace_debug(store->trace, "segment_swept", "path=%s", path);
     }
     names__free(&names);
     if (error == OK && log == NULL) {
@@ -321,6 +338,9 @@ enum err store_sweep(struct store *store)
     names__free(&names);
     if (error == OK) {
         error = sweep_spares(store);
+    }
+    if (store->files.counters.removed > 0) {
+        trace_info(store->trace, "segments_swept", "files=%llu", (unsigned long long)store->files.counters.removed);
     }
     store->counters = store->files.counters;
     return error;
