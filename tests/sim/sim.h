@@ -59,10 +59,13 @@
     X(FAULT_READ_ERROR, "read-error")      /* EIO: reads of segments, rarely of the log */                             \
     X(FAULT_WRITE_ERROR, "write-error")    /* EIO: writes and names of segments, rarely of the log */                  \
     X(FAULT_LATENT, "latent-error")        /* sectors of segments that cannot be read until they are written */        \
-    X(FAULT_MISREAD, "misread")  /* reads of segments that bring flipped, stale or misdirected bytes, once */          \
-    X(FAULT_FILES, "file-limit") /* EMFILE: opens of segments */                                                       \
-    X(FAULT_LATENCY, "latency")  /* each call of a job takes time of its own */                                        \
-    X(FAULT_KV, "kv-error")      /* rows and commits of the checkpoint store find no room, commits fail */
+    X(FAULT_MISREAD, "misread")   /* reads of segments that bring flipped, stale or misdirected bytes, once */         \
+    X(FAULT_FILES, "file-limit")  /* EMFILE: opens of segments */                                                      \
+    X(FAULT_LATENCY, "latency")   /* each call of a job takes time of its own */                                       \
+    X(FAULT_KV, "kv-error")       /* rows and commits of the checkpoint store find no room, commits fail */            \
+    X(FAULT_LEAP, "clock-leaps")  /* the wall clock goes wrong by a day or a year while the broker runs */             \
+    X(FAULT_SHAPE, "clock-shape") /* one for the run: an offset, a drift, a wave, a clock that stands still at times   \
+                                   */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,
@@ -99,7 +102,7 @@ struct sim_world {
     uint64_t events_count;
     uint64_t faults_count; /* faults that really happened */
     /* One generator per subject, so that dropping a fault class leaves the choices of the others as they were. */
-    struct rng disk, link, load, crash, points, media;
+    struct rng disk, link, load, crash, points, media, clock;
 
     /* the I/O gate */
     bool crashed; /* every disk and kv call fails, no completion is delivered */
@@ -108,6 +111,7 @@ struct sim_world {
     uint64_t crash_countdown; /* 0: none planned; 1: the next call of crash_kind */
     enum sim_io crash_kind;
 
+    int64_t log_clock_max_ms;  /* nothing that the broker was told up to now lets a log entry carry a later time */
     uint64_t corrupt_until_us; /* bad bytes were read: until then CORRUPT is an honest answer, to be asked again */
 
     /* the first failure ends the run */

@@ -215,6 +215,7 @@ static void start(void *context, uint64_t argument)
     struct run *run = context;
     struct sim_world *world = &run->world;
     run->life++;
+    sim_clock_new_life(&run->clock);
     plan_crash(run);
     const struct broker_options options = {.config = &run->config,
                                            .disk = sim_disk_port(run->disk),
@@ -319,6 +320,10 @@ static void on_fault_tick(void *context, uint64_t argument)
         return;
     if (o->faults[FAULT_WALL]) {
         run->clock.wall_skew_ms = (int64_t)rng_between(&world->crash, 0, 7200000) - 3600000;
+        world->faults_count++;
+    }
+    if (o->faults[FAULT_LEAP] && rng_chance(&world->clock, 0.5)) {
+        sim_clock_draw_leap(&run->clock);
         world->faults_count++;
     }
     if (o->faults[FAULT_FULL] && !sim_disk_is_limited(run->disk) && rng_chance(&world->crash, 0.3)) {
@@ -503,6 +508,9 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
     run->shadow = shadow_new(&run->world, run->disk, run->kv, run->check);
     sim_disk_set_context(run->disk, run->shadow);
     sim_clock_init(&run->clock, &run->world, on_timer, run);
+    if (o->faults[FAULT_SHAPE]) {
+        sim_clock_draw_shape(&run->clock);
+    }
     run->net_options = (struct sim_net_options){.delay_us_max = o->delay_us_max,
                                                 .split = o->faults[FAULT_SPLIT],
                                                 .slow_reader = o->faults[FAULT_SLOW_READER],

@@ -39,6 +39,7 @@ void world_init(struct sim_world *world, uint64_t seed)
     rng_seed(&world->crash, rng_next(&root));
     rng_seed(&world->points, rng_next(&root));
     rng_seed(&world->media, rng_next(&root));
+    rng_seed(&world->clock, rng_next(&root));
 }
 
 void world_done(struct sim_world *world)
