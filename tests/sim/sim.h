@@ -16,7 +16,8 @@
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read
  *   sim_ledger    the durable log of every group, replayed by a machine of its own
  *   sim_shadow    reads the shadow with the product's own offline readers: what a restart would find
- *   sim_load      the workload (sim_client, sim_producer, sim_reader, sim_admin), speaking frames
+ *   sim_load      the workload (sim_client, sim_producer, sim_reader, sim_admin), speaking frames; and its
+ *                 enemies (sim_vandal, sim_liar, sim_crowd)
  *   sim_run       one run: lives of a broker, crashes, the quiet end in which everything is read back
  *   sim_child     runs in child processes, so that an assertion is one failed seed
  *   sim_board     the planted bugs that a simulator worth its name must catch
@@ -53,6 +54,9 @@
     X(FAULT_STOP, "clean-stop")            /* broker_stop instead of some crashes */                                   \
     X(FAULT_FULL, "disk-full")             /* for a while there is no room for longer files and new rows */            \
     X(FAULT_VANDAL, "vandal")              /* a client that sends what is no frame */                                  \
+    X(FAULT_LIAR, "liar")                  /* a client that repeats others, lies about sequences, asks for nonsense */ \
+    X(FAULT_CROWD, "crowd")                /* connections in numbers: silent, slow, deaf; and one greedy producer */   \
+    X(FAULT_EXPIRY, "producer-expiry")     /* producers are forgotten after seconds */                                 \
     X(FAULT_ROT, "bit-rot")                /* at the end, durable bytes change while the broker is down */             \
     X(FAULT_POINT_CRASH, "point-crash")    /* crash at a fault point of the product, between two I/O calls */          \
     X(FAULT_POINT_DELAY, "point-delay")    /* some fault points hold up their lane, or the loop */                     \

@@ -50,6 +50,9 @@ static void topic_is_live(struct load *load, struct load_topic *topic)
         if (topic->retention_bytes > 0 || topic->retention_ms > 0) {
             check_group_expires(load->check, topic->groups[p]);
         }
+        if (load->greedy != NULL && p == 0) {
+            producer_attach(load->greedy, topic->groups[p]);
+        }
         uint64_t writers = 1 + rng_below(rng, 2);
         for (uint64_t i = 0; i < writers && load->producers_count > 0; i++) {
             uint64_t which = (rng_below(rng, load->producers_count) + i) % load->producers_count;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/err.h"
 #include "base/map.h"
 #include "sim_ledger.h"
 
@@ -14,7 +15,7 @@ enum fate { FATE_SENT, FATE_ACKED, FATE_REFUSED };
 struct message {
     struct check_record record;
     uint32_t value_crc;
-    uint32_t attempts;
+    uint32_t open_attempts; /* that may have been stored, or may still be */
     enum fate fate;
     int64_t offset; /* acknowledged or seen there; -1: unknown */
     uint64_t index; /* of the first log entry that holds it; 0: unknown */
@@ -74,6 +75,7 @@ struct check {
     struct ghost *ghosts;
     struct producer_fact *producers;
     struct ledger *ledger; /* owned */
+    bool producers_expire;
 };
 
 /* --- tables --- */
@@ -203,7 +205,7 @@ uint32_t check_sent(struct check *check, const struct check_record *record)
     check->messages = grow(check->messages, &capacity, (uint64_t)check->messages_count + 2, sizeof *check->messages);
     check->messages_capacity = (uint32_t)capacity;
     uint32_t id = ++check->messages_count;
-    check->messages[id] = (struct message){.record = *record, .attempts = 1, .offset = -1};
+    check->messages[id] = (struct message){.record = *record, .open_attempts = 1, .offset = -1};
     return id;
 }
 
@@ -215,7 +217,9 @@ void check_set_crc(struct check *check, uint32_t id, uint32_t value_crc)
 void check_resent(struct check *check, uint32_t first, uint32_t count)
 {
     for (uint32_t id = first; id < first + count; id++) {
-        message_of(check, id)->attempts++;
+        struct message *m = message_of(check, id);
+        m->open_attempts++;
+        m->fate = m->fate == FATE_REFUSED ? FATE_SENT : m->fate;
     }
 }
 
@@ -253,12 +257,57 @@ void check_acked(struct check *check, uint32_t first, uint32_t count, int64_t of
     }
 }
 
-void check_refused(struct check *check, uint32_t first, uint32_t count)
+void check_producers_expire(struct check *check)
 {
+    check->producers_expire = true;
+}
+
+/* B5: what the done table must say of an acknowledged batch that comes again. The ledger may be a little ahead of the
+ * broker, which has synced but not applied: so it decides only what further batches do not change. */
+static void judge_repeat(struct check *check, const struct message *m, uint32_t first, uint32_t status)
+{
+    struct ledger_row row;
+    const char *wrong = NULL;
+    bool is_known = ledger_find_row(check->ledger, m->record.group, m->record.producer_id, &row);
+    bool is_here = is_known && row.epoch == m->record.epoch;
+    bool is_in_window = false;
+    for (uint8_t i = 0; is_here && i < row.count; i++) {
+        is_in_window = is_in_window || row.batches[i].offset == m->offset;
+    }
+    if (status == ERR_OUT_OF_ORDER) {
+        wrong = "a gap";
+    } else if (status == ERR_STALE && is_in_window) {
+        wrong = "older than the window, which it is in";
+    } else if (status == ERR_UNKNOWN_PRODUCER && is_known) {
+        wrong = "of an unknown producer";
+    } else if (status == ERR_FENCED && is_here) {
+        wrong = "of an older epoch";
+    }
+    if (wrong != NULL) {
+        world_fail(check->world, "B5", "message %u of group %llu is acknowledged at %lld; its repeat is called %s",
+                   first, (unsigned long long)m->record.group, (long long)m->offset, wrong);
+    }
+}
+
+void check_refused(struct check *check, uint32_t first, uint32_t count, uint32_t status)
+{
+    const struct message *m = message_of(check, first);
+    if (m->fate == FATE_ACKED && m->record.producer_id >= 0 && m->offset >= 0 &&
+        !check_group_is_deleted(check, m->record.group)) {
+        judge_repeat(check, m, first, status);
+    }
+    if (status == ERR_TIMEOUT || status == ERR_UNKNOWN_OUTCOME)
+        return;
     for (uint32_t id = first; id < first + count; id++) {
-        struct message *m = message_of(check, id);
-        if (m->fate == FATE_SENT && m->attempts == 1) { /* an earlier attempt may have come through unheard */
-            m->fate = FATE_REFUSED;
+        struct message *refused = message_of(check, id);
+        refused->open_attempts -= refused->open_attempts > 0 ? 1 : 0;
+        if (refused->fate == FATE_SENT && refused->open_attempts == 0) {
+            refused->fate = FATE_REFUSED;
+        }
+        if (refused->fate == FATE_REFUSED && refused->offset >= 0) {
+            world_fail(
+                check->world, "B2", "message %u of group %llu was read at %lld, now its last attempt is refused: %s",
+                id, (unsigned long long)refused->record.group, (long long)refused->offset, err_name((enum err)status));
         }
     }
 }
@@ -381,6 +430,8 @@ static void order_step(struct check *check, struct ghost *ghost, int64_t offset)
         ASSERT(order != NULL);
         order->producer_id = seen->producer_id;
         HASH_ADD(hh, ghost->orders, producer_id, sizeof order->producer_id, order);
+    } else if (check->producers_expire && seen->sequence == 0) {
+        order->epoch = seen->epoch; /* forgotten meanwhile: whatever it says first is believed. B11 knows if it was */
     } else if (seen->epoch < order->epoch) {
         world_fail(check->world, "B6", "%s: producer %lld writes with epoch %d at %lld, after epoch %d", ghost->name,
                    (long long)seen->producer_id, seen->epoch, (long long)offset, order->epoch);
@@ -584,6 +635,8 @@ static void image_done(struct check *check, const struct ghost *ghost, const str
                        ghost->name, (long long)image->done[i].last_offset, (long long)image->next_offset);
         }
     }
+    if (check->producers_expire)
+        return; /* who may be forgotten, and begin again, B11 knows */
     for (uint32_t id = 1; id <= check->messages_count && !check->world->failed; id++) {
         const struct message *m = &check->messages[id];
         if (m->record.group != ghost->group || m->record.producer_id < 0 || m->offset < 0 ||

@@ -6,14 +6,18 @@
  *   W2  a restart recovers the acknowledged state or a later one, nothing of another group, nothing nobody sent
  *   R8  a term is durable before its leader acts in it, and no two lives act in one term
  *   B1  no acknowledged message is lost
- *   B2  what was refused for good is never seen
+ *   B2  what was refused is never seen: every answer but "ok", "deadline passed" and "outcome unknown" is final for the
+ *       attempt it answers
  *   B3  a message is at one offset, whatever was retried
  *   B4  per producer and partition: order, no gap
- *   B5  a repeat is answered with the first offset
+ *   B5  a repeat is answered with the first offset; one that is older than the window, of an older epoch or of a
+ *       forgotten producer each with its own status
  *   B6  a producer's epochs rise, ids are its own, and an older epoch never writes after a newer one
  *   B7  offsets are dense; the same offset holds the same bytes for ever
  *   B8  high watermark and log start never go back
  *   B13 log start moves only where retention was asked for
+ *   B14 what is no batch is not stored
+ *   W8  a greedy partition keeps no idle one waiting
  *   W6  a group id is never given out twice
  *   S7  applied index, done table, segment end and manifest in the checkpoint store belong to one moment
  *
@@ -61,7 +65,9 @@ void check_resent(struct check *check, uint32_t first, uint32_t count);
 
 /* durable: the shadow holds all of the records [first, first + count). offset -1: the answer names none. */
 void check_acked(struct check *check, uint32_t first, uint32_t count, int64_t offset, bool durable); /* W1 B3 B5 B7 */
-void check_refused(struct check *check, uint32_t first, uint32_t count); /* for good: never to be sent again */
+/* Any other answer to one attempt (enum err, base/err.h): B2 and B5. */
+void check_refused(struct check *check, uint32_t first, uint32_t count, uint32_t status);
+void check_producers_expire(struct check *check); /* the done table forgets some while the run lasts */
 void check_term(struct check *check, uint64_t group, uint64_t term, uint64_t life, bool durable); /* R8 */
 void check_high_watermark(struct check *check, uint64_t group, int64_t offset);                   /* B8 */
 void check_log_start(struct check *check, uint64_t group, int64_t offset);                        /* B8 */

@@ -25,6 +25,8 @@ struct request {
     uint32_t first, count; /* PRODUCE: records */
     enum check_acks acks;
     bool is_next;   /* PRODUCE: all earlier batches of its stream were acknowledged when it was sent */
+    bool is_lie;    /* PRODUCE of the liar's own: an "ok" is no promise */
+    bool is_bad;    /* PRODUCE that must be refused */
     int64_t offset; /* FETCH */
     char name[64];  /* topic or producer */
 };
@@ -66,6 +68,18 @@ struct load_topic {
     int64_t retention_ms, segment_ms; /* 0: none */
 };
 
+/* A batch that an honest producer sent, for those who repeat it. */
+struct exhibit {
+    uint64_t group;
+    uint32_t first, count;
+    uint8_t *bytes; /* owned; NULL: empty place */
+    uint32_t size;
+    uint64_t sent_us;
+};
+#define EXHIBITS_MAX 24
+
+struct crowd;
+
 struct load {
     struct sim_world *world;
     const struct sim_options *options;
@@ -75,6 +89,7 @@ struct load {
     bool broker_up;
     uint64_t life;
     bool quiet;
+    uint64_t quiet_us; /* since when */
     bool proving;
     bool rotten; /* CORRUPT is an honest answer */
 
@@ -88,8 +103,11 @@ struct load {
     struct client *admin, *auditor, *prover;
     struct client *producers[32];
     uint32_t producers_count;
-    struct client *vandal; /* or NULL */
-    bool audited;          /* everything was read since the broker came up */
+    struct client *vandal, *liar, *greedy; /* or NULL */
+    struct crowd *crowd;                   /* or NULL */
+    struct exhibit exhibits[EXHIBITS_MAX]; /* the last ones, in turn */
+    uint32_t exhibits_next;
+    bool audited; /* everything was read since the broker came up */
 };
 
 /* --- sim_client.c --- */
@@ -108,6 +126,9 @@ void client_send_no_reply(struct client *client, struct request *request, const 
 /* --- topics, sim_load.c --- */
 struct load_topic *load_find_topic(struct load *load, const char *name);
 bool load_status_is_retriable(uint32_t status);
+void load_exhibit_put(struct load *load, const struct exhibit *exhibit); /* copies its bytes */
+/* Any of them that is young enough to be repeated: none of its producers can have been forgotten since. NULL: none. */
+const struct exhibit *load_exhibit(struct load *load);
 
 /* --- the classes --- */
 struct client *admin_new(struct load *load);
@@ -127,6 +148,13 @@ void producer_judge_init(struct load *load, const struct request *request, const
 
 struct client *consumer_new(struct load *load, uint32_t number);
 struct client *auditor_new(struct load *load);
+struct client *
+greedy_new(struct load *load); /* a producer that fills one partition in bursts, to the end of the proof */
+struct client *liar_new(struct load *load);
+struct crowd *crowd_new(struct load *load);
+bool crowd_has(const struct crowd *crowd, const struct sim_conn *conn);
+void crowd_send_home(struct crowd *crowd);
+void crowd_free(struct crowd *crowd);
 struct client *vandal_new(struct load *load); /* sends what is no frame; must be answered by an error frame or an end */
 void auditor_begin(struct client *auditor, bool is_final);
 void reader_judge_fetch(struct load *load, const struct request *request, const FetchReply *reply);

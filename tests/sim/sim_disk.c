@@ -260,6 +260,9 @@ static enum err sim_sync_all(struct disk *port)
     world_log(disk->world, "    disk: sync everything");
     tree_sync_all(disk->tree, NULL, NULL);
     disk->syncs++;
+    if (disk->options.on_synced != NULL) {
+        disk->options.on_synced(disk->options.context, NULL, NULL, 0, 0);
+    }
     return OK;
 }
 

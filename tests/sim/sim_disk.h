@@ -21,7 +21,8 @@ struct sim_disk_options {
     double stall;        /* chance that a job takes seconds */
     uint64_t stall_us_max;
     struct tree_cut cut; /* what a power cut leaves */
-    /* Byte ranges of a file that became durable; data = the bytes of the whole file as they stand. May be NULL. */
+    /* Byte ranges of a file that became durable; data = the bytes of the whole file as they stand. path NULL: anything
+     * may have. May be NULL. */
     void (*on_synced)(void *context, const char *path, const uint8_t *data, uint64_t offset, uint64_t size);
     void *context;
 };

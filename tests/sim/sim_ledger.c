@@ -375,6 +375,10 @@ void ledger_durable(struct ledger *ledger, const struct ledger_entry *entry)
         return;
     }
     *item = (struct item){.entry = *entry, .is_known = true, .offset = -1};
+    world_log(ledger->world,
+              "    ledger: group %llu entry %llu term %llu kind %d, message %u producer %lld epoch %d sequence %d",
+              (unsigned long long)entry->group, (unsigned long long)entry->index, (unsigned long long)entry->term,
+              (int)entry->kind, entry->first, (long long)entry->producer_id, entry->epoch, entry->sequence);
     note_places(ledger, entry);
     if (entry->kind == LEDGER_CLOCK) {
         judge_clock(ledger, group, entry);
@@ -564,6 +568,12 @@ int64_t ledger_end(const struct ledger *ledger, uint64_t number)
 {
     const struct group *group = group_find(ledger, number);
     return group == NULL ? 0 : group->head.next_offset;
+}
+
+int64_t ledger_start(const struct ledger *ledger, uint64_t number)
+{
+    const struct group *group = group_find(ledger, number);
+    return group == NULL ? 0 : group->head.log_start;
 }
 
 int64_t ledger_bytes(const struct ledger *ledger, uint64_t number)

@@ -97,6 +97,7 @@ void ledger_served(struct ledger *ledger, uint64_t group, int64_t high_watermark
 /* --- questions --- */
 bool ledger_has(const struct ledger *ledger, uint64_t group, uint32_t first); /* its entry, and all before it */
 int64_t ledger_end(const struct ledger *ledger, uint64_t group);   /* offset behind the durable log; 0: unknown group */
+int64_t ledger_start(const struct ledger *ledger, uint64_t group); /* where the durable log moved log start */
 int64_t ledger_bytes(const struct ledger *ledger, uint64_t group); /* of batches from log start on */
 /* The producer's row as of the whole durable log; false: none. */
 bool ledger_find_row(const struct ledger *ledger, uint64_t group, int64_t producer_id, struct ledger_row *ret_row);

@@ -35,6 +35,7 @@ struct sim_conn {
     void *owner; /* NULL: the client let go */
     const void *opener;
     bool client_closed;
+    bool is_deaf;   /* its kernel buffer is full for ever */
     bool is_broken; /* bytes that come now are lost, both ways */
     /* client to broker */
     struct pipe up;
@@ -262,6 +263,14 @@ static void flush(void *context, uint64_t argument)
         event_over(conn);
         return;
     }
+    if (conn->is_deaf) {
+        if (conn->broker_closing) { /* the link gives up writing out */
+            parcels_drop(conn);
+            plan(conn, world->now_us + 1, close_finish);
+        }
+        event_over(conn);
+        return;
+    }
     size_t take = conn->net->options.slow_reader ? 1 + rng_below(&world->link, 20000) : conn->queued;
     while (take > 0 && !STAILQ_EMPTY(&conn->parcels)) {
         struct parcel *parcel = STAILQ_FIRST(&conn->parcels);
@@ -383,6 +392,9 @@ static void link_twin_close(struct link *link)
     conn->broker_closing = true;
     if (conn->queued == 0) {
         plan(conn, conn->net->world->now_us + 1, close_finish);
+    } else if (conn->is_deaf && !conn->flush_planned) {
+        conn->flush_planned = true;
+        plan(conn, conn->net->world->now_us + LINK_CLOSE_MS * 1000, flush);
     }
 }
 
@@ -429,6 +441,11 @@ struct sim_conn *sim_conn_open(struct sim_net *net, const struct sim_conn_handle
 bool sim_conn_is_of(const struct sim_conn *conn, const void *owner)
 {
     return owner != NULL && conn->opener == owner;
+}
+
+void sim_conn_deafen(struct sim_conn *conn)
+{
+    conn->is_deaf = true;
 }
 
 uint64_t sim_conn_id(const struct sim_conn *conn)

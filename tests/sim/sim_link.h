@@ -44,6 +44,7 @@ void sim_conn_send(struct sim_conn *conn, const void *data, size_t size);
 void sim_conn_close(struct sim_conn *conn);                     /* in order: the broker gets all bytes, then the end */
 void sim_conn_abandon(struct sim_conn *conn, uint64_t late_us); /* the broker gets what was sent, up to late_us later */
 void sim_conn_break(struct sim_conn *conn);        /* a fault: both ends lose what is under way; on_closed follows */
+void sim_conn_deafen(struct sim_conn *conn);       /* the client takes no byte any more, and does not leave */
 uint64_t sim_conn_id(const struct sim_conn *conn); /* never reused */
 bool sim_conn_is_of(const struct sim_conn *conn, const void *owner); /* opened by this client, which may have left it */
 

@@ -52,6 +52,9 @@ struct load *load_new(struct sim_world *world, const struct sim_options *options
     load->admin = admin_new(load);
     load->prover = prover_new(load);
     load->vandal = options->faults[FAULT_VANDAL] ? vandal_new(load) : NULL;
+    load->liar = options->faults[FAULT_LIAR] ? liar_new(load) : NULL;
+    load->greedy = options->faults[FAULT_CROWD] ? greedy_new(load) : NULL;
+    load->crowd = options->faults[FAULT_CROWD] ? crowd_new(load) : NULL;
     world_at(world, world->now_us + options->load_us / 10, on_fault_tick, load, 0);
     return load;
 }
@@ -71,6 +74,10 @@ void load_free(struct load *load)
         free(load->requests[i]);
     }
     free(load->requests);
+    for (uint32_t i = 0; i < EXHIBITS_MAX; i++) {
+        free(load->exhibits[i].bytes);
+    }
+    crowd_free(load->crowd);
     free(load);
 }
 
@@ -90,6 +97,8 @@ void load_broker_down(struct load *load)
 void load_quiet(struct load *load)
 {
     load->quiet = true;
+    load->quiet_us = load->world->now_us;
+    crowd_send_home(load->crowd);
 }
 
 bool load_is_quiet(const struct load *load, const char **ret_waits_for)
@@ -119,9 +128,12 @@ void load_prove(struct load *load)
     }
 }
 
-bool load_is_proven(const struct load *load, const char **ret_waits_for)
+bool load_is_proven(struct load *load, const char **ret_waits_for)
 {
-    return prover_is_done(load->prover, ret_waits_for);
+    if (!prover_is_done(load->prover, ret_waits_for))
+        return false;
+    load->proving = false; /* the greedy one ends too */
+    return load->greedy == NULL || producer_is_quiet(load->greedy, ret_waits_for);
 }
 
 void load_audit(struct load *load)
@@ -132,6 +144,7 @@ void load_audit(struct load *load)
 void load_rotten(struct load *load)
 {
     load->rotten = true;
+    shadow_rotten(load->shadow);
 }
 
 bool load_has_audited(const struct load *load)
@@ -155,6 +168,27 @@ struct load_topic *load_find_topic(struct load *load, const char *name)
             return &load->topics[t];
     }
     return NULL;
+}
+
+void load_exhibit_put(struct load *load, const struct exhibit *exhibit)
+{
+    struct exhibit *place = &load->exhibits[load->exhibits_next++ % EXHIBITS_MAX];
+    if (load->liar == NULL)
+        return;
+    free(place->bytes);
+    *place = *exhibit;
+    place->sent_us = load->world->now_us;
+    place->bytes = malloc(exhibit->size);
+    ASSERT(place->bytes != NULL);
+    memcpy(place->bytes, exhibit->bytes, exhibit->size);
+}
+
+const struct exhibit *load_exhibit(struct load *load)
+{
+    const struct exhibit *exhibit = &load->exhibits[rng_below(&load->world->load, EXHIBITS_MAX)];
+    uint64_t expiry_us = (uint64_t)load->options->producer_expiry_ms * 1000;
+    bool is_old = load->world->now_us - exhibit->sent_us > expiry_us / 2;
+    return exhibit->bytes == NULL || is_old ? NULL : exhibit;
 }
 
 bool load_status_is_retriable(uint32_t status)
@@ -191,6 +225,8 @@ void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *fr
         world_fail(load->world, "port", "the broker sends what is no frame");
         return;
     }
+    if (crowd_has(load->crowd, conn))
+        return;
     if (sim_conn_is_of(conn, load->vandal)) {
         if (parsed.type != FRAME_ERROR && parsed.type != FRAME_METADATA_REPLY) {
             world_fail(load->world, "port", "the broker answers noise with a frame of type %d", (int)parsed.type);

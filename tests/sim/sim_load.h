@@ -27,7 +27,7 @@ void load_quiet(struct load *load);
 bool load_is_quiet(const struct load *load, const char **ret_waits_for);
 /* One record to every partition. After load_is_quiet. */
 void load_prove(struct load *load);
-bool load_is_proven(const struct load *load, const char **ret_waits_for);
+bool load_is_proven(struct load *load, const char **ret_waits_for);
 
 /* For sim_net_options: a reply leaves the broker. */
 void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *frame, size_t head_size);

@@ -4,6 +4,13 @@
 
 #include <string.h>
 
+#define PRODUCER_EXPIRY_MS_LONG ((int64_t)7 * 86400 * 1000)
+
+bool sim_options_expire(const struct sim_options *options)
+{
+    return options->producer_expiry_ms < PRODUCER_EXPIRY_MS_LONG;
+}
+
 void sim_options_draw(struct sim_options *options, uint64_t seed)
 {
     struct rng rng;
@@ -48,6 +55,15 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
         .name_keep = (double)rng_below(&rng, 101) / 100,
         .size_keep = (double)rng_below(&rng, 101) / 100,
     };
+    o.producer_expiry_ms = PRODUCER_EXPIRY_MS_LONG;
+    if (o.faults[FAULT_EXPIRY]) {
+        o.producer_expiry_ms = (int64_t)sim_log_between(&rng, 10000, 60000);
+    }
+    o.connections = CONNECTIONS_DEFAULT;
+    if (o.faults[FAULT_CROWD]) { /* bounds that a crowd reaches */
+        o.inflight_bytes = sim_log_between(&rng, 64 << 10, 16 << 20);
+        o.connections = rng_chance(&rng, 0.3) ? 30 : CONNECTIONS_DEFAULT;
+    }
     *options = o;
 }
 
@@ -63,11 +79,13 @@ void sim_options_print(const struct sim_options *o, FILE *out)
     }
     fprintf(out,
             "%s topics=%u partitions=%u producers=%u consumers=%u records=%u batch_records=%u value_bytes=%u window=%u "
-            "load_s=%.1f wal_budget=%llu segment=%llu snapshot_bytes=%llu snapshot_entries=%llu timeout_entry_ms=%u "
+            "load_s=%.1f expiry_ms=%lld connections=%u inflight=%llu wal_budget=%llu segment=%llu snapshot_bytes=%llu "
+            "snapshot_entries=%llu timeout_entry_ms=%u "
             "open_files=%u memory=%llu crashes=%u crash_calls=%llu job_us=%llu delay_us=%llu keep=%.2f garbage=%.2f "
             "name_keep=%.2f\n",
             any ? "" : "none", o->topics, o->partitions_max, o->producers, o->consumers, o->records_max,
             o->batch_records_max, o->value_bytes_max, o->window, (double)o->load_us / 1e6,
+            (long long)o->producer_expiry_ms, o->connections, (unsigned long long)o->inflight_bytes,
             (unsigned long long)o->wal_budget_bytes, (unsigned long long)o->segment_bytes,
             (unsigned long long)o->snapshot_bytes, (unsigned long long)o->snapshot_entries, o->timeout_entry_ms,
             o->open_files, (unsigned long long)o->memory_bytes, o->crashes, (unsigned long long)o->crash_calls_max,
@@ -94,13 +112,13 @@ void sim_options_config(const struct sim_options *o, struct config *ret_config)
         .timeout_entry_ms = o->timeout_entry_ms,
         .snapshot_bytes = o->snapshot_bytes,
         .snapshot_entries = o->snapshot_entries,
-        .producer_expiry_ms = (int64_t)7 * 86400 * 1000,
+        .producer_expiry_ms = o->producer_expiry_ms,
         .wal_file_bytes = o->wal_file_bytes,
         .wal_budget_bytes = o->wal_budget_bytes,
         .group_session_timeout_ms = 10000,
         .ack_timeout_ms = 30000,
         .offsets_retention_ms = (int64_t)7 * 86400 * 1000,
-        .connections = CONNECTIONS_DEFAULT,
+        .connections = o->connections,
         .inflight_bytes = o->inflight_bytes,
         .memory_bytes = o->memory_bytes,
         .open_files = o->open_files,

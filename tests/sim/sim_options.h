@@ -33,6 +33,8 @@ struct sim_options {
     uint64_t retention_bytes; /* with FAULT_RETENTION, for some topics */
     uint64_t snapshot_bytes, snapshot_entries;
     uint32_t timeout_entry_ms;
+    int64_t producer_expiry_ms;
+    uint32_t connections;
     uint32_t open_files;
     uint64_t memory_bytes;
     uint64_t inflight_bytes;
@@ -45,6 +47,7 @@ struct sim_options {
 };
 
 void sim_options_draw(struct sim_options *options, uint64_t seed);
+bool sim_options_expire(const struct sim_options *options);           /* producers are forgotten within a run */
 void sim_options_print(const struct sim_options *options, FILE *out); /* one line */
 void sim_options_config(const struct sim_options *options, struct config *ret_config);
 

@@ -10,10 +10,15 @@
 #include "base/assert.h"
 #include "base/batch.h"
 #include "base/crc32c.h"
+#include "sim_ledger.h"
 #include "wire/builder.h"
 
 #define STREAMS_MAX         64
-#define WINDOW_MAX          5
+#define WINDOW_MAX          16
+#define WINDOW_GREEDY       16u
+#define GREEDY_BATCHES_MAX  1500u
+#define PROVER_WAITS_US_MAX 3000000u /* W8 */
+#define STALLS_LAST_US      9000000u
 #define RETRY_US_MAX        300000u
 #define BATCH_BYTES_MAX_SIM (400u << 10)
 #define VALUE_BYTES_MAX_SIM 60000u /* fits the smallest batch that a topic may be limited to */
@@ -26,6 +31,7 @@ struct batch {
     bool is_under_way, is_acked;
     struct request *request; /* the latest */
     uint32_t attempts;
+    uint64_t first_us; /* when it was first sent */
 };
 
 /* One partition as one producer writes to it. */
@@ -46,7 +52,9 @@ struct producer {
     enum check_acks acks;
     int64_t id; /* -1: none yet */
     int16_t epoch;
-    bool is_prover;
+    bool is_prover, is_greedy;
+    uint32_t window;       /* batches in flight per stream */
+    uint32_t batches_sent; /* greedy */
     struct stream streams[STREAMS_MAX];
     uint32_t streams_count;
 };
@@ -54,6 +62,11 @@ struct producer {
 static struct producer *producer_of(struct client *client)
 {
     return (struct producer *)client;
+}
+
+static bool needs_id(const struct producer *producer)
+{
+    return producer->acks == CHECK_ACKS_ALL && producer->id < 0;
 }
 
 /* --- batches --- */
@@ -66,6 +79,28 @@ static uint32_t value_size(struct load *load)
         return (uint32_t)sim_log_between(rng, max, max * 8 < VALUE_BYTES_MAX_SIM ? max * 8 : VALUE_BYTES_MAX_SIM);
     return (uint32_t)rng_between(rng, SHADOW_VALUE_BYTES_MIN,
                                  max > SHADOW_VALUE_BYTES_MIN ? max : SHADOW_VALUE_BYTES_MIN);
+}
+
+/* Says that the records are compressed, and puts values of one size side by side instead: no broker looks into what a
+ * client compressed. Returns the size of the batch. */
+static uint32_t batch_disguise(struct load *load, uint8_t *memory, uint32_t capacity, const struct batch *batch)
+{
+    struct batch_header header;
+    enum err error = batch_parse(memory, capacity, &header);
+    ASSERT(error == OK);
+    uint32_t size = value_size(load);
+    if ((uint64_t)size * batch->count > capacity - BATCH_HEADER_BYTES) {
+        size = (capacity - BATCH_HEADER_BYTES) / batch->count;
+    }
+    for (uint32_t i = 0; i < batch->count; i++) {
+        uint8_t *value = memory + BATCH_HEADER_BYTES + i * size;
+        shadow_value_write(value, size, batch->first + i, load->options->seed);
+        check_set_crc(load->check, batch->first + i, crc32c(0, value, size));
+    }
+    header.size_bytes = BATCH_HEADER_BYTES + size * batch->count;
+    header.attributes = (uint16_t)rng_between(&load->world->load, CODEC_GZIP, CODEC_ZSTD);
+    batch_write_header(memory, &header);
+    return header.size_bytes;
 }
 
 static void batch_fill(struct producer *producer, struct stream *stream, struct batch *batch, uint32_t count)
@@ -97,6 +132,9 @@ static void batch_fill(struct producer *producer, struct stream *stream, struct 
         batch->first = batch->count++ == 0 ? id : batch->first;
     }
     batch->size = batch_builder_finish(&builder);
+    if (rng_chance(&load->world->load, 0.05)) {
+        batch->size = batch_disguise(load, memory, capacity, batch);
+    }
     if (sequenced) {
         batch_set_producer(memory, producer->id, producer->epoch, batch->sequence);
         stream->next_sequence = sequence_add(stream->next_sequence, (int32_t)batch->count);
@@ -142,6 +180,16 @@ static void batch_send(struct producer *producer, struct stream *stream, struct 
         check_resent(load->check, batch->first, batch->count);
     }
     batch->request = request;
+    if (batch->attempts == 1) {
+        batch->first_us = load->world->now_us;
+    }
+    if (producer->acks == CHECK_ACKS_ALL) {
+        load_exhibit_put(load, &(struct exhibit){.group = stream->group,
+                                                 .first = batch->first,
+                                                 .count = batch->count,
+                                                 .bytes = batch->bytes,
+                                                 .size = batch->size});
+    }
     if (producer->acks == CHECK_ACKS_NONE) {
         client_send_no_reply(&producer->client, request, &message, batch->bytes, batch->size);
         return;
@@ -159,12 +207,27 @@ static bool stream_is_under_way(const struct stream *stream)
     return under_way;
 }
 
+static void start_over(struct producer *producer);
+
+/* A batch in doubt for so long that its producer may have been forgotten: to repeat it could store it twice. */
+static bool stream_is_too_old(const struct producer *producer, const struct stream *stream)
+{
+    const struct load *load = producer->client.load;
+    uint64_t expiry_us = (uint64_t)load->options->producer_expiry_ms * 1000;
+    return producer->acks == CHECK_ACKS_ALL && stream->count > 0 && stream->window[0].attempts > 0 &&
+           load->world->now_us - stream->window[0].first_us > expiry_us / 2;
+}
+
 /* Sends again what failed, in order. */
 static void stream_resume(struct producer *producer, struct stream *stream)
 {
     struct load *load = producer->client.load;
     if (producer->client.conn == NULL || stream_is_under_way(stream) || load->world->now_us < stream->resume_us)
         return;
+    if (stream_is_too_old(producer, stream)) {
+        start_over(producer);
+        return;
+    }
     stream->is_held = false;
     for (uint32_t i = 0; i < stream->count; i++) {
         if (!stream->window[i].is_acked) {
@@ -182,8 +245,7 @@ static void stream_hold(struct producer *producer, struct stream *stream)
 
 static void stream_send_new(struct producer *producer, struct stream *stream, uint32_t count)
 {
-    struct load *load = producer->client.load;
-    if (producer->client.conn == NULL || stream->is_held || stream->count >= load->options->window)
+    if (producer->client.conn == NULL || needs_id(producer) || stream->is_held || stream->count >= producer->window)
         return;
     struct batch *batch = &stream->window[stream->count];
     batch_fill(producer, stream, batch, count);
@@ -197,18 +259,14 @@ static void stream_send_new(struct producer *producer, struct stream *stream, ui
 /* Sends two batches in the wrong order: the first to arrive leaves a gap and must be refused. */
 static void stream_send_swapped(struct producer *producer, struct stream *stream)
 {
-    if (producer->client.conn == NULL || stream->is_held || stream->count > 0 || producer->acks != CHECK_ACKS_ALL)
+    if (producer->client.conn == NULL || needs_id(producer) || stream->is_held || stream->count > 0 ||
+        producer->acks != CHECK_ACKS_ALL)
         return;
     for (uint32_t i = 0; i < 2; i++) {
         batch_fill(producer, stream, &stream->window[stream->count++], 1);
     }
     batch_send(producer, stream, &stream->window[1]);
     batch_send(producer, stream, &stream->window[0]);
-}
-
-static bool needs_id(const struct producer *producer)
-{
-    return producer->acks == CHECK_ACKS_ALL && producer->id < 0;
 }
 
 static void send_init(struct producer *producer)
@@ -258,12 +316,20 @@ static bool may_be_fenced(const struct producer *producer)
     return asked > producer->epoch + 1;
 }
 
+/* The broker may have forgotten this producer in this group, and then it has. */
+static bool may_be_unknown(const struct producer *producer, uint64_t group)
+{
+    const struct load *load = producer->client.load;
+    struct ledger_row row;
+    return sim_options_expire(load->options) && !ledger_find_row(check_ledger(load->check), group, producer->id, &row);
+}
+
 /* Answers that no honest producer may get: its batch was the next one, and retried within the window. */
 static void judge_refusal(struct producer *producer, const struct request *request, uint32_t status)
 {
     struct sim_world *world = producer->client.load->world;
-    bool bad = status == ERR_STALE ||
-               (request->is_next && (status == ERR_OUT_OF_ORDER || status == ERR_UNKNOWN_PRODUCER)) ||
+    bool bad = status == ERR_STALE || (request->is_next && status == ERR_OUT_OF_ORDER) ||
+               (request->is_next && status == ERR_UNKNOWN_PRODUCER && !may_be_unknown(producer, request->group)) ||
                (!load_status_is_retriable(status) && status != ERR_OUT_OF_ORDER && status != ERR_UNKNOWN_PRODUCER &&
                 status != ERR_FENCED && status != ERR_UNKNOWN_PARTITION && status != ERR_UNKNOWN_TOPIC);
     if (status == ERR_FENCED && !may_be_fenced(producer)) {
@@ -278,6 +344,17 @@ static void judge_refusal(struct producer *producer, const struct request *reque
     }
 }
 
+/* W8. A job that stalled before the faults ended may still hold everybody up. */
+static void judge_wait(struct load *load, const struct request *request, const struct batch *batch)
+{
+    uint64_t calm_us = load->quiet_us + STALLS_LAST_US;
+    uint64_t since_us = batch->first_us > calm_us ? batch->first_us : calm_us;
+    if (load->world->now_us > since_us + PROVER_WAITS_US_MAX) {
+        world_fail(load->world, "W8", "an idle partition, group %llu, answers after %llu us beside a greedy one",
+                   (unsigned long long)request->group, (unsigned long long)(load->world->now_us - batch->first_us));
+    }
+}
+
 static void on_produce_reply(struct producer *producer, const struct request *request, uint32_t status)
 {
     struct load *load = producer->client.load;
@@ -288,13 +365,16 @@ static void on_produce_reply(struct producer *producer, const struct request *re
     batch->is_under_way = false;
     if (status == OK) {
         batch->is_acked = true;
+        if (producer->is_prover) {
+            judge_wait(load, request, batch);
+        }
         while (stream->count > 0 && stream->window[0].is_acked) {
             stream->proofs++;
             stream_pop(stream);
         }
     } else {
         judge_refusal(producer, request, status);
-        if (status == ERR_FENCED) {
+        if (status == ERR_FENCED || (status == ERR_UNKNOWN_PRODUCER && may_be_unknown(producer, request->group))) {
             start_over(producer);
             return;
         }
@@ -378,6 +458,20 @@ static void prover_wake(struct producer *producer)
     }
 }
 
+/* A burst into one partition; and a steady stream while others prove that they are served beside it. */
+static void greedy_wake(struct producer *producer)
+{
+    struct load *load = producer->client.load;
+    if (load->quiet && !load->proving)
+        return;
+    while (producer->streams_count > 0 && producer->batches_sent < GREEDY_BATCHES_MAX &&
+           producer->streams[0].count < producer->window && producer->client.conn != NULL &&
+           !producer->streams[0].is_held) {
+        stream_send_new(producer, &producer->streams[0], load->options->batch_records_max);
+        producer->batches_sent++;
+    }
+}
+
 static void producer_wake(struct producer *producer)
 {
     struct load *load = producer->client.load;
@@ -413,11 +507,16 @@ static void on_wake(struct client *client)
         }
         if (producer->is_prover) {
             prover_wake(producer);
+        } else if (producer->is_greedy) {
+            greedy_wake(producer);
         } else {
             producer_wake(producer);
         }
     }
     uint64_t pause_us = producer->is_prover || load->quiet ? 100000 : load->options->think_us_max;
+    if (producer->is_greedy) {
+        pause_us = load->proving ? 3000 : load->options->load_us / 20;
+    }
     client_wake(client, 1 + rng_below(&load->world->load, pause_us));
 }
 
@@ -432,6 +531,7 @@ static struct producer *producer_make(struct load *load)
     ASSERT(producer != NULL);
     client_init(&producer->client, load, &producer_class);
     producer->id = -1;
+    producer->window = load->options->window;
     return producer;
 }
 
@@ -446,6 +546,9 @@ struct client *producer_new(struct load *load, uint32_t number)
     }
     uint64_t draw = rng_below(rng, 10);
     producer->acks = draw < 8 ? CHECK_ACKS_ALL : draw == 8 ? CHECK_ACKS_LEADER : CHECK_ACKS_NONE;
+    if (producer->acks != CHECK_ACKS_ALL) { /* nothing bounds what has no sequences */
+        producer->window = (uint32_t)rng_between(rng, 1, WINDOW_MAX);
+    }
     client_wake(&producer->client, 1);
     return &producer->client;
 }
@@ -455,6 +558,16 @@ struct client *prover_new(struct load *load)
     struct producer *producer = producer_make(load);
     producer->is_prover = true;
     producer->acks = CHECK_ACKS_ALL;
+    client_wake(&producer->client, 1);
+    return &producer->client;
+}
+
+struct client *greedy_new(struct load *load)
+{
+    struct producer *producer = producer_make(load);
+    producer->is_greedy = true;
+    producer->acks = CHECK_ACKS_LEADER;
+    producer->window = WINDOW_GREEDY;
     client_wake(&producer->client, 1);
     return &producer->client;
 }
@@ -486,6 +599,9 @@ void producer_detach(struct load *load, uint64_t group)
 {
     for (uint32_t i = 0; i < load->producers_count; i++) {
         detach(producer_of(load->producers[i]), group);
+    }
+    if (load->greedy != NULL) {
+        detach(producer_of(load->greedy), group);
     }
 }
 
@@ -540,15 +656,19 @@ void producer_judge_reply(struct load *load, const struct request *request, cons
     world_log(load->world, "    messages %u..%u of group %llu: %s %lld", request->first,
               request->first + request->count - 1, (unsigned long long)request->group,
               err_name((enum err)reply->status), (long long)reply->base_offset);
-    if (reply->status == OK) {
+    if (reply->status == OK && request->is_bad) {
+        world_fail(load->world, "B14", "group %llu stored what is no batch", (unsigned long long)request->group);
+    } else if (request->count == 0 || (reply->status == OK && request->is_lie)) {
+        return;
+    } else if (reply->status == OK) {
         int64_t offset = request->acks == CHECK_ACKS_ALL ? reply->base_offset : -1;
         if (request->acks == CHECK_ACKS_ALL && offset < 0) {
             world_fail(load->world, "B5", "an acknowledgement without offset");
         }
         bool durable = shadow_holds(load->shadow, request->group, request->first, request->count, offset);
         check_acked(load->check, request->first, request->count, offset, durable);
-    } else if (reply->status == ERR_FENCED || reply->status == ERR_STALE || reply->status == ERR_TOO_LARGE) {
-        check_refused(load->check, request->first, request->count);
+    } else {
+        check_refused(load->check, request->first, request->count, reply->status);
     }
 }
 

@@ -75,21 +75,39 @@ static void list_offsets(struct reader *reader)
 
 /* --- what a fetch brought --- */
 
+static void take_value(struct load *load, uint64_t group, const struct batch_header *header, int32_t number,
+                       const uint8_t *value, uint32_t size)
+{
+    const struct check_seen seen = {.id = shadow_value_id(value, size),
+                                    .value_crc = crc32c(0, value, size),
+                                    .producer_id = header->producer_id,
+                                    .epoch = header->producer_epoch,
+                                    .sequence =
+                                        header->base_sequence < 0 ? -1 : sequence_add(header->base_sequence, number)};
+    check_read(load->check, group, header->base_offset + number, &seen);
+}
+
+/* What calls itself compressed holds values of one size side by side. */
+static bool take_disguised(struct load *load, uint64_t group, const struct batch_header *header, const uint8_t *data)
+{
+    uint32_t bytes = header->size_bytes - BATCH_HEADER_BYTES, size = bytes / (uint32_t)header->records_count;
+    for (int32_t i = 0; i < header->records_count; i++) {
+        take_value(load, group, header, i, data + BATCH_HEADER_BYTES + (uint32_t)i * size, size);
+    }
+    return bytes % (uint32_t)header->records_count == 0;
+}
+
 /* Reads the records of one batch; returns false when they do not read. */
 static bool take_records(struct load *load, uint64_t group, const struct batch_header *header, const uint8_t *data)
 {
     struct record_reader reader;
     struct record_view record;
     enum err error;
+    if (batch_codec(header) != CODEC_NONE)
+        return take_disguised(load, group, header, data);
     record_reader_begin(&reader, header, data + BATCH_HEADER_BYTES, header->size_bytes - BATCH_HEADER_BYTES);
     for (int32_t i = 0; (error = record_reader_next(&reader, &record)) == OK; i++) {
-        const struct check_seen seen = {.id = shadow_value_id(record.value.data, record.value.size),
-                                        .value_crc = crc32c(0, record.value.data, record.value.size),
-                                        .producer_id = header->producer_id,
-                                        .epoch = header->producer_epoch,
-                                        .sequence =
-                                            header->base_sequence < 0 ? -1 : sequence_add(header->base_sequence, i)};
-        check_read(load->check, group, record.offset, &seen);
+        take_value(load, group, header, i, record.value.data, record.value.size);
     }
     return error == ERR_CLOSED;
 }

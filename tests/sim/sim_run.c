@@ -498,6 +498,9 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
     run->crashes_left = o->crashes;
     run->kv = sim_kv_new(&(struct sim_kv_options){.fault = on_kv_point, .error = on_kv_error, .context = run});
     run->check = check_new(&run->world);
+    if (sim_options_expire(o)) {
+        check_producers_expire(run->check);
+    }
     run->disk_options = (struct sim_disk_options){.job_us_max = o->job_us_max,
                                                   .stall = o->faults[FAULT_STALL] ? 0.002 : 0,
                                                   .stall_us_max = 8000000,

@@ -84,6 +84,7 @@ struct shadow {
     struct group_facts *groups;
     uint64_t read_at; /* syncs and commits at the last full reading; UINT64_MAX: never */
     uint64_t answers;
+    bool rotten;
 };
 
 struct shadow *shadow_new(struct sim_world *world, struct sim_disk *disk, struct kv *kv, struct check *check)
@@ -212,6 +213,8 @@ static void durable_record(struct shadow *shadow, const struct wal_record *recor
 
 /* --- as it is synced --- */
 
+static void read_all(struct shadow *shadow);
+
 /* The length of the whole batch at data[at], 0: there is none that ends before `end`, with what fills its last block:
  * recovery takes no other. */
 static uint32_t whole_batch(const uint8_t *data, uint64_t at, uint64_t end, const struct wal__file_header *file)
@@ -243,6 +246,10 @@ void shadow_on_synced(void *context, const char *path, const uint8_t *data, uint
     struct shadow *shadow = context;
     struct wal__file_header file;
     uint64_t end = offset + size;
+    if (path == NULL) {
+        read_all(shadow); /* a sync of everything takes along what the WAL has written and not synced */
+        return;
+    }
     if (strncmp(path, "wal/", 4) != 0 || end <= WAL_BLOCK_BYTES || wal__file_header_decode(data, &file) != OK)
         return;
     uint64_t at = offset < WAL_BLOCK_BYTES ? WAL_BLOCK_BYTES : offset;
@@ -447,7 +454,7 @@ static void read_checkpoints(struct shadow *shadow, bool judge, bool with_segmen
 static void read_all(struct shadow *shadow)
 {
     uint64_t now = sim_disk_syncs(shadow->disk) + sim_kv_commits_count(shadow->kv);
-    if (now == shadow->read_at)
+    if (now == shadow->read_at || shadow->rotten)
         return;
     shadow->read_at = now;
     ledger_read_begin(shadow->ledger);
@@ -462,6 +469,11 @@ static void read_all(struct shadow *shadow)
 
 /* --- questions --- */
 
+void shadow_rotten(struct shadow *shadow)
+{
+    shadow->rotten = true;
+}
+
 bool shadow_holds(struct shadow *shadow, uint64_t group, uint32_t first, uint32_t count, int64_t offset)
 {
     if (++shadow->answers % FULL_ANSWER_EVERY == 0 || !ledger_has(shadow->ledger, group, first)) {
@@ -472,7 +484,7 @@ bool shadow_holds(struct shadow *shadow, uint64_t group, uint32_t first, uint32_
 
 void shadow_served(struct shadow *shadow, uint64_t group, int64_t high_watermark, int64_t log_start)
 {
-    if (ledger_end(shadow->ledger, group) < high_watermark) {
+    if (ledger_end(shadow->ledger, group) < high_watermark || ledger_start(shadow->ledger, group) < log_start) {
         read_all(shadow);
     }
     ledger_served(shadow->ledger, group, high_watermark, log_start);

@@ -9,7 +9,9 @@
 
 #include <cmocka.h>
 
+#include "base/err.h"
 #include "sim_check.h"
+#include "sim_ledger.h"
 
 struct story {
     struct sim_world world;
@@ -206,9 +208,101 @@ static void test_b2_refused_message_is_read(void **state)
     struct story s;
     story_begin(&s);
     uint32_t id = send(&s, GROUP_A, 0);
-    check_refused(s.check, id, 1);
+    check_refused(s.check, id, 1, ERR_BUSY);
     read_at(&s, GROUP_A, 0, id, 0);
     story_end(&s, "B2");
+}
+
+static void test_b2_both_attempts_refused(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    uint32_t id = send(&s, GROUP_A, 0);
+    check_resent(s.check, id, 1);
+    check_refused(s.check, id, 1, ERR_NOT_READY);
+    check_refused(s.check, id, 1, ERR_STORAGE_FULL);
+    read_at(&s, GROUP_A, 0, id, 0);
+    story_end(&s, "B2");
+}
+
+static void test_b2_read_before_it_is_refused(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    uint32_t id = send(&s, GROUP_A, 0);
+    read_at(&s, GROUP_A, 0, id, 0);
+    check_refused(s.check, id, 1, ERR_STALE);
+    story_end(&s, "B2");
+}
+
+static void test_b2_unknown_outcome_is_not_final(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    uint32_t id = send(&s, GROUP_A, 0);
+    check_refused(s.check, id, 1, ERR_TIMEOUT);
+    read_at(&s, GROUP_A, 0, id, 0);
+    story_end(&s, NULL);
+}
+
+/* Producer 7, epoch 0: seven batches of one record, acknowledged, in the ledger too. Returns the first id. */
+static uint32_t seven(struct story *s)
+{
+    for (int32_t i = 0; i < 7; i++) {
+        uint32_t id = send(s, GROUP_A, i);
+        ledger_durable(check_ledger(s->check), &(struct ledger_entry){.group = GROUP_A,
+                                                                      .index = (uint64_t)i + 1,
+                                                                      .term = 1,
+                                                                      .kind = LEDGER_DATA,
+                                                                      .producer_id = 7,
+                                                                      .sequence = i,
+                                                                      .records_count = 1,
+                                                                      .first = id});
+        check_acked(s->check, id, 1, i, true);
+    }
+    return 1;
+}
+
+static void test_b5_honest_refusals_of_repeats(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    uint32_t first = seven(&s);
+    check_refused(s.check, first + 1, 1, ERR_STALE); /* two before the window of five */
+    check_refused(s.check, first + 6, 1, ERR_BUSY);
+    story_end(&s, NULL);
+}
+
+static void test_b5_repeat_in_the_window_called_stale(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    check_refused(s.check, seven(&s) + 2, 1, ERR_STALE);
+    story_end(&s, "B5");
+}
+
+static void test_b5_old_repeat_called_a_gap(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    check_refused(s.check, seven(&s), 1, ERR_OUT_OF_ORDER);
+    story_end(&s, "B5");
+}
+
+static void test_b5_repeat_of_a_known_producer_called_unknown(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    check_refused(s.check, seven(&s), 1, ERR_UNKNOWN_PRODUCER);
+    story_end(&s, "B5");
+}
+
+static void test_b5_repeat_fenced_by_nobody(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    check_refused(s.check, seven(&s), 1, ERR_FENCED);
+    story_end(&s, "B5");
 }
 
 static void test_b2_unheard_first_attempt_is_no_failure(void **state)
@@ -217,7 +311,7 @@ static void test_b2_unheard_first_attempt_is_no_failure(void **state)
     story_begin(&s);
     uint32_t id = send(&s, GROUP_A, 0);
     check_resent(s.check, id, 1);
-    check_refused(s.check, id, 1);
+    check_refused(s.check, id, 1, ERR_STALE);
     read_at(&s, GROUP_A, 0, id, 0);
     story_end(&s, NULL);
 }
@@ -503,6 +597,14 @@ int main(void)
         cmocka_unit_test(test_b1_log_shorter_than_acknowledged),
         cmocka_unit_test(test_b1_acks_leader_without_offset),
         cmocka_unit_test(test_b1_retention_is_no_loss),
+        cmocka_unit_test(test_b2_both_attempts_refused),
+        cmocka_unit_test(test_b2_read_before_it_is_refused),
+        cmocka_unit_test(test_b2_unknown_outcome_is_not_final),
+        cmocka_unit_test(test_b5_honest_refusals_of_repeats),
+        cmocka_unit_test(test_b5_repeat_in_the_window_called_stale),
+        cmocka_unit_test(test_b5_old_repeat_called_a_gap),
+        cmocka_unit_test(test_b5_repeat_of_a_known_producer_called_unknown),
+        cmocka_unit_test(test_b5_repeat_fenced_by_nobody),
         cmocka_unit_test(test_b2_refused_message_is_read),
         cmocka_unit_test(test_b2_unheard_first_attempt_is_no_failure),
         cmocka_unit_test(test_b3_message_at_two_offsets),
