@@ -203,14 +203,20 @@ static struct topic_request *api__topic_request(struct session *s, const struct 
     return r;
 }
 
+/* Changes of topics wait for the registry and for elections: so many may, no more. */
+static enum err api__topic_decode(struct session *s, const struct frame *frame, void *ret_request)
+{
+    enum err error = codec_decode(frame->type, frame->proto, frame->proto_size, ret_request);
+    return error != OK ? error : s->broker->stopping ? ERR_SHUTTING_DOWN : session_may_wait(s) ? OK : ERR_BUSY;
+}
+
 static void api_create_topic(struct session *s, const struct frame *frame)
 {
     const struct config *config = s->broker->config;
     struct topic_request *r = api__topic_request(s, frame, false);
     CreateTopicRequest request;
-    enum err error = codec_decode(FRAME_CREATE_TOPIC, frame->proto, frame->proto_size, &request);
-    if (error != OK || s->broker->stopping) {
-        error = error != OK ? error : ERR_SHUTTING_DOWN;
+    enum err error = api__topic_decode(s, frame, &request);
+    if (error != OK) {
         api__topic_done(r, error, err_text(error));
         return;
     }
@@ -240,10 +246,8 @@ static void api_delete_topic(struct session *s, const struct frame *frame)
 {
     struct topic_request *r = api__topic_request(s, frame, true);
     DeleteTopicRequest request;
-    enum err error = codec_decode(FRAME_DELETE_TOPIC, frame->proto, frame->proto_size, &request);
-    if (error == OK && s->broker->stopping) {
-        error = ERR_SHUTTING_DOWN;
-    } else if (error == OK && catalog_name_internal(request.name)) {
+    enum err error = api__topic_decode(s, frame, &request);
+    if (error == OK && catalog_name_internal(request.name)) {
         error = ERR_INVALID_TOPIC;
     }
     if (error != OK) {
@@ -273,8 +277,5 @@ void api_handle(struct session *s, const struct frame *frame)
         api_handlers[type](s, frame);
         return;
     }
-    ErrorReply reply = {.status = ERR_UNSUPPORTED};
-    text_copy(reply.message, sizeof reply.message, "unknown request type");
-    session_reply(s, FRAME_ERROR, frame->request_id, &reply, NULL, 0);
-    session_close(s);
+    session_refuse(s, ERR_UNSUPPORTED, frame->request_id, "unknown request type");
 }

@@ -13,12 +13,13 @@
 #include "broker/age.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
+#include "broker/memory.h"
+#include "broker/patience.h"
 #include "broker/produce.h"
 #include "broker/registry_embedded.h"
 
 #define SWEEP_INTERVAL_US  250000u
 #define STOP_DEADLINE_US   9000000u
-#define CHUNKS_KEPT_MAX    256u
 #define SPARE_SEGMENTS_MAX 64u
 
 static void broker__loaded(void *context, enum err error)
@@ -60,10 +61,14 @@ static void broker__init_lists(struct broker *b)
     order_init(&b->live);
     TAILQ_INIT(&b->checkpoint_queue);
     TAILQ_INIT(&b->sessions);
-    TAILQ_INIT(&b->paused);
+    TAILQ_INIT(&b->watched);
+    for (int i = 0; i < SESSION_WAITS; i++) {
+        TAILQ_INIT(&b->waits[i]);
+    }
     STAILQ_INIT(&b->produce_free);
     TAILQ_INIT(&b->produces);
     TAILQ_INIT(&b->fetch_free);
+    TAILQ_INIT(&b->read_free);
     TAILQ_INIT(&b->fetch_waiting);
     b->sweep_due_us = UINT64_MAX;
     b->fetch_due_us = UINT64_MAX;
@@ -81,14 +86,15 @@ enum err broker_new(const struct broker_options *options, struct broker **ret_br
     b->options = *options;
     broker__init_lists(b);
     log_clock_init(&b->log_clock, b->clock, b->trace);
-    b->chunks = buf_pool_new(RECEIVE_CHUNK_BYTES, CHUNKS_KEPT_MAX);
+    receive_init(&b->receive, memory_receive_max(b));
+    b->replies = buf_meter_new();
     b->catalog = catalog_new(b);
     const struct store_options store = {.disk = b->disk,
                                         .clock = b->clock,
                                         .trace = b->trace,
                                         .dir = "parts",
                                         .open_files_max = b->config->open_files,
-                                        .tail_bytes_max = b->config->memory_bytes / 4,
+                                        .tail_bytes_max = memory_tail_max(b),
                                         .spare_files_max = SPARE_SEGMENTS_MAX,
                                         .context = b,
                                         .on_written = broker__on_written,
@@ -134,7 +140,8 @@ void broker_free(struct broker *b)
     if (b->wal != NULL) {
         wal_close(b->wal);
     }
-    buf_pool_free(b->chunks);
+    receive_deinit(&b->receive);
+    buf_meter_free(b->replies);
     free(b->persists);
     free(b);
 }
@@ -170,8 +177,8 @@ bool broker__has_room(const struct broker *b)
     if (broker__disk_full(b)) {
         return true;
     }
-    return b->inflight_bytes < b->config->inflight_bytes && store_queued_bytes(b->store) < STORE_QUEUE_BYTES_MAX &&
-           (!broker__wal_full(b) || !checkpoint_is_busy(b));
+    return b->inflight_bytes < memory_inflight_max(b) && store_queued_bytes(b->store) < memory_queue_max(b) &&
+           !memory_full_of_requests(b) && (!broker__wal_full(b) || !checkpoint_is_busy(b));
 }
 
 uint64_t broker__random_id(struct broker *b)
@@ -265,27 +272,22 @@ static void broker__stop_turn(struct broker *b)
 static void broker__arm(struct broker *b)
 {
     uint64_t due = age_deadline_us(b);
-    const uint64_t others[] = {wal_deadline_us(b->wal),   store_deadline_us(b->store),
-                               checkpoint_deadline_us(b), b->sweep_due_us,
-                               b->fetch_due_us,           b->stopping ? b->stop_due_us : UINT64_MAX};
+    const uint64_t others[] = {wal_deadline_us(b->wal),
+                               store_deadline_us(b->store),
+                               checkpoint_deadline_us(b),
+                               b->sweep_due_us,
+                               b->fetch_due_us,
+                               patience_deadline_us(b),
+                               b->stopping ? b->stop_due_us : UINT64_MAX};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         due = others[i] < due ? others[i] : due;
+    }
+    if (!TAILQ_EMPTY(&b->waits[SESSION_WAITS_FOR_TURN])) {
+        due = clock_now_us(b->clock); /* the next turn follows at once */
     }
     if (due != b->next_timer_us) {
         b->next_timer_us = due;
         clock_arm(b->clock, due);
-    }
-}
-
-static void broker__resume_paused(struct broker *b)
-{
-    struct session *s, *next;
-    TAILQ_FOREACH_SAFE(s, &b->paused, paused_link, next)
-    {
-        if (!broker__has_room(b)) {
-            return;
-        }
-        session_resume(s);
     }
 }
 
@@ -305,7 +307,7 @@ void broker_turn(struct broker *b)
         return;
     }
     broker__drain_dirty(b);
-    broker__resume_paused(b);
+    session_resume_all(b);
     broker__drain_dirty(b);
     if (b->stopping) {
         broker__stop_turn(b); /* before checkpoint_turn: the checkpoints it asks for start in this turn, nothing else
@@ -317,6 +319,7 @@ void broker_turn(struct broker *b)
     checkpoint_turn(b);
     wal_flush(b->wal);
     store_flush(b->store);
+    memory_turn(b);
     if (b->sweep_due_us == UINT64_MAX && !TAILQ_EMPTY(&b->produces)) {
         b->sweep_due_us = clock_now_us(b->clock) + SWEEP_INTERVAL_US;
     }
@@ -334,6 +337,7 @@ void broker_timer(struct broker *b)
     wal_tick(b->wal, now_us);
     store_tick(b->store, now_us);
     fetch_sweep(b, now_us);
+    patience_sweep(b, now_us);
     if (now_us >= b->sweep_due_us) {
         b->sweep_due_us = UINT64_MAX;
         produce_sweep(b, now_us);

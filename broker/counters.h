@@ -38,6 +38,9 @@
     X(connections_accepted_total, "client connections accepted")                                                       \
     X(connections_refused_total, "client connections refused: too many")                                               \
     X(connections_closed_bad_frame_total, "client connections closed after a malformed frame")                         \
+    X(connections_closed_slow_frame_total, "client connections closed: a frame was not completed in time")             \
+    X(connections_closed_slow_reader_total, "client connections closed: replies were not taken")                       \
+    X(connections_closed_memory_total, "client connections closed: slow while memory was short")                       \
     X(reads_paused_total, "times that reading a connection was paused for lack of room")                               \
     X(groups_reappended_total, "groups whose live records were re-appended to release a WAL file")
 

@@ -6,23 +6,68 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/endian.h"
+#include "broker/memory.h"
 
 #define FETCH_BYTES_DEFAULT (1u << 20)
 #define FETCH_WAIT_MS_MAX   60000u
+#define FETCH_CHARGE_BYTES  (256u << 10) /* as much work as a small request */
+#define FETCHES_KEPT_MAX    4096u
+#define READS_KEPT_MAX      64u
 
 static struct fetch *fetch__take(struct broker *b)
 {
     struct fetch *f = TAILQ_FIRST(&b->fetch_free);
     if (f != NULL) {
         TAILQ_REMOVE(&b->fetch_free, f, partition_link);
+        b->fetch_free_count--;
     } else {
         f = mem_zeroed(1, sizeof *f);
     }
-    f->read.parts_count = 0; /* the parts array is large: only its count is reset */
-    f->read.bytes = 0;
-    f->waiting = false;
-    f->reading = false;
+    *f = (struct fetch){0};
     return f;
+}
+
+static void fetch__give(struct broker *b, struct fetch *f)
+{
+    if (b->fetch_free_count >= FETCHES_KEPT_MAX) {
+        free(f);
+        return;
+    }
+    b->fetch_free_count++;
+    TAILQ_INSERT_HEAD(&b->fetch_free, f, partition_link);
+}
+
+static void fetch__take_read(struct fetch *f)
+{
+    struct broker *b = f->session->broker;
+    struct fetch_read *read = TAILQ_FIRST(&b->read_free);
+    if (read != NULL) {
+        TAILQ_REMOVE(&b->read_free, read, free_link);
+        b->read_free_count--;
+    } else {
+        read = mem_zeroed(1, sizeof *read);
+    }
+    read->fetch = f;
+    read->read.parts_count = 0; /* the parts array is large: only its count is reset */
+    read->read.bytes = 0;
+    f->read = read;
+}
+
+static void fetch__give_read(struct fetch *f)
+{
+    struct broker *b = f->session->broker;
+    struct fetch_read *read = f->read;
+    f->read = NULL;
+    if (read == NULL) {
+        return;
+    }
+    segment_read_release(&read->read);
+    if (b->read_free_count >= READS_KEPT_MAX) {
+        free(read);
+        return;
+    }
+    b->read_free_count++;
+    TAILQ_INSERT_HEAD(&b->read_free, read, free_link);
 }
 
 static void fetch__answer(struct fetch *f, enum err error)
@@ -31,20 +76,24 @@ static void fetch__answer(struct fetch *f, enum err error)
     struct broker *b = s->broker;
     struct partition *p = f->partition;
     FetchReply reply = {.status = error};
+    const struct segment_read *read = f->read != NULL ? &f->read->read : NULL;
+    uint32_t bytes = read != NULL ? read->bytes : 0;
     if (p != NULL) {
         reply.high_watermark = partition_high_watermark(p);
         reply.last_stable_offset = reply.high_watermark;
         reply.log_start = partition_log_start(p);
         reply.term = p->raft != NULL ? raft_term(p->raft) : 0;
         if (p->topic != NULL) {
-            p->topic->fetched_bytes += f->read.bytes;
+            p->topic->fetched_bytes += bytes;
         }
     }
-    b->counters.fetch_bytes_total += f->read.bytes;
+    b->counters.fetch_bytes_total += bytes;
     counters_observe(&b->counters.fetch_seconds, clock_now_us(b->clock) - f->received_us);
-    session_reply(s, FRAME_FETCH_REPLY, f->request_id, &reply, f->read.parts, f->read.parts_count);
-    segment_read_release(&f->read);
-    TAILQ_INSERT_HEAD(&b->fetch_free, f, partition_link);
+    session_charge(s, bytes / FETCH_CHARGE_BYTES);
+    session_reply(s, FRAME_FETCH_REPLY, f->request_id, &reply, read != NULL ? read->parts : NULL,
+                  read != NULL ? read->parts_count : 0);
+    fetch__give_read(f);
+    fetch__give(b, f);
     session_release(s, 0);
 }
 
@@ -73,13 +122,16 @@ static void fetch__wait(struct fetch *f)
 static void fetch__settle(struct fetch *f)
 {
     struct broker *b = f->session->broker;
-    if (f->read.bytes >= f->bytes_min || clock_now_us(b->clock) >= f->deadline_us || f->session->link == NULL ||
+    if (f->read->read.bytes >= f->bytes_min || clock_now_us(b->clock) >= f->deadline_us || f->session->link == NULL ||
         b->stop_step != STOP_ANSWER) {
         fetch__answer(f, OK);
         return;
     }
-    segment_read_release(&f->read);
-    f->read.bytes = 0;
+    fetch__give_read(f);
+    if (!session_may_wait(f->session)) {
+        fetch__answer(f, ERR_BUSY);
+        return;
+    }
     fetch__wait(f);
 }
 
@@ -119,12 +171,11 @@ static bool fetch__epochs_fit(const struct partition *p, const struct segment_re
 
 static void fetch__read_done(struct segment_read *read, enum err error)
 {
-    struct fetch *f = (struct fetch *)read;
+    struct fetch *f = ((struct fetch_read *)read)->fetch;
     struct partition *p = f->partition;
-    f->reading = false;
     p->jobs_inflight--;
     if (p->state == PARTITION_DEAD) {
-        segment_read_release(&f->read);
+        segment_read_release(read);
         fetch__answer(f, ERR_UNKNOWN_PARTITION);
         groups_reap(p);
         return;
@@ -132,7 +183,6 @@ static void fetch__read_done(struct segment_read *read, enum err error)
     if (error == OK && !fetch__epochs_fit(p, read)) {
         trace_error(p->broker->trace, "bad_leader_epoch", "group=%lu offset=%lld", p->group, (long long)read->offset);
         segment_read_release(read);
-        read->bytes = 0;
         error = ERR_CORRUPT;
     }
     if (error != OK) {
@@ -146,12 +196,19 @@ static void fetch__serve(struct fetch *f)
 {
     struct partition *p = f->partition;
     enum err error = partition_status(p);
+    uint32_t bytes_max = memory_fetch_max(f->session->broker);
+    if (error == OK && bytes_max == 0) {
+        error = ERR_BUSY;
+    }
     if (error == OK) {
-        f->read.done = fetch__read_done;
-        error = segment_log_read(p->log, &f->read);
+        fetch__take_read(f);
+        struct segment_read *read = &f->read->read;
+        read->offset = f->offset;
+        read->bytes_max = f->bytes_max < bytes_max ? f->bytes_max : bytes_max;
+        read->done = fetch__read_done;
+        error = segment_log_read(p->log, read);
     }
     if (error == ERR_AGAIN) {
-        f->reading = true;
         p->jobs_inflight++;
         return;
     }
@@ -176,10 +233,10 @@ void fetch_request(struct session *s, const struct frame *frame)
     f->received_us = clock_now_us(b->clock);
     if (error == OK) {
         f->partition = groups_find(b, request.group);
-        error = f->partition == NULL                               ? groups_missing(b, request.group)
-                : f->partition->kind == TOPIC_STATE                ? ERR_INVALID
-                : s->requests > PENDING_FETCHES_PER_CONNECTION_MAX ? ERR_BUSY
-                                                                   : OK;
+        error = f->partition == NULL                ? groups_missing(b, request.group)
+                : f->partition->kind == TOPIC_STATE ? ERR_INVALID
+                : !session_may_wait(s)              ? ERR_BUSY
+                                                    : OK;
     }
     if (error != OK) {
         fetch__answer(f, error);
@@ -189,8 +246,8 @@ void fetch_request(struct session *s, const struct frame *frame)
     uint32_t bytes_max = request.bytes_max == 0 ? FETCH_BYTES_DEFAULT : request.bytes_max;
     f->bytes_min = request.bytes_min;
     f->deadline_us = f->received_us + (uint64_t)wait_ms * 1000;
-    f->read.offset = request.offset;
-    f->read.bytes_max = bytes_max < FETCH_BYTES_MAX ? bytes_max : FETCH_BYTES_MAX;
+    f->offset = request.offset;
+    f->bytes_max = bytes_max < FETCH_BYTES_MAX ? bytes_max : FETCH_BYTES_MAX;
     fetch__serve(f);
 }
 
@@ -242,6 +299,11 @@ void fetch_free_all(struct broker *b)
         TAILQ_REMOVE(&b->fetch_free, f, partition_link);
         free(f);
     }
+    while (!TAILQ_EMPTY(&b->read_free)) {
+        struct fetch_read *read = TAILQ_FIRST(&b->read_free);
+        TAILQ_REMOVE(&b->read_free, read, free_link);
+        free(read);
+    }
 }
 
 /* --- ListOffsets --- */
@@ -288,6 +350,9 @@ void list_offsets_request(struct session *s, const struct frame *frame)
     }
     if (error == OK && request.timestamp < -2) {
         error = ERR_INVALID;
+    }
+    if (error == OK && request.timestamp >= 0 && !session_may_wait(s)) {
+        error = ERR_BUSY;
     }
     if (error != OK || request.timestamp < 0) {
         int64_t offset = error != OK               ? -1

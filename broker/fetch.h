@@ -5,17 +5,24 @@
 
 #include "broker/impl.h"
 
+/* Room for what a fetch is answered with: large, so a fetch that waits has none. */
+struct fetch_read {
+    struct segment_read read; /* first: done() casts back */
+    struct fetch *fetch;
+    TAILQ_ENTRY(fetch_read) free_link; /* broker->read_free */
+};
+
 struct fetch {
-    struct segment_read read;          /* first: done() casts back */
+    struct fetch_read *read;           /* NULL: waits, or was refused */
     TAILQ_ENTRY(fetch) partition_link; /* p->fetches while waiting; broker->fetch_free while recycled */
     TAILQ_ENTRY(fetch) waiting_link;   /* broker->fetch_waiting */
     struct session *session;           /* held */
     struct partition *partition;
     uint64_t request_id;
-    uint32_t bytes_min;
+    int64_t offset;
+    uint32_t bytes_min, bytes_max;
     uint64_t received_us, deadline_us;
     bool waiting;
-    bool reading;
 };
 
 void fetch_request(struct session *s, const struct frame *frame);

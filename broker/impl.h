@@ -59,15 +59,24 @@ struct broker {
 
     /* sessions and memory */
     struct session_list sessions;
-    struct session_list paused;
+    struct session_list waits[SESSION_WAITS]; /* those that are not read, by why */
+    struct session_list watched;              /* patience.h */
+    uint64_t patience_due_us;                 /* next sweep, while somebody is watched */
     uint32_t sessions_count;
-    struct buf_pool *chunks;
+    uint32_t requests_count; /* under way */
+    uint64_t turn;           /* counts shares of work: see session_resume_all */
+    uint32_t turn_requests;  /* handled in it */
+    struct receive receive;
+    struct buf_meter *replies;         /* rows of Metadata replies */
+    uint64_t send_bytes;               /* replies that clients have not taken */
     uint64_t inflight_bytes;           /* produce bytes not yet answered */
     struct produce_list produce_free;  /* recycled request objects */
     struct produce_deadlines produces; /* all under way, by arrival */
     uint32_t producers_next;           /* partition for the next anonymous producer */
     uint64_t sweep_due_us;
     struct fetch_list fetch_free;
+    struct fetch_read_list read_free;
+    uint32_t fetch_free_count, read_free_count;
     struct fetch_list fetch_waiting; /* by arrival; deadlines are looked at in the sweep */
     uint64_t fetch_due_us;           /* earliest deadline of a waiting fetch */
     uint32_t jobs_inflight;          /* of partitions that are gone from groups */

@@ -44,6 +44,8 @@ static void metrics__histogram(FILE *out, const char *name, const char *help, co
     X(receive_chunk_bytes, "memory_receive_bytes", "gauge", "memory that connections read into")                       \
     X(inflight_bytes, "memory_inflight_bytes", "gauge", "produce requests not yet answered")                           \
     X(tail_bytes, "memory_tail_bytes", "gauge", "newest batches kept in memory for consumers")                         \
+    X(send_bytes, "memory_send_bytes", "gauge", "replies that clients have not taken")                                 \
+    X(memory_bytes, "memory_bytes", "gauge", "what clients make the broker hold, the parts counted once")              \
     X(memory_budget_bytes, "memory_budget_bytes", "gauge", "[limits] memory_bytes")                                    \
     X(clock_ahead_ms, "clock_ahead_milliseconds", "gauge", "wall clock ahead of what is believed; 0: it is believed")  \
     X(wal_used_bytes, "wal_used_bytes", "gauge", "write-ahead log that is still needed")                               \

@@ -73,6 +73,7 @@ struct window {
 
 TAILQ_HEAD(partition_list, partition);
 TAILQ_HEAD(fetch_list, fetch);
+TAILQ_HEAD(fetch_read_list, fetch_read);
 STAILQ_HEAD(produce_list, produce);
 
 struct partition {

@@ -143,9 +143,8 @@ void produce_request(struct session *s, const struct frame *frame)
         produce__fail(r, error);
         return;
     }
-    uint32_t at = (uint32_t)(frame->payload - s->chunk->data);
-    r->batch = slice_of(s->chunk, at, frame->payload_size);
-    batch_normalise(s->chunk->data + at);
+    r->batch = session_keep(s, frame->payload, frame->payload_size);
+    batch_normalise((uint8_t *)(uintptr_t)r->batch.data);
     r->pending = true;
     STAILQ_INSERT_TAIL(&p->pending, r, pending_link);
     partition_mark_dirty(p);

@@ -96,6 +96,8 @@ void producers_init_request(struct session *s, const struct frame *frame)
         error = ERR_SHUTTING_DOWN;
     } else if (error == OK && broker__disk_full(b)) {
         error = ERR_STORAGE_FULL;
+    } else if (error == OK && !session_may_wait(s)) {
+        error = ERR_BUSY;
     }
     if (error != OK) {
         init__fail(r, error);

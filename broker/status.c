@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "broker/impl.h"
+#include "broker/memory.h"
 
 static void status__storage(const struct broker *b, struct status_broker *out)
 {
@@ -51,7 +52,9 @@ void status_read(const struct broker *b, struct status_broker *ret_status)
         .counters = &b->counters,
         .connections = b->sessions_count,
         .topics = catalog_count(b->catalog),
-        .receive_chunk_bytes = buf_pool_bytes(b->chunks),
+        .receive_chunk_bytes = receive_bytes(&b->receive),
+        .send_bytes = b->send_bytes,
+        .memory_bytes = memory_bytes(b),
         .inflight_bytes = b->inflight_bytes,
         .memory_budget_bytes = b->config->memory_bytes,
         .clock_ahead_ms = (uint64_t)b->log_clock.ahead_ms,

@@ -35,6 +35,8 @@ struct status_broker {
     uint64_t receive_chunk_bytes; /* what sockets read into, batches in flight included */
     uint64_t inflight_bytes;      /* produce requests not yet answered */
     uint64_t tail_bytes;          /* segments' tail cache, queue included */
+    uint64_t send_bytes;          /* replies that clients have not taken */
+    uint64_t memory_bytes;        /* the account of memory.h; the parts above overlap */
     uint64_t memory_budget_bytes;
 
     uint64_t clock_ahead_ms; /* the wall clock jumped ahead by so much and is not followed; 0: it is */

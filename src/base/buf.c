@@ -80,6 +80,55 @@ void slice_unref(struct slice *s)
     *s = (struct slice){0};
 }
 
+struct buf_meter {
+    uint64_t bytes;
+    bool closed;
+};
+
+struct buf_meter *buf_meter_new(void)
+{
+    return mem_zeroed(1, sizeof(struct buf_meter));
+}
+
+static void buf_meter__release(struct buf *b)
+{
+    struct buf_meter *meter = b->owner;
+    ASSERT(meter->bytes >= b->size);
+    meter->bytes -= b->size;
+    if (meter->closed && meter->bytes == 0) {
+        free(meter);
+    }
+    buf__free(b);
+}
+
+struct buf *buf_new_metered(struct buf_meter *meter, uint32_t size)
+{
+    ASSERT(size > 0 && !meter->closed);
+    struct buf *b = buf__allocate(size);
+    if (b != NULL) {
+        b->release = buf_meter__release;
+        b->owner = meter;
+        meter->bytes += size;
+    }
+    return b;
+}
+
+uint64_t buf_meter_bytes(const struct buf_meter *meter)
+{
+    return meter->bytes;
+}
+
+void buf_meter_free(struct buf_meter *meter)
+{
+    if (meter == NULL) {
+        return;
+    }
+    meter->closed = true;
+    if (meter->bytes == 0) {
+        free(meter);
+    }
+}
+
 struct buf_pool {
     uint32_t buf_size;
     uint32_t keep_max;

@@ -29,7 +29,33 @@
 #define SEND_PARTS_MAX                     1024 /* slices in one link_send, IOV_MAX */
 #define CONNECTIONS_DEFAULT                10000
 #define CONNECTION_INFLIGHT_BYTES_MAX      (64u << 20) /* produce bytes of one connection not yet answered */
-#define PENDING_FETCHES_PER_CONNECTION_MAX 1024
+#define PENDING_REQUESTS_PER_CONNECTION_MAX 1024 /* that wait for something; further ones are answered BUSY */
+#define REQUEST_PROTO_BYTES_MAX            (4u << 10) /* room for fields that clients of a later version know */
+#define CONNECTION_SEND_BYTES_MAX          (16u << 20) /* replies queued beyond it: no more requests are read */
+#define INBOX_PARKED_BYTES_MAX             4096u /* of an unfinished frame: more keeps its connection a chunk */
+#define REQUESTS_PER_TURN_MAX              4096u /* of all connections; the rest is handled in the next turns */
+#define CONNECTION_REQUESTS_PER_TURN_MAX   512u
+#define METADATA_PAGE_BYTES                (1u << 20) /* a page ends with the topic that passes it */
+/* The last quarter of [limits] connections is not for an address that has the other three. */
+#define CONNECTIONS_FOR_OTHERS_PARTS 4
+
+/* patience with clients: looked at once in PATIENCE_SWEEP_US, while somebody is waited for */
+#define PATIENCE_SWEEP_US       1000000u
+#define FRAME_DEADLINE_US       10000000u    /* from a frame's first byte to its last ... */
+#define FRAME_BYTES_PER_S_MIN   (16u << 10)  /* ... and as much longer as it takes what came at this rate */
+#define REPLY_DEADLINE_US       30000000u    /* in so long a reader takes ... */
+#define REPLY_BYTES_MIN         (64u << 10)  /* ... at least so much of what waits for it, or all */
+#define PRESSED_BYTES_PER_S_MIN (64u << 10)  /* when memory is short: who moves less and holds more goes first */
+
+/* shares of [limits] memory_bytes: one part in so many */
+#define MEMORY_TAIL_PARTS     4 /* newest batches, and those queued for segments */
+#define MEMORY_INFLIGHT_PARTS 4 /* or [limits] inflight_bytes, if less */
+#define MEMORY_SEND_PARTS     4 /* replies that clients have not taken */
+#define MEMORY_RECEIVE_PARTS  8 /* unfinished frames */
+#define MEMORY_READ_PARTS     16 /* segments read for replies */
+#define MEMORY_REQUEST_PARTS  16 /* requests under way, without their bytes */
+#define REQUEST_BYTES         256u /* what one is taken for */
+#define CONNECTION_BYTES      4096u /* what one is taken for, without what it holds */
 
 /* time: how far the wall clock may run ahead of the monotonic clock since the start before it is not followed */
 #define LOG_CLOCK_AHEAD_MS_MAX 300000

@@ -380,6 +380,17 @@ uint64_t store_queued_bytes(const struct store *store)
     return store->queued_bytes;
 }
 
+uint64_t store_read_bytes(const struct store *store)
+{
+    return buf_pool_bytes(store->read_bufs);
+}
+
+void store_limit_tail(struct store *store, uint64_t bytes_max)
+{
+    store->options.tail_bytes_max = bytes_max;
+    tail__evict(store);
+}
+
 uint64_t store_tail_bytes(const struct store *store)
 {
     return store->tail_bytes;

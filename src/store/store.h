@@ -73,6 +73,9 @@ void store_trim(struct store *store);
 
 uint64_t store_queued_bytes(const struct store *store); /* applied, not yet written */
 uint64_t store_tail_bytes(const struct store *store);   /* memory held for tail reads, queue included */
+uint64_t store_read_bytes(const struct store *store);   /* memory that disk reads were served from, spares included */
+/* Another tail_bytes_max: when memory is short elsewhere the tail gives way. */
+void store_limit_tail(struct store *store, uint64_t bytes_max);
 bool store_is_busy(const struct store *store);          /* a job is under way */
 /* Batches of a log wait because the disk was full when they were last tried: refuse produce. Ends by itself. */
 bool store_disk_full(const struct store *store);

@@ -25,8 +25,8 @@ static void on_closed(void *owner)
 static void client_frame(struct client *client, const struct frame *frame)
 {
     struct load *load = client->load;
-    if (client->is_vandal)
-        return;
+    if (client->is_vandal || (frame->type == FRAME_ERROR && frame->request_id == 0))
+        return; /* the latter: too slow, while memory is short or for too long; the connection closes */
     union codec_message message;
     struct request *request = frame->request_id > 0 && frame->request_id <= load->requests_count
                                   ? load->requests[frame->request_id - 1]

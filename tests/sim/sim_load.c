@@ -233,6 +233,9 @@ void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *fr
         }
         return;
     }
+    if (parsed.type == FRAME_ERROR && parsed.request_id == 0) {
+        return; /* not about a request: a connection that was too slow is being closed */
+    }
     if (parsed.request_id == 0 || parsed.request_id > load->requests_count) {
         world_fail(load->world, "port", "the broker answers request %llu, which nobody sent (type %d)",
                    (unsigned long long)parsed.request_id, (int)parsed.type);
