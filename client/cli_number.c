@@ -45,22 +45,48 @@ uint64_t cli_number_option(const char *option, const char *text, uint64_t min, u
     return value;
 }
 
-/* "<number>[ ]<unit>"; -1 stands for "no limit" wherever sizes and durations are asked for. */
+/* Digits, perhaps with a fraction of which nine count, moved over: whole + part / parts. */
+static bool take_decimal(const char **at, int64_t *ret_whole, int64_t *ret_part, int64_t *ret_parts)
+{
+    *ret_whole = *ret_part = 0;
+    *ret_parts = 1;
+    if (!isdigit((unsigned char)**at))
+        return false;
+    for (; isdigit((unsigned char)**at); (*at)++) {
+        if (__builtin_mul_overflow(*ret_whole, (int64_t)10, ret_whole) ||
+            __builtin_add_overflow(*ret_whole, (int64_t)(**at - '0'), ret_whole))
+            return false;
+    }
+    if (**at != '.')
+        return true;
+    (*at)++;
+    if (!isdigit((unsigned char)**at))
+        return false;
+    for (; isdigit((unsigned char)**at); (*at)++) {
+        if (*ret_parts < 1000000000) {
+            *ret_part = *ret_part * 10 + (**at - '0');
+            *ret_parts *= 10;
+        }
+    }
+    return true;
+}
+
+/* "<number>[ ]<unit>"; -1 stands for "no limit" wherever sizes and durations are asked for. Whole numbers are exact. */
 static bool parse_with_unit(const char *text, const struct unit *units, size_t units_count, int64_t *ret_value)
 {
-    char *end;
+    int64_t whole, part, parts, value;
     if (strcmp(text, "-1") == 0) {
         *ret_value = -1;
         return true;
     }
-    if (!isdigit((unsigned char)text[0]))
+    if (!take_decimal(&text, &whole, &part, &parts))
         return false;
-    double number = strtod(text, &end);
-    while (*end == ' ')
-        end++;
+    text += strspn(text, " ");
     for (size_t i = 0; i < units_count; i++) {
-        if (strcmp(end, units[i].name) == 0 && number * (double)units[i].factor < 9e18) {
-            *ret_value = (int64_t)(number * (double)units[i].factor);
+        int64_t more = (int64_t)((double)part * (double)units[i].factor / (double)parts);
+        if (strcmp(text, units[i].name) == 0 && !__builtin_mul_overflow(whole, units[i].factor, &value) &&
+            !__builtin_add_overflow(value, more, &value)) {
+            *ret_value = value;
             return true;
         }
     }

@@ -127,6 +127,92 @@ def segment():
     }
 
 
+# --- meta: rows for the decoders, or instructions over a store ---
+
+def meta():
+    done = struct.pack('<HhB3xq32x', 1, 3, 2, 77) + struct.pack('<iiq', 0, 4, 9) + struct.pack('<iiq', 5, 5, 14) + bytes(48)
+    group = (struct.pack('<HBBIQQQQQqqqQqqqQQI', 2, 1, 0, 1, 5, 7, 5, 90, 7, 40, 10, 99, 1 << 20, -1, -1, -1, 0, 0, 0)
+             + bytes(4) + struct.pack('<QQ', 5, 1) + bytes(96) + bytes(32))
+    segment_row = struct.pack('<HxxIqQQIxxxxqqq', 2, 5, 20, 999, 3, 0xabcd, 70, 60, 61) + b'tails'
+    row = lambda kind, value, number=7: bytes([0, 'GMEDSB'.index(kind)]) + struct.pack('>Q', number) + value
+    picture = lambda group, seed: bytes([group << 3, seed, 3, 2, 4, 3])
+    return {
+        'done': row('D', done),
+        'done_wrapped': row('D', done[:48] + struct.pack('<iiq', 2 ** 31 - 2, 1, 9) + done[64:]),
+        'group': row('G', group),
+        'segment': row('M', segment_row),
+        'epoch': row('E', struct.pack('<Hxxxxxxq', 1, 55)),
+        'identity': row('B', struct.pack('<Hxxxxxx16sQ16sQ', 1, b'c' * 16, 1, b'd' * 16, 9)),
+        'pictures': bytes([1]) + picture(0, 1) + picture(1, 2) + picture(0, 7) + picture(3, 9),
+        'flipped': bytes([1]) + picture(0, 1) + picture(1, 2) + bytes([3, 5, 0, 9]) + bytes([3, 1, 0, 70]) + bytes([6]),
+        'removed': bytes([1]) + picture(0, 1) + picture(1, 2) + bytes([4, 4]) + picture(0, 3) + bytes([4, 1]),
+        'foreign_rows': bytes([1]) + picture(2, 1) + bytes([1 | 2 << 3, 3, 9, 255, 4, 8]) + bytes([2 | 1 << 3, 2, 3, 2, 1, 1]),
+        'deleted_group': bytes([1]) + picture(0, 1) + bytes([4, 0]) + bytes([5]) + picture(0, 4),
+        'odd_keys': bytes([1]) + picture(0, 1) + bytes([7, 3]) + b'Gab' + bytes([7, 10]) + b'M' + bytes(7) + b'\1x',
+    }
+
+
+# --- registry: instructions ---
+
+def registry():
+    record = (text(1, b'i' * 16) + text(2, b'ab') + number(3, 2) + number(4, 1) + number(5, 3) + number(6, 9) + number(7, 9)
+              + number(8, 1 << 20) + number(9, -1) + number(10, -1) + number(11, -1) + number(12, 1 << 20) + number(13, 1))
+    put = lambda which, *arguments: bytes([3 | which << 3]) + bytes(arguments)
+    row = lambda kind, key, value: bytes([1, 'ndlt'.index(kind), len(key)]) + key + bytes([len(value)]) + value
+    return {
+        'topic_row': bytes([0 | 1 << 3, len(record)]) + record + bytes([7]),
+        'foreign_name': bytes([0, len(record)]) + record + bytes([7, 4]),
+        'put_and_delete': put(0, 1, 0, 2, 5) + put(1, 1, 1, 1, 200) + bytes([7, 4, 7]) + put(0, 1, 0, 3, 6),
+        'younger_topic': put(2, 1, 0, 2, 5) + bytes([4 | 2 << 3]) + put(2, 0, 0, 2, 9) + bytes([7, 4 | 2 << 3]),
+        'flipped': put(0, 1, 0, 2, 5) + bytes([2, 0, 33]) + bytes([7, 4, 7]),
+        'ids': bytes([5, 9, 5, 0, 5, 255]),
+        'counter_at_the_end': row('n', b'', struct.pack('<HxxxxxxQ', 1, 2 ** 64 - 3)) + bytes([5, 1, 5, 1]),
+        'counter_of_a_later_version': row('n', b'', struct.pack('<HxxxxxxQ', 2, 7)) + bytes([5, 1]),
+        'leaders': bytes([6, 3, 9, 6, 3, 4]) + put(0, 1, 0, 4, 1) + bytes([4, 6, 2, 20, 7]),
+        'marks': row('d', struct.pack('>Q', 9), b'x') + bytes([6, 8, 1]) + row('d', b'odd', b'') + bytes([7]),
+        'leader_row': row('l', struct.pack('>Q', 4), struct.pack('<HxxxxxxQQ', 1, 1, 2 ** 63)) + bytes([6, 3, 1]),
+    }
+
+
+# --- config: files ---
+
+def config():
+    return {
+        'small': b'[broker]\nid = 7\ndata = /var/lib/flotilla\n[topic]\nreplicas = 3\nretention_ms = 7d\n',
+        'units': b'64 MiB\n[topic]\nsegment_bytes=64MiB\nretention_bytes=-1\n[wal]\nfile_bytes=16 MiB\nbudget_bytes=1GiB\n',
+        'listeners': b'[listen]\nclient = in=10.0.0.1:9640, out=[::1]:9641\npeer = 0.0.0.0:9\n[advertise]\nclient = a:1\n',
+        'unknown': b'[broker]\nname = x\n[nowhere]\nid = 1\nno equals sign\n',
+        'comments': b'; a\n# b\n[log]\nlevel = debug ; c\n\xef\xbb\xbf[raft]\nelection_ms: 900\n',
+        'continued': b'[broker]\ndata = /a\n  /b\nrack = r\n\tmore\n',
+        'bounds': b'[broker]\nid=0\n[topic]\npartitions=10001\nsegment_bytes=18446744073709551615TiB\nauto_create=yes\n',
+        'long_line': b'[broker]\ndata = ' + b'x' * 400 + b'\nrack = y\n',
+        'no_newline': b'[limits]\nconnections = 99999999999999999999',
+        'nul': b'[broker]\nid = 3\0 4\n\0\nrack=a\0b\n',
+        'durations': b'7 d\n[topic]\nsegment_ms=1h\n[raft]\nheartbeat_ms=50 ms\nelection_ms=1 s\nproducer_expiry_ms=1min\n',
+    }
+
+
+# --- text: what, then the text ---
+
+def texts():
+    kinds = {
+        'name': (0, [b'a', b'.', b'..', b'...', b'__producers', b'x' * 249, b'x' * 250, b'a/b', b'\xc3\xa4']),
+        'number': (1, [b'0', b'64MiB', b'1 GiB', b'-1', b'18446744073709551615', b'9007199254740993', b'1.5KiB', b'7d']),
+        'seconds': (2, [b'30', b'0.5', b'.001', b'4000000', b'1e3', b'0x10']),
+        'time': (3, [b'1700000000000', b'2023-11-14T22:13:20Z', b'2023-11-14 22:13:20.123+02:00', b'-1h', b'-7d',
+                     b'0000-01-01T00:00:00Z', b'9999-12-31T23:59:60-23:59']),
+        'unescape': (4, [b'a\\n\\t\\\\', b'\\x41\\x4', b'\\', b'\\q']),
+        'format': (5, [b'%o %t[%p] %k: %s\\n\0\x04keyvalue', b'%S %K %h %T%%\0\x06', b'%', b'%x', b'%s' * 70]),
+        'json': (6, [b'\x04key and a value', b'\x06\xff\xfe\0', b'', b'\x01only a value', b'\x02only a key']),
+    }
+    return {'%s_%d' % (kind, i): bytes([what]) + text for kind, (what, list_) in kinds.items()
+            for i, text in enumerate(list_)}
+
+
 if __name__ == '__main__':
     write('connection', connection())
     write('segment', segment())
+    write('meta', meta())
+    write('registry', registry())
+    write('config', config())
+    write('text', texts())
