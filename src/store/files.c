@@ -223,6 +223,10 @@ enum err files__create(struct files *files, struct segment *segment)
         if (error != OK) {
             return error;
         }
+        error = sweep__log(files, segment->log->group, lane);
+        if (error != OK) {
+            return error;
+        }
         lane->dir_is_made = true;
         files->root_is_dirty = true; /* even if it was there: its name may never have been synced */
     }

@@ -162,8 +162,15 @@ struct segment {
 };
 TAILQ_HEAD(segment_list, segment);
 
+struct segment_bases { /* ascending */
+    int64_t *offsets;  /* owned */
+    uint32_t count;
+};
+
 struct log_lane { /* lane */
     bool dir_is_made;
+    bool is_sweep_due;          /* its directory is of an earlier life and was not looked through yet */
+    struct segment_bases bases; /* of the manifest at start, until then */
     bool names_are_dirty;
     bool is_deleted;
     int64_t written_offset; /* everything below is in the files */
@@ -211,6 +218,16 @@ void segment_log__add_segment(struct segment_log *log, struct segment *segment);
 void segment_log__release_hold(struct segment_log *log);
 void segment_log__free(struct segment_log *log);
 void segment_log__retire(struct segment_log *log, struct segment_list *free_segments);
+
+/* --- lane: leftovers (sweep.c) --- */
+
+struct files;
+
+void sweep__remember(struct log_lane *lane, const struct segment_row *rows, uint32_t rows_count); /* at start */
+/* Before the first file of this life is made: removes what the manifest did not name at start, once. */
+enum err sweep__log(struct files *files, uint64_t group, struct log_lane *lane);
+enum err sweep__remove_dir(struct files *files, uint64_t group); /* with all that is in it */
+void sweep__forget(struct log_lane *lane);
 
 /* --- lane: files --- */
 

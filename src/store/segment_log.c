@@ -328,6 +328,7 @@ void segment_log__free(struct segment_log *log)
         TAILQ_REMOVE(&log->dropped, segment, link);
         segment_log__forget_segment(log, segment);
     }
+    sweep__forget(&log->lane);
     free(log->segments);
     free(log);
 }
@@ -373,7 +374,6 @@ static void delete_job__run(struct store_job *base)
     struct segment_log *log = ((struct delete_job *)base)->log;
     struct files *files = &base->store->files;
     struct segment *segment;
-    char path[STORE_PATH_BYTES];
     log->lane.is_deleted = true;
     for (uint32_t i = 0; i < log->segments_count; i++) {
         files__remove(files, log->segments[i]);
@@ -382,10 +382,10 @@ static void delete_job__run(struct store_job *base)
     {
         files__remove(files, segment);
     }
-    files__log_dir(files, log->group, path);
-    enum err error = files->disk->ops->remove_dir(files->disk, path);
+    enum err error = sweep__remove_dir(files, log->group);
     if (error != OK) { /* the next start sweeps it away */
-        trace_warn(files->trace, "directory_not_removed", "path=%s error=%s", path, err_name(error));
+        trace_warn(files->trace, "directory_not_removed", "group=%llu error=%s", (unsigned long long)log->group,
+                   err_name(error));
     }
 }
 

@@ -59,10 +59,11 @@ struct store_options {
 };
 
 enum err store_open(const struct store_options *options, struct store **ret_store);
-/* Once at start, blocking, after every group of the checkpoint store was opened and before the first append (WAL
- * replay): removes directories and files that no manifest names, learns the spare files. */
+/* Once at start, blocking, after every group of the checkpoint store was opened and before the first append: removes
+ * directories of groups that are gone, learns the spare files. Files that no manifest names go when their partition
+ * makes its next file: sweep.c. */
 enum err store_sweep(struct store *store);
-/* Before it: the manifest of this group is damaged, its files stay. */
+/* Before it: this group is damaged, all its files stay. */
 void store_keep(struct store *store, uint64_t group);
 /* Deletes the directory of a group that has no log here, on the store lane, then calls done. */
 void store_remove_dir(struct store *store, uint64_t group, void (*done)(void *context), void *context);
