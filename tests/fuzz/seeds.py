@@ -130,7 +130,8 @@ def segment():
 # --- meta: rows for the decoders, or instructions over a store ---
 
 def meta():
-    done = struct.pack('<HhB3xq32x', 1, 3, 2, 77) + struct.pack('<iiq', 0, 4, 9) + struct.pack('<iiq', 5, 5, 14) + bytes(48)
+    done = struct.pack('<HhB3xq32x', 1, 3, 2, 77) + struct.pack('<iiq', 0, 4, 9)
+    done += struct.pack('<iiq', 5, 5, 14) + bytes(48)
     group = (struct.pack('<HBBIQQQQQqqqQqqqQQI', 2, 1, 0, 1, 5, 7, 5, 90, 7, 40, 10, 99, 1 << 20, -1, -1, -1, 0, 0, 0)
              + bytes(4) + struct.pack('<QQ', 5, 1) + bytes(96) + bytes(32))
     segment_row = struct.pack('<HxxIqQQIxxxxqqq', 2, 5, 20, 999, 3, 0xabcd, 70, 60, 61) + b'tails'
@@ -144,9 +145,11 @@ def meta():
         'epoch': row('E', struct.pack('<Hxxxxxxq', 1, 55)),
         'identity': row('B', struct.pack('<Hxxxxxx16sQ16sQ', 1, b'c' * 16, 1, b'd' * 16, 9)),
         'pictures': bytes([1]) + picture(0, 1) + picture(1, 2) + picture(0, 7) + picture(3, 9),
-        'flipped': bytes([1]) + picture(0, 1) + picture(1, 2) + bytes([3, 5, 0, 9]) + bytes([3, 1, 0, 70]) + bytes([6]),
+        'flipped': bytes([1]) + picture(0, 1) + picture(1, 2) + bytes([3, 5, 0, 9])
+                   + bytes([3, 1, 0, 70]) + bytes([6]),
         'removed': bytes([1]) + picture(0, 1) + picture(1, 2) + bytes([4, 4]) + picture(0, 3) + bytes([4, 1]),
-        'foreign_rows': bytes([1]) + picture(2, 1) + bytes([1 | 2 << 3, 3, 9, 255, 4, 8]) + bytes([2 | 1 << 3, 2, 3, 2, 1, 1]),
+        'foreign_rows': bytes([1]) + picture(2, 1) + bytes([1 | 2 << 3, 3, 9, 255, 4, 8])
+                        + bytes([2 | 1 << 3, 2, 3, 2, 1, 1]),
         'deleted_group': bytes([1]) + picture(0, 1) + bytes([4, 0]) + bytes([5]) + picture(0, 4),
         'odd_keys': bytes([1]) + picture(0, 1) + bytes([7, 3]) + b'Gab' + bytes([7, 10]) + b'M' + bytes(7) + b'\1x',
     }
@@ -155,14 +158,16 @@ def meta():
 # --- registry: instructions ---
 
 def registry():
-    record = (text(1, b'i' * 16) + text(2, b'ab') + number(3, 2) + number(4, 1) + number(5, 3) + number(6, 9) + number(7, 9)
-              + number(8, 1 << 20) + number(9, -1) + number(10, -1) + number(11, -1) + number(12, 1 << 20) + number(13, 1))
+    record = (text(1, b'i' * 16) + text(2, b'ab') + number(3, 2) + number(4, 1) + number(5, 3) + number(6, 9)
+              + number(7, 9) + number(8, 1 << 20) + number(9, -1) + number(10, -1) + number(11, -1)
+              + number(12, 1 << 20) + number(13, 1))
     put = lambda which, *arguments: bytes([3 | which << 3]) + bytes(arguments)
     row = lambda kind, key, value: bytes([1, 'ndlt'.index(kind), len(key)]) + key + bytes([len(value)]) + value
     return {
         'topic_row': bytes([0 | 1 << 3, len(record)]) + record + bytes([7]),
         'foreign_name': bytes([0, len(record)]) + record + bytes([7, 4]),
-        'put_and_delete': put(0, 1, 0, 2, 5) + put(1, 1, 1, 1, 200) + bytes([7, 4, 7]) + put(0, 1, 0, 3, 6),
+        'put_and_delete': put(0, 1, 0, 2, 5) + put(1, 1, 1, 1, 200) + bytes([7, 4, 7])
+                          + put(0, 1, 0, 3, 6),
         'younger_topic': put(2, 1, 0, 2, 5) + bytes([4 | 2 << 3]) + put(2, 0, 0, 2, 9) + bytes([7, 4 | 2 << 3]),
         'flipped': put(0, 1, 0, 2, 5) + bytes([2, 0, 33]) + bytes([7, 4, 7]),
         'ids': bytes([5, 9, 5, 0, 5, 255]),
@@ -179,16 +184,20 @@ def registry():
 def config():
     return {
         'small': b'[broker]\nid = 7\ndata = /var/lib/flotilla\n[topic]\nreplicas = 3\nretention_ms = 7d\n',
-        'units': b'64 MiB\n[topic]\nsegment_bytes=64MiB\nretention_bytes=-1\n[wal]\nfile_bytes=16 MiB\nbudget_bytes=1GiB\n',
-        'listeners': b'[listen]\nclient = in=10.0.0.1:9640, out=[::1]:9641\npeer = 0.0.0.0:9\n[advertise]\nclient = a:1\n',
+        'units': b'64 MiB\n[topic]\nsegment_bytes=64MiB\nretention_bytes=-1\n[wal]\nfile_bytes=16 MiB\n'
+                 b'budget_bytes=1GiB\n',
+        'listeners': b'[listen]\nclient = in=10.0.0.1:9640, out=[::1]:9641\n'
+                     b'peer = 0.0.0.0:9\n[advertise]\nclient = a:1\n',
         'unknown': b'[broker]\nname = x\n[nowhere]\nid = 1\nno equals sign\n',
         'comments': b'; a\n# b\n[log]\nlevel = debug ; c\n\xef\xbb\xbf[raft]\nelection_ms: 900\n',
         'continued': b'[broker]\ndata = /a\n  /b\nrack = r\n\tmore\n',
-        'bounds': b'[broker]\nid=0\n[topic]\npartitions=10001\nsegment_bytes=18446744073709551615TiB\nauto_create=yes\n',
+        'bounds': b'[broker]\nid=0\n[topic]\npartitions=10001\nsegment_bytes=18446744073709551615TiB\n'
+                  b'auto_create=yes\n',
         'long_line': b'[broker]\ndata = ' + b'x' * 400 + b'\nrack = y\n',
         'no_newline': b'[limits]\nconnections = 99999999999999999999',
         'nul': b'[broker]\nid = 3\0 4\n\0\nrack=a\0b\n',
-        'durations': b'7 d\n[topic]\nsegment_ms=1h\n[raft]\nheartbeat_ms=50 ms\nelection_ms=1 s\nproducer_expiry_ms=1min\n',
+        'durations': b'7 d\n[topic]\nsegment_ms=1h\n[raft]\nheartbeat_ms=50 ms\nelection_ms=1 s\n'
+                     b'producer_expiry_ms=1min\n',
     }
 
 
@@ -197,7 +206,8 @@ def config():
 def texts():
     kinds = {
         'name': (0, [b'a', b'.', b'..', b'...', b'__producers', b'x' * 249, b'x' * 250, b'a/b', b'\xc3\xa4']),
-        'number': (1, [b'0', b'64MiB', b'1 GiB', b'-1', b'18446744073709551615', b'9007199254740993', b'1.5KiB', b'7d']),
+        'number': (1, [b'0', b'64MiB', b'1 GiB', b'-1', b'18446744073709551615', b'9007199254740993',
+                       b'1.5KiB', b'7d']),
         'seconds': (2, [b'30', b'0.5', b'.001', b'4000000', b'1e3', b'0x10']),
         'time': (3, [b'1700000000000', b'2023-11-14T22:13:20Z', b'2023-11-14 22:13:20.123+02:00', b'-1h', b'-7d',
                      b'0000-01-01T00:00:00Z', b'9999-12-31T23:59:60-23:59']),
