@@ -193,6 +193,26 @@ void broker_accept(struct broker *b, struct link *link)
     session_open(b, link);
 }
 
+void broker_count_refused(struct broker *b, bool for_address)
+{
+    b->counters.connections_refused_total++;
+    b->counters.connections_refused_address_total += for_address;
+}
+
+uint32_t broker_connections_per_address(const struct config *config)
+{
+    return config->connections - config->connections / CONNECTIONS_FOR_OTHERS_PARTS;
+}
+
+uint32_t broker_write_refusal(uint8_t *out, uint32_t capacity)
+{
+    const ErrorReply reply = {.status = ERR_BUSY, .message = "too many connections"};
+    uint32_t size;
+    enum err error = codec_encode_frame(out, capacity, FRAME_ERROR, 0, &reply, 0, &size);
+    ASSERT(error == OK);
+    return size;
+}
+
 bool broker_is_ready(const struct broker *b, const char **ret_reason)
 {
     *ret_reason = b->failed ? "storage failed" : b->stopping ? "stopping" : b->ready ? "ready" : "recovering";

@@ -51,6 +51,12 @@ void broker_free(struct broker *broker); /* after on_stopped, or after a fatal e
                                             runs any more */
 
 void broker_accept(struct broker *broker, struct link *link); /* sets link->handler and owner */
+/* A connection was refused before it became a link: there are too many, or too many of its address. */
+void broker_count_refused(struct broker *broker, bool for_address);
+/* How many connections one client address may have of [limits] connections. */
+uint32_t broker_connections_per_address(const struct config *config);
+/* What a refused connection is told: an error frame. */
+uint32_t broker_write_refusal(uint8_t *out, uint32_t capacity);
 void broker_timer(struct broker *broker);
 void broker_turn(struct broker *broker);
 void broker_stop(

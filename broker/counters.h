@@ -36,7 +36,8 @@
     X(checkpoints_total, "checkpoints of groups made durable")                                                         \
     X(checkpoint_transactions_total, "transactions of the checkpoint store")                                           \
     X(connections_accepted_total, "client connections accepted")                                                       \
-    X(connections_refused_total, "client connections refused: too many")                                               \
+    X(connections_refused_total, "client connections refused: too many, of one address or in all")                     \
+    X(connections_refused_address_total, "those of them that were too many of one address")                            \
     X(connections_closed_bad_frame_total, "client connections closed after a malformed frame")                         \
     X(connections_closed_slow_frame_total, "client connections closed: a frame was not completed in time")             \
     X(connections_closed_slow_reader_total, "client connections closed: replies were not taken")                       \

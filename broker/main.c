@@ -18,13 +18,15 @@
 #include "os/listener.h"
 #include "os/lmdb.h"
 #include "os/loop.h"
+#include "wire/codec.h"
 
 /* glibc reads it: it must be seen outside the program, which is built with hidden symbols. */
 __attribute__((visibility("default"))) const char *argp_program_version = "flotillad " FLOTILLA_VERSION;
 
-#define KV_DIR         "meta"
-#define FILES_RESERVED (64u + ADMIN_CONNECTIONS_MAX) /* also WAL, checkpoint store, listeners, what jobs open briefly  \
-                                                      */
+#define KV_DIR "meta"
+#define FILES_RESERVED                                                                                                 \
+    (64u + ADMIN_CONNECTIONS_MAX) /* also WAL, checkpoint store, listeners, what jobs open briefly                     \
+                                   */
 
 enum option_key {
     OPTION_DATA = 256,
@@ -51,6 +53,7 @@ struct daemon {
     struct os_lmdb *kv;
     struct broker *broker;
     struct os_listener *client[CLIENT_LISTENERS_MAX];
+    uint8_t refusal[CODEC_HEAD_BYTES_MAX]; /* what connections in excess are told */
     struct os_listener *peer;
     struct admin *admin;
     const char *config_file; /* NULL: none */
@@ -177,6 +180,12 @@ static void daemon__on_accept(void *context, struct link *link)
     broker_accept(d->broker, link);
 }
 
+static void daemon__on_refuse(void *context, enum os_refusal why)
+{
+    struct daemon *d = context;
+    broker_count_refused(d->broker, why == OS_REFUSED_ADDRESS);
+}
+
 static void daemon__on_peer(void *context, struct link *link)
 {
     (void)context;
@@ -204,7 +213,7 @@ static void daemon__advertise(struct daemon *d, uint32_t listener)
 static bool daemon__listen_at(struct daemon *d, const char *address, const char *name,
                               void (*on_accept)(void *context, struct link *link), struct os_listener **ret_listener)
 {
-    enum err error = os_listen(d->loop, address, name, d->config.connections + 1, on_accept, d, ret_listener);
+    enum err error = os_listen(d->loop, address, name, d->config.connections, on_accept, d, ret_listener);
     if (error != OK) {
         fprintf(stderr, "flotillad: cannot listen on %s for %s: %s\n", address, name, err_text(error));
         daemon__exit(d, BROKER_EXIT_START);
@@ -237,6 +246,9 @@ static void daemon__on_ready(void *context)
         if (!daemon__listen_at(d, listen->address, listen->name, daemon__on_accept, &d->client[i])) {
             return;
         }
+        uint32_t size = broker_write_refusal(d->refusal, sizeof d->refusal);
+        os_listener_refuse(d->client[i], broker_connections_per_address(&d->config), d->refusal, size,
+                           daemon__on_refuse);
         daemon__advertise(d, i);
     }
     if (!daemon__listen_at(d, d->config.peer, "peer", daemon__on_peer, &d->peer)) {

@@ -128,7 +128,10 @@
 #define LINK_READ_BYTES_MIN           (64u << 10)
 #define LINK_CLOSE_MS                 1000 /* writing out the queue, then waiting for the other side to close */
 #define LINK_CONNECT_MS               5000 /* one attempt, one address */
-#define LINK_KEEPALIVE_S              60   /* idle this long: the kernel asks whether the other side lives */
+#define LINK_KEEPALIVE_S              30   /* idle this long: the kernel asks whether the other side lives, ... */
+#define LINK_KEEPALIVE_INTERVAL_S     10   /* ... again after so long, ... */
+#define LINK_KEEPALIVE_PROBES         3    /* ... and so often; then the connection is over */
+#define LINK_UNHEARD_MS               60000 /* so is one whose other side does not confirm what was sent for so long */
 #define LISTENER_PAUSE_MS             100  /* no accepting after running out of descriptors */
 #define LISTENER_ACCEPTS_PER_TURN_MAX 64
 

@@ -3,6 +3,8 @@
  * pieces, as the way to learn when there is room again: given all pieces it would malloc a copy of their list. */
 #include "os/link.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -408,6 +410,21 @@ struct os_link *os_link__new(struct os_loop *loop)
     return link;
 }
 
+/* A host that vanished says nothing: silence and missing confirmations end the connection. Hints, all of them: a link
+ * without is slower to end, not wrong. */
+static void link_set_options(struct os_link *link)
+{
+    const int interval_s = LINK_KEEPALIVE_INTERVAL_S, probes = LINK_KEEPALIVE_PROBES, unheard_ms = LINK_UNHEARD_MS;
+    uv_os_fd_t fd;
+    uv_tcp_nodelay(&link->tcp, 1);
+    uv_tcp_keepalive(&link->tcp, 1, LINK_KEEPALIVE_S);
+    if (uv_fileno((uv_handle_t *)&link->tcp, &fd) == 0) {
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unheard_ms, sizeof unheard_ms);
+    }
+}
+
 void os_link__opened(struct os_link *link)
 {
     struct sockaddr_storage remote;
@@ -415,8 +432,7 @@ void os_link__opened(struct os_link *link)
     ASSERT(link->state == OS_LINK_CONNECTING);
     link->state = OS_LINK_OPEN;
     uv_timer_stop(&link->deadline);
-    uv_tcp_nodelay(&link->tcp, 1); /* hints, all of them: a link without is slower, not wrong */
-    uv_tcp_keepalive(&link->tcp, 1, LINK_KEEPALIVE_S);
+    link_set_options(link);
     if (uv_tcp_getpeername(&link->tcp, (struct sockaddr *)&remote, &size) == 0) {
         os_address__print((struct sockaddr *)&remote, link->link.remote, sizeof link->link.remote);
     }

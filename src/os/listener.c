@@ -4,17 +4,27 @@
 #include "os/listener.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/limits.h"
+#include "base/map.h"
 #include "os/address.h"
 #include "os/fault.h"
 #include "os/link_internal.h"
 
 #define BACKLOG 4096 /* the kernel cuts it at net.core.somaxconn */
+
+/* Whoever has connections here, by address. */
+struct guest {
+    UT_hash_handle hh;
+    struct os_listener *listener;
+    uint8_t address[8]; /* 64 bits of an IPv6 address; an IPv4 one in its last four bytes */
+    uint32_t count;
+};
 
 struct os_listener {
     struct os_loop *loop;
@@ -23,6 +33,11 @@ struct os_listener {
     uint32_t connections_count;
     void (*on_accept)(void *context, struct link *link);
     void *context;
+    uint32_t per_address_max;
+    const void *refusal; /* NULL: those in excess wait in the backlog */
+    size_t refusal_size;
+    void (*on_refuse)(void *context, enum os_refusal why);
+    struct guest *guests; /* uthash, by address */
     int fd;
     uv_poll_t poll;
     uv_timer_t pause;
@@ -42,10 +57,51 @@ static void listener_maybe_free(struct os_listener *listener)
     }
 }
 
+static void guest_key(const struct sockaddr_storage *address, uint8_t key[8])
+{
+    memset(key, 0, 8);
+    if (address->ss_family == AF_INET) {
+        memcpy(key + 4, &((const struct sockaddr_in *)(const void *)address)->sin_addr, 4);
+    } else if (address->ss_family == AF_INET6) {
+        const struct in6_addr *v6 = &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(v6)) {
+            memcpy(key + 4, v6->s6_addr + 12, 4);
+        } else {
+            memcpy(key, v6->s6_addr, 8);
+        }
+    }
+}
+
+static struct guest *guest_find(struct os_listener *listener, const struct sockaddr_storage *address)
+{
+    struct guest *guest;
+    uint8_t key[8];
+    guest_key(address, key);
+    HASH_FIND(hh, listener->guests, key, sizeof key, guest);
+    if (guest == NULL) {
+        guest = mem_zeroed(1, sizeof *guest);
+        guest->listener = listener;
+        memcpy(guest->address, key, sizeof key);
+        HASH_ADD(hh, listener->guests, address, sizeof guest->address, guest);
+    }
+    return guest;
+}
+
+static void guest_settle(struct guest *guest)
+{
+    if (guest->count == 0) {
+        HASH_DELETE(hh, guest->listener->guests, guest);
+        free(guest);
+    }
+}
+
 static void listener_on_link_gone(void *context)
 {
-    struct os_listener *listener = context;
-    ASSERT(listener->connections_count > 0);
+    struct guest *guest = context;
+    struct os_listener *listener = guest->listener;
+    ASSERT(listener->connections_count > 0 && guest->count > 0);
+    guest->count--;
+    guest_settle(guest);
     listener->connections_count--;
     listener_update(listener);
     listener_maybe_free(listener);
@@ -69,7 +125,20 @@ static void listener_pause(struct os_listener *listener, int number)
     listener_update(listener);
 }
 
-static void listener_make_link(struct os_listener *listener, int fd)
+/* No link, no line in the log: a flood must cost as little as it can. */
+static bool listener_refuses(struct os_listener *listener, const struct guest *guest, int fd)
+{
+    bool full = listener->connections_count >= listener->connections_max;
+    if (listener->refusal == NULL || (!full && guest->count < listener->per_address_max)) {
+        return false;
+    }
+    (void)!send(fd, listener->refusal, listener->refusal_size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    close(fd);
+    listener->on_refuse(listener->context, full ? OS_REFUSED_FULL : OS_REFUSED_ADDRESS);
+    return true;
+}
+
+static void listener_make_link(struct os_listener *listener, struct guest *guest, int fd)
 {
     struct os_link *link = os_link__new(listener->loop);
     if (link == NULL) {
@@ -79,7 +148,8 @@ static void listener_make_link(struct os_listener *listener, int fd)
     }
     link->link.listener = listener->name;
     link->on_gone = listener_on_link_gone;
-    link->on_gone_context = listener;
+    link->on_gone_context = guest;
+    guest->count++;
     listener->connections_count++;
     int status = uv_tcp_open(&link->tcp, fd);
     if (status < 0) {
@@ -105,9 +175,15 @@ static void listener_on_readable(uv_poll_t *poll, int status, int events)
 {
     struct os_listener *listener = poll->data;
     for (int i = 0; i < LISTENER_ACCEPTS_PER_TURN_MAX && listener->accepting; i++) {
-        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage address = {0};
+        socklen_t size = sizeof address;
+        int fd = accept4(listener->fd, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            listener_make_link(listener, fd);
+            struct guest *guest = guest_find(listener, &address);
+            if (!listener_refuses(listener, guest, fd)) {
+                listener_make_link(listener, guest, fd);
+            }
+            guest_settle(guest);
             listener_update(listener);
         } else if (errno == EAGAIN) {
             return;
@@ -119,13 +195,14 @@ static void listener_on_readable(uv_poll_t *poll, int status, int events)
 
 static void listener_update(struct os_listener *listener)
 {
-    bool wanted = !listener->closed && !listener->pausing && listener->connections_count < listener->connections_max;
+    bool room = listener->refusal != NULL || listener->connections_count < listener->connections_max;
+    bool wanted = !listener->closed && !listener->pausing && room;
     if (wanted == listener->accepting) {
         return;
     }
     listener->accepting = wanted;
-    int failed = wanted ? uv_poll_start(&listener->poll, UV_READABLE, listener_on_readable)
-                        : uv_poll_stop(&listener->poll);
+    int failed =
+        wanted ? uv_poll_start(&listener->poll, UV_READABLE, listener_on_readable) : uv_poll_stop(&listener->poll);
     ASSERT(failed == 0);
 }
 
@@ -222,6 +299,16 @@ enum err os_listen(struct os_loop *loop, const char *address, const char *name, 
     loop->listeners_count++;
     *ret_listener = listener;
     return OK;
+}
+
+void os_listener_refuse(struct os_listener *listener, uint32_t per_address_max, const void *text, size_t size,
+                        void (*on_refuse)(void *context, enum os_refusal why))
+{
+    ASSERT(size > 0 && per_address_max > 0);
+    listener->per_address_max = per_address_max;
+    listener->refusal = text;
+    listener->refusal_size = size;
+    listener->on_refuse = on_refuse;
 }
 
 const char *os_listener_address(const struct os_listener *listener)

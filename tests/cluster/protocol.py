@@ -115,9 +115,9 @@ class Closed(Exception):
 class Connection:
     """One connection; request() sends a frame and waits for the reply with its id."""
 
-    def __init__(self, address, timeout_s=20):
+    def __init__(self, address, timeout_s=20, source='127.0.0.1'):
         host, port = address.rsplit(':', 1)
-        self.socket = socket.create_connection((host, int(port)), timeout_s)
+        self.socket = socket.create_connection((host, int(port)), timeout_s, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = b''
         self.next_id = 1

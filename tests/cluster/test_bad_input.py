@@ -204,18 +204,34 @@ def test_older_epoch_is_fenced(served):
 
 
 def test_connections_are_bounded(make_broker):
-    broker = make_broker(config={'limits': {'connections': 5}}).start()
+    broker = make_broker(config={'limits': {'connections': 8}}).start()
     broker.run('topic', 'create', 't')
-    held = [Connection(broker.addresses['client']) for _ in range(5)]
+    wait_for(lambda: broker.metric('connections') == 0, 'the command to go')
+
+    def connect(source):
+        return Connection(broker.addresses['client'], source=source)
+
+    def refused(source):
+        surplus = connect(source)
+        kind, _, reply, _ = surplus.receive()
+        assert (kind, reply[1], reply[2]) == (protocol.ERROR, protocol.BUSY, b'too many connections')
+        with pytest.raises(Closed):
+            surplus.receive()
+        surplus.close()
+
+    held = [connect('127.0.0.2') for _ in range(6)]
     for connection in held:
         assert connection.groups('t')
-    surplus = Connection(broker.addresses['client'])
-    with pytest.raises(Closed):
-        surplus.receive()
-    surplus.close()
-    assert broker.metric('connections_refused_total') == 1
+    refused('127.0.0.2') # a quarter of them is for other addresses
+    assert broker.metric('connections_refused_address_total') == 1
+    held += [connect('127.0.0.3') for _ in range(2)]
+    for connection in held:
+        assert connection.groups('t')
+    refused('127.0.0.4')
+    assert broker.metric('connections_refused_total') == 2
+    assert broker.metric('connections_refused_address_total') == 1
     for connection in held:
         assert connection.groups('t') # those that were there live on
     held.pop().close()
-    wait_for(lambda: broker.metric('connections') == 4, 'the connection to go')
-    assert Connection(broker.addresses['client']).groups('t')
+    wait_for(lambda: broker.metric('connections') == 7, 'the connection to go')
+    assert connect('127.0.0.4').groups('t')

@@ -49,6 +49,7 @@ struct fixture {
     struct side server; /* the last accepted */
     struct side client;
     bool refuse;
+    int refused[2]; /* by why */
     int accepted;
     int turns;
     uint64_t received_before; /* this turn, by the server */
@@ -569,6 +570,38 @@ static void test_connections_are_bounded(void **state)
     close(fds[2]);
 }
 
+static void count_refusal(void *context, enum os_refusal why)
+{
+    struct fixture *f = context;
+    f->refused[why]++;
+}
+
+/* With words instead of waiting: too many of one address, too many in all. */
+static void test_connections_in_excess_are_told(void **state)
+{
+    struct fixture *f = *state;
+    int fds[3];
+    listen_on(f, 2);
+    os_listener_refuse(f->listener, 1, "no", 2, count_refusal);
+    f->refuse = true; /* lingers, and counts until its socket closes */
+    fds[0] = connect_plain(f);
+    AWAIT(f, f->accepted == 1);
+    fds[1] = connect_plain(f);
+    AWAIT(f, f->refused[OS_REFUSED_ADDRESS] == 1);
+    assert_int_equal(recv(fds[1], (char[8]){0}, 8, 0), 2);
+    assert_int_equal(recv(fds[1], (char[8]){0}, 8, 0), 0);
+    assert_int_equal(f->accepted, 1);
+    close(fds[1]);
+    os_listener_refuse(f->listener, 5, "no", 2, count_refusal);
+    fds[1] = connect_plain(f);
+    AWAIT(f, f->accepted == 2);
+    fds[2] = connect_plain(f);
+    AWAIT(f, f->refused[OS_REFUSED_FULL] == 1);
+    for (int i = 0; i < 3; i++) {
+        close(fds[i]);
+    }
+}
+
 /* Out of descriptors: no spinning, and the connection is accepted when there are some again. */
 static void test_out_of_descriptors(void **state)
 {
@@ -610,6 +643,7 @@ int main(void)
         TEST(test_addresses),
         TEST(test_accept_refuses),
         TEST(test_connections_are_bounded),
+        TEST(test_connections_in_excess_are_told),
         TEST(test_out_of_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
