@@ -1,7 +1,10 @@
 """Writes the seeds that are scripts or rows rather than recordings: corpus/<target>/seed_<name>. What a run once found
 lies beside them and is not touched. Run it after a target's input format has changed."""
+import gzip
 import os
+import re
 import struct
+import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -31,6 +34,59 @@ def number(field, value):
 
 def text(field, value):
     return varint(field << 3 | 2) + varint(len(value)) + value
+
+
+# --- codec: every message of proto/, small and at its bounds; the first byte is its place in the tables of codec.h ---
+
+def messages():
+    """Message name -> [(type, field number, name)], and (message, field) -> the most bytes or items of a field."""
+    found, bounds = {}, {}
+    folder = os.path.join(HERE, '..', '..', 'proto')
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name)) as file:
+            content = file.read()
+        if name.endswith('.proto'):
+            for message, body in re.findall(r'^message (\w+) \{(.*?)^\}', content, re.M | re.S):
+                fields = re.findall(r'^  (?:optional |repeated )?(\w+) (\w+) = (\d+);', body, re.M)
+                found[message] = [(kind, int(place), field) for kind, field, place in fields]
+        elif name.endswith('.options'):
+            for path, bound in re.findall(r'^(\w+\.\w+) +max_(?:length|size|count):(\d+)', content, re.M):
+                bounds[path] = int(bound)
+    return found, bounds
+
+
+def encode(name, found, bounds, large):
+    out = b''
+    for kind, place, field in found[name]:
+        bound = bounds.get('%s.%s' % (name, field))
+        if kind in found:
+            body = encode(kind, found, bounds, large)
+            out += text(place, body)
+        elif kind in ('string', 'bytes'):
+            fixed = kind == 'bytes'
+            out += text(place, b'n' * (bound if large or fixed else 3))
+        elif bound is not None:
+            out += text(place, b''.join(varint(2 ** 64 - 1 if large else i) for i in range(bound if large else 2)))
+        else:
+            bits = 1 if kind == 'bool' else 32 if kind.endswith('32') else 64
+            out += number(place, 2 ** bits - 1 if large else 1)
+    return out
+
+
+def codec():
+    found, bounds = messages()
+    with open(os.path.join(HERE, '..', '..', 'src', 'wire', 'codec.h')) as file:
+        table = re.findall(r'^ +X\(\w+, (\w+)\)', file.read(), re.M)
+    nested = {kind for fields in found.values() for kind, _, _ in fields if kind in found}
+    missing = set(found) - set(table) - nested
+    assert not missing, 'fuzz_codec does not see %s' % missing
+    seeds = {}
+    for place, name in enumerate(table):
+        for large in (False, True):
+            body = encode(name, found, bounds, large)
+            row = varint(len(body)) + body if name.endswith('Row') and name != 'ProducerRow' else body
+            seeds['%s_%s' % (name, 'large' if large else 'small')] = bytes([place]) + row
+    return seeds
 
 
 # --- connection: instructions for four clients ---
@@ -219,10 +275,41 @@ def texts():
             for i, text in enumerate(list_)}
 
 
+# --- compress: codec and options, the cap, then a blob or a recipe ---
+
+def compress():
+    GZIP, SNAPPY, LZ4, ZSTD = range(1, 5)
+    plain = b'one record and another record and one record' * 3
+    raw = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = raw.compress(plain) + raw.flush()
+    tail = struct.pack('<II', zlib.crc32(plain), len(plain))
+    member = b'\x1f\x8b\x08\0\0\0\0\0\0\x03' + body + tail
+    named = b'\x1f\x8b\x08\x1e\0\0\0\0\0\x03' + struct.pack('<H', 2) + b'xx' + b'name\0why\0' + b'\0\0' + body + tail
+    literal = bytes([44, 43 << 2]) + plain[:44] + bytes([0x5a, 44])
+    java = b'\x82SNAPPY\0' + struct.pack('>II', 1, 1) + struct.pack('>I', len(literal)) + literal
+    lz4 = b'\x04\x22\x4d\x18\x60\x40\x82' + struct.pack('<I', 1 << 31 | 5) + b'hello' + bytes(4)
+    zstd = b'\x28\xb5\x2f\xfd\x20\x05' + b'\x29\0\0' + b'hello'
+    bomb = gzip.compress(bytes(1 << 18), 9, mtime=0)
+    seeds = {'gzip': bytes([GZIP, 16]) + member, 'gzip_fields': bytes([GZIP, 16]) + named,
+             'gzip_twice': bytes([GZIP, 16]) + member * 2, 'gzip_bomb': bytes([GZIP, 10]) + bomb,
+             'snappy_raw': bytes([SNAPPY, 16]) + literal, 'snappy_java': bytes([SNAPPY, 16]) + java,
+             'snappy_lies': bytes([SNAPPY, 10]) + b'\xff\xff\xff\xff\x0f' + literal[1:], 'lz4': bytes([LZ4, 16]) + lz4,
+             'lz4_cut': bytes([LZ4, 16]) + lz4[:-2], 'zstd': bytes([ZSTD, 16]) + zstd,
+             'zstd_window': bytes([ZSTD, 10]) + b'\x28\xb5\x2f\xfd\0\xff' + b'\x29\0\0hello', 'none': b'\0\4plain',
+             'unknown': bytes([7, 9]) + b'?'}
+    recipe = bytes([200, 65, 129, 3, 255, 0, 60, 9, 255, 7])
+    for codec in range(5):
+        seeds['recipe_%d' % codec] = bytes([codec | 8, 17]) + recipe
+        seeds['recipe_flipped_%d' % codec] = bytes([codec | 8 | 2 << 4, 17]) + b'\0\7\x10\1\2\x80' + recipe
+    return seeds
+
+
 if __name__ == '__main__':
     write('connection', connection())
     write('segment', segment())
     write('meta', meta())
     write('registry', registry())
+    write('codec', codec())
+    write('compress', compress())
     write('config', config())
     write('text', texts())
