@@ -2,6 +2,7 @@
 #include "broker/age.h"
 
 #include "base/order.h"
+#include "base/plant.h"
 #include "broker/impl.h"
 
 #define WAIT_MS_MAX      ((int64_t)1 << 40) /* 35 years, so that sums cannot overflow */
@@ -90,8 +91,9 @@ static int64_t age__retention_start(const struct partition *p)
     if (config->retention_bytes >= 0 && segment_log_bytes(p->log) > (uint64_t)config->retention_bytes) {
         start = segment_log_start_for_bytes(p->log, (uint64_t)config->retention_bytes);
     }
-    if (config->retention_ms >= 0 && p->log_clock_ms >= config->retention_ms) {
-        int64_t by_time = segment_log_start_for_time(p->log, p->log_clock_ms - config->retention_ms);
+    int64_t now_ms = PLANT(44) ? clock_wall_ms(p->broker->clock) : p->log_clock_ms;
+    if (config->retention_ms >= 0 && now_ms >= config->retention_ms) {
+        int64_t by_time = segment_log_start_for_time(p->log, now_ms - config->retention_ms);
         start = by_time > start ? by_time : start;
     }
     return start;
@@ -106,6 +108,9 @@ static void age__retain(struct partition *p)
     if (start > segment_log_start(p->log)) {
         p->log_start_in_flight = true;
         partition_propose(p, ENTRY_LOG_START, entry_encode_log_start(start), NULL);
+        if (PLANT(45)) {
+            segment_log_set_start(p->log, start);
+        }
     }
 }
 

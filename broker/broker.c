@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "base/point.h"
 #include "broker/age.h"
 #include "broker/fetch.h"
@@ -177,7 +178,7 @@ bool broker__has_room(const struct broker *b)
     if (broker__disk_full(b)) {
         return true;
     }
-    return b->inflight_bytes < memory_inflight_max(b) && store_queued_bytes(b->store) < memory_queue_max(b) &&
+    return (PLANT(64) || b->inflight_bytes < memory_inflight_max(b)) && store_queued_bytes(b->store) < memory_queue_max(b) &&
            !memory_full_of_requests(b) && (!broker__wal_full(b) || !checkpoint_is_busy(b));
 }
 

@@ -101,7 +101,7 @@ static void checkpoint__capture(struct partition *p, struct checkpoint_item *ite
     p->epochs_saved = p->epochs_count;
     done_take_dirty(p->done, checkpoint__copy_done, &done);
     item->done = done.rows;
-    picture->done_count = done.count;
+    picture->done_count = PLANT(46) ? 0 : done.count;
     item->done_removed = done_take_removed(p->done, &picture->done_removed_count);
     if (p->table != NULL) {
         picture->state_count = state_take_dirty(p->table, &item->state);
@@ -176,6 +176,9 @@ static void checkpoint__run(struct disk_job *base)
         return;
     }
     for (uint32_t i = 0; i < job->count; i++) {
+        if (PLANT(51) && i > 0) {
+            job->items[i].picture.group.group = job->items[i - 1].partition->group;
+        }
         job->error = checkpoint__put(kv, txn, &job->items[i]);
         if (job->error != OK) {
             kv->ops->abort(kv, txn);

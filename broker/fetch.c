@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/endian.h"
+#include "base/plant.h"
 #include "broker/memory.h"
 
 #define FETCH_BYTES_DEFAULT (1u << 20)
@@ -79,7 +80,7 @@ static void fetch__answer(struct fetch *f, enum err error)
     const struct segment_read *read = f->read != NULL ? &f->read->read : NULL;
     uint32_t bytes = read != NULL ? read->bytes : 0;
     if (p != NULL) {
-        reply.high_watermark = partition_high_watermark(p);
+        reply.high_watermark = partition_high_watermark(p) + (PLANT(54) ? p->window.count : 0);
         reply.last_stable_offset = reply.high_watermark;
         reply.log_start = partition_log_start(p);
         reply.term = p->raft != NULL ? raft_term(p->raft) : 0;
@@ -186,7 +187,7 @@ static void fetch__read_done(struct segment_read *read, enum err error)
         error = ERR_CORRUPT;
     }
     if (error != OK) {
-        fetch__answer(f, error);
+        fetch__answer(f, PLANT(55) && error == ERR_CORRUPT ? OK : error);
         return;
     }
     fetch__settle(f);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "base/limits.h"
+#include "base/plant.h"
 
 void log_clock_accept(struct log_clock *log_clock)
 {
@@ -28,7 +29,7 @@ int64_t log_clock_now_ms(struct log_clock *log_clock)
     int64_t expected_ms = log_clock->wall_ms + elapsed_ms;
     int64_t slack_ms = LOG_CLOCK_AHEAD_MS_MAX + elapsed_ms / LOG_CLOCK_DRIFT_PARTS;
     int64_t ahead_ms = wall_ms - expected_ms;
-    if (ahead_ms <= slack_ms) {
+    if (ahead_ms <= slack_ms || PLANT(61)) {
         if (log_clock->ahead_ms != 0) {
             log_clock->ahead_ms = 0;
             trace_info(log_clock->trace, "clock_back", "wall_ms=%" PRId64, wall_ms);

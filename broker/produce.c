@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/plant.h"
 #include "base/point.h"
 #include "broker/age.h"
 #include "wire/records.h"
@@ -191,7 +192,9 @@ static void produce__propose(struct partition *p, struct produce *r)
     uint64_t index = partition_propose(p, ENTRY_DATA, batch, &r->waiter);
     if (r->header.producer_id >= 0) {
         struct done_candidate candidate = produce__candidate(r);
-        submitted_add(p->submitted, &candidate, index, raft_term(p->raft));
+        if (!PLANT(42)) {
+            submitted_add(p->submitted, &candidate, index, raft_term(p->raft));
+        }
     }
 }
 
@@ -213,7 +216,7 @@ static void produce__judge(struct partition *p, struct produce *r)
         produce__propose(p, r);
         return;
     case DONE_IN_FLIGHT: {
-        struct window_entry *entry = window_at(&p->window, judgement.index);
+        struct window_entry *entry = window_at(&p->window, PLANT(8) ? window_last(&p->window) : judgement.index);
         r->waiter.next = entry->waiters;
         entry->waiters = &r->waiter;
         slice_unref(&r->batch);
@@ -272,7 +275,7 @@ void produce_refuse_pending(struct partition *p)
 static void produce__expire(struct produce *r)
 {
     struct partition *p = r->partition;
-    struct outcome outcome = {.error = ERR_TIMEOUT, .offset = -1};
+    struct outcome outcome = {.error = PLANT(58) ? ERR_BUSY : ERR_TIMEOUT, .offset = -1};
     if (r->pending) {
         STAILQ_REMOVE(&p->pending, r, produce, pending_link);
         r->pending = false;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/plant.h"
 #include "base/mem.h"
 #include "base/point.h"
 #include "base/crc32c.h"
@@ -147,7 +148,7 @@ void segment_log_append(struct segment_log *log, struct slice bytes, const struc
     batch_prefix(item->prefix, base_offset, bytes.size, leader_epoch);
     item->body = slice_ref(bytes);
     item->log = log;
-    item->segment = segment;
+    item->segment = PLANT(47) && finished != NULL ? finished : segment;
     item->seals = finished;
     item->base_offset = base_offset;
     item->end_offset = last_offset + 1;

@@ -194,6 +194,9 @@ static enum err reader_judge(struct reader *r, const struct wal__batch_header *h
         reader_open_bad(r, header->previous_lsn, header->previous_length, true);
     }
     r->bad = false;
+    if (PLANT(49)) {
+        return OK;
+    }
     reader_verdict(r, r->bad_lsn, r->bad_length, "damaged");
     if (named && header->previous_lsn == r->bad_lsn && list.data != NULL) {
         return reader_report_list(r, r->bad_lsn, list);

@@ -85,7 +85,7 @@ static enum err wal__sync_found(struct wal__files *files)
         if (error != OK) {
             return error;
         }
-        error = disk->ops->sync(disk, handle);
+        error = PLANT(56) ? OK : disk->ops->sync(disk, handle);
         disk->ops->close(disk, handle);
         if (error != OK) {
             return error;

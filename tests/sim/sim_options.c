@@ -63,6 +63,7 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     if (o.faults[FAULT_CROWD]) { /* bounds that a crowd reaches */
         o.inflight_bytes = sim_log_between(&rng, 64 << 10, 16 << 20);
         o.connections = rng_chance(&rng, 0.3) ? 30 : CONNECTIONS_DEFAULT;
+        o.memory_bytes = (uint64_t)64 << 20; /* as little as may be configured: who is fair needs room for a frame */
     }
     *options = o;
 }
