@@ -8,8 +8,8 @@
 
 bool board_plant(uint32_t plant); /* 0: none. false: this executable cannot */
 
-/* Every plant in turn until a seed fails; prints `plant N <name> caught by <checker> after <n> seeds`, or `missed`.
- * Exit status: 0 if all were caught. */
-int board_run(uint32_t jobs, uint64_t budget_s);
+/* Every plant in turn, or only one, until a seed fails; prints `plant N <name> caught by <checker> after <n> seeds`, or
+ * `missed`. Exit status: 0 if all were caught. */
+int board_run(uint32_t jobs, uint64_t budget_s, uint32_t only); /* 0: all */
 
 #endif

@@ -5,7 +5,7 @@
  *   sim ... --points                                            also how often each fault point was visited, and was
  *                                                               the end; one that no seed came by fails the run
  *   sim --seed S [--verbose] [--only FAULT,...|none]            one seed; with a story
- *   sim --plants [--budget SECONDS]                             the planted-bug board (sim_plants only)
+ *   sim --plants [--budget SECONDS] [--plant N]                 the planted-bug board, or one of it (sim_plants only)
  *   sim --plant N ...                                           any of the above with planted bug N (sim_plants only)
  *
  * Seeds run in child processes, so that an assertion of the broker is a failed seed like any other and not the end of
@@ -289,6 +289,6 @@ int main(int argc, char **argv)
         return 2;
     }
     if (arguments.plants)
-        return board_run((uint32_t)arguments.jobs, arguments.budget_s);
+        return board_run((uint32_t)arguments.jobs, arguments.budget_s, (uint32_t)arguments.plant);
     return arguments.one_seed ? run_one(&arguments) : run_many(&arguments);
 }
