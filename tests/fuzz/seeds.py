@@ -235,6 +235,28 @@ def registry():
     }
 
 
+# --- admin: the sizes of pieces, then a request ---
+
+def admin():
+    get = b'GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n'
+    pieces = bytes([5, 1, 2, 3, 4, 9])
+    return {
+        'get': b'\0' + get,
+        'pieces': pieces + get,
+        'twice': pieces + get * 2,
+        'head': b'\0HEAD /health?x=1#y HTTP/1.0\r\n\r\n',
+        'post': b'\0POST /topics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc',
+        'chunked': b'\0GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n',
+        'upgrade': b'\0GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n',
+        'connect': b'\0CONNECT a:1 HTTP/1.1\r\n\r\n',
+        'absolute': b'\0GET http://a:1/b?c HTTP/1.1\r\n\r\n',
+        'long_path': b'\0GET /' + b'x' * 1100 + b' HTTP/1.1\r\n\r\n',
+        'long_header': b'\0GET / HTTP/1.1\r\nA: ' + b'b' * 5000,
+        'noise': b'\0\x16\x03\x01\x02\0\x01\0',
+        'http_2': b'\0PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
+    }
+
+
 # --- config: files ---
 
 def config():
@@ -309,6 +331,7 @@ if __name__ == '__main__':
     write('segment', segment())
     write('meta', meta())
     write('registry', registry())
+    write('admin', admin())
     write('codec', codec())
     write('compress', compress())
     write('config', config())
