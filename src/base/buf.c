@@ -18,7 +18,9 @@ static struct buf *buf__allocate(uint32_t size)
     void *data = NULL;
     size_t alignment = size >= PAGE_ALIGN_FROM_BYTES ? PAGE_ALIGN_FROM_BYTES : 64;
     if (b == NULL || posix_memalign(&data, alignment, size > 0 ? size : 1) != 0) {
-        ASSERT(size >= BOOKKEEPING_BYTES_MAX);
+        if (size < BOOKKEEPING_BYTES_MAX) {
+            mem_exhausted();
+        }
         free(b);
         return NULL;
     }

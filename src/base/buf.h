@@ -23,8 +23,8 @@ struct slice {
     uint32_t size;
 };
 
-/* A new buf with one reference and `size` bytes of uninitialised memory, 64-byte aligned. Aborts if there is no memory
- * for sizes below 64 KiB (bookkeeping); above that returns NULL. */
+/* A new buf with one reference and `size` bytes of uninitialised memory, 64-byte aligned. Without memory
+ * for a size below 64 KiB (bookkeeping) the process ends as base/mem.h says; from there on NULL. */
 struct buf *buf_new(uint32_t size);
 struct buf *buf_ref(struct buf *b);
 void buf_unref(struct buf *b); /* NULL is allowed */

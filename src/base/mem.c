@@ -31,6 +31,15 @@ void *mem_grow(void *memory, size_t size)
     return grown;
 }
 
+void *mem_aligned(size_t alignment, size_t size)
+{
+    void *memory = NULL;
+    if (posix_memalign(&memory, alignment, size) != 0) {
+        mem_exhausted();
+    }
+    return memory;
+}
+
 char *mem_text(const char *text)
 {
     char *copy = strdup(text);

@@ -11,8 +11,9 @@
 
 /* Each returns memory that is the caller's to free(), never NULL. */
 void *mem_zeroed(size_t count, size_t size);
-void *mem_grow(void *memory, size_t size); /* realloc: what is added has no value yet */
-char *mem_text(const char *text);          /* a copy */
+void *mem_grow(void *memory, size_t size);        /* realloc: what is added has no value yet */
+char *mem_text(const char *text);                 /* a copy */
+void *mem_aligned(size_t alignment, size_t size); /* alignment: a power of two; no value yet */
 
 _Noreturn void mem_exhausted(void);
 

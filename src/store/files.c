@@ -37,13 +37,9 @@ enum err files__init(struct files *files, const struct store_options *options, c
     if (error != OK) {
         return error;
     }
-    void *staging = NULL;
-    int no_memory = posix_memalign(&staging, STORE_BLOCK_BYTES, STORE_STAGING_BYTES + STORE_BLOCK_BYTES);
-    ASSERT(no_memory == 0);
-    files->staging = staging;
-    files->window = malloc(WALK_WINDOW_BYTES);
-    files->spares = calloc(files->spares_max + 1, sizeof files->spares[0]);
-    ASSERT(files->window != NULL && files->spares != NULL);
+    files->staging = mem_aligned(STORE_BLOCK_BYTES, STORE_STAGING_BYTES + STORE_BLOCK_BYTES);
+    files->window = mem_grow(NULL, WALK_WINDOW_BYTES);
+    files->spares = mem_zeroed(files->spares_max + 1, sizeof files->spares[0]);
     return OK;
 }
 

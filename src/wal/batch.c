@@ -22,9 +22,7 @@ static const uint8_t zero_block[WAL_BLOCK_BYTES];
 
 static void *wal__grow(void *memory, size_t count, size_t item_bytes)
 {
-    memory = reallocarray(memory, count, item_bytes);
-    ASSERT(memory != NULL);
-    return memory;
+    return mem_grow(memory, count * item_bytes);
 }
 
 struct wal__batch *wal__batch_new(void)
@@ -97,7 +95,9 @@ void wal__batch_add(struct wal__batch *batch, const struct wal_record *record)
         payload = slice_ref(payload);
     } else {
         struct buf *copy = buf_new(payload.size);
-        ASSERT(copy != NULL);
+        if (copy == NULL) {
+            mem_exhausted();
+        }
         memcpy(copy->data, payload.data, payload.size);
         payload = (struct slice){.buf = copy, .data = copy->data, .size = payload.size};
     }

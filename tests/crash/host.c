@@ -2,12 +2,14 @@
  * own, the port kv as it is. */
 #include "host.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
 #include "base/assert.h"
 #include "broker/broker.h"
+#include "faults.h"
 #include "os/disk.h"
 #include "os/lmdb.h"
 
@@ -24,6 +26,7 @@ struct host {
     struct host_options options;
     struct rng rng;
     uint64_t now_us, armed_us;
+    faults_product_function product; /* of faults.c, or NULL */
     struct os_disk *disk;
     struct os_lmdb *lmdb;
     struct broker *broker;
@@ -43,6 +46,14 @@ struct host {
 
 /* There is one at a time: ports carry no pointer to it. */
 static struct host *the_host;
+
+/* From here on the product runs, or no longer: what the test itself asks of the system does not fail. */
+static void product(const struct host *host, bool runs)
+{
+    if (host->product != NULL) {
+        host->product(runs);
+    }
+}
 
 /* --- clock --- */
 
@@ -107,8 +118,10 @@ static void lanes_run(struct host *host)
         host->last[lane] = &host->first[lane];
     }
     host->now_us += 1 + rng_below(&host->rng, JOB_US_MAX);
+    product(host, true);
     job->run(job);
     job->done(job);
+    product(host, false);
 }
 
 /* --- link --- */
@@ -145,6 +158,7 @@ static void link__send(struct link *link, const void *head, size_t head_size, co
     struct frame frame;
     uint64_t needed;
     (void)link;
+    product(host, false);
     output_add(host, head, head_size);
     for (size_t i = 0; i < parts_count; i++) {
         output_add(host, parts[i].data, parts[i].size);
@@ -154,6 +168,7 @@ static void link__send(struct link *link, const void *head, size_t head_size, co
         host->output_size -= frame.size_bytes;
         memmove(host->output, host->output + frame.size_bytes, host->output_size);
     }
+    product(host, true);
 }
 
 static size_t link__queued_bytes(const struct link *link)
@@ -188,7 +203,9 @@ static void link_open(struct host *host)
     host->link_open = true;
     host->link_closing = host->paused = false;
     host->input_size = host->output_size = 0;
+    product(host, true);
     broker_accept(host->broker, &host->link);
+    product(host, false);
 }
 
 /* Hands the broker as much as it gives memory for. */
@@ -198,17 +215,21 @@ static bool link_deliver(struct host *host)
     size_t size = 0;
     if (host->link_open && host->link_closing) {
         host->link_open = false;
+        product(host, true);
         host->link.handler->on_closed(&host->link, OK);
+        product(host, false);
         return true;
     }
     if (!host->link_open || host->paused || host->input_size == 0)
         return false;
+    product(host, true);
     host->link.handler->on_alloc(&host->link, &room, &size);
     size = size < host->input_size ? size : host->input_size;
     memcpy(room, host->input, size);
     host->input_size -= size;
     memmove(host->input, host->input + size, host->input_size);
     host->link.handler->on_read(&host->link, size);
+    product(host, false);
     return true;
 }
 
@@ -251,10 +272,15 @@ const struct host_reply *host_call(struct host *host, enum frame_type type, cons
             if (reply->request_id == id)
                 return reply->type == FRAME_ERROR ? NULL : reply;
         }
-        if (!host_step(host))
+        if (!host_step(host) || !host->link_open)
             return NULL;
     }
     return NULL;
+}
+
+bool host_is_cut(const struct host *host)
+{
+    return !host->link_open;
 }
 
 /* --- steps --- */
@@ -273,11 +299,13 @@ bool host_step(struct host *host)
     } else {
         return false;
     }
+    product(host, true);
     if (host->armed_us <= host->now_us) {
         host->armed_us = UINT64_MAX;
         broker_timer(host->broker);
     }
     broker_turn(host->broker);
+    product(host, false);
     return host->failure == NULL;
 }
 
@@ -292,6 +320,11 @@ void host_idle(struct host *host, uint64_t for_us)
 const char *host_failure(const struct host *host)
 {
     return host->failure;
+}
+
+int host_exit_code(const struct host *host)
+{
+    return host->exit_code;
 }
 
 /* --- start and end --- */
@@ -353,6 +386,7 @@ static enum err host_start(struct host *host)
     if (error != OK)
         return error;
     broker_turn(host->broker);
+    product(host, false);
     while (!host->ready && host_step(host)) {
     }
     return host->ready && host->failure == NULL ? OK : ERR_IO;
@@ -373,7 +407,10 @@ enum err host_open(const struct host_options *options, struct host **ret_host, i
     ASSERT(host->input != NULL);
     rng_seed(&host->rng, options->seed);
     lanes_clear(host);
+    *(void **)&host->product = dlsym(RTLD_DEFAULT, "faults_product");
+    product(host, true);
     enum err error = host_start(host);
+    product(host, false);
     if (error == OK) {
         *ret_host = host;
         return OK;
@@ -388,8 +425,10 @@ enum err host_open(const struct host_options *options, struct host **ret_host, i
 
 bool host_stop(struct host *host)
 {
+    product(host, true);
     broker_stop(host->broker);
     broker_turn(host->broker);
+    product(host, false);
     while (host_step(host)) {
     }
     return host->stopped;
@@ -398,11 +437,13 @@ bool host_stop(struct host *host)
 void host_close(struct host *host)
 {
     lanes_clear(host);
+    product(host, true);
     if (host->broker != NULL) {
         broker_free(host->broker);
     }
     os_lmdb_close(host->lmdb);
     os_disk_close(host->disk);
+    product(host, false);
     while (host_take(host) != NULL) {
     }
     free(host->taken.payload);

@@ -55,11 +55,15 @@ int64_t host_wall_ms(const struct host *host);
 bool host_is_busy(const struct host *host);        /* jobs wait in the lanes */
 const char *host_failure(const struct host *host); /* why the broker ended by itself, or NULL */
 
+bool host_is_cut(const struct host *host);   /* there is no connection now */
+int host_exit_code(const struct host *host); /* of flotillad after such an end */
+
 /* Sends a request; its id. */
 uint64_t host_send(struct host *host, enum frame_type type, const void *message, const void *payload, uint32_t size);
 /* The next reply that has come, in order of arrival; valid until the next call. NULL: none. */
 const struct host_reply *host_take(struct host *host);
-/* Sends, then steps until its reply is there; other replies are dropped. NULL: it never comes. */
+/* Sends, then steps until its reply is there; other replies are dropped. NULL: it never comes, since the broker ended
+ * (host_failure), closed the connection (host_is_cut; the next request opens one), or hangs. */
 const struct host_reply *host_call(struct host *host, enum frame_type type, const void *message, const void *payload,
                                    uint32_t size);
 

@@ -30,6 +30,8 @@
 #include "base/assert.h"
 #include "base/plant.h"
 #include "explore.h"
+#include "sweep.h"
+#include "tape.h"
 #include "workload.h"
 
 #define WORKERS_MAX 16
@@ -43,6 +45,9 @@ struct arguments {
     const char *dir, *fates;
     int64_t point;
     bool keep, board;
+    const char *sites;
+    uint64_t sweep, variant;
+    int64_t call;
 };
 
 struct run {
@@ -59,7 +64,11 @@ enum option_key {
     OPTION_PLANTS,
     OPTION_POINT,
     OPTION_FATES,
-    OPTION_KEEP
+    OPTION_KEEP,
+    OPTION_SWEEP,
+    OPTION_SITES,
+    OPTION_CALL,
+    OPTION_VARIANT
 };
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -109,6 +118,18 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case OPTION_KEEP:
         a->keep = true;
         return 0;
+    case OPTION_SWEEP:
+        a->sweep = number > 0 ? number : 1;
+        return 0;
+    case OPTION_SITES:
+        a->sites = text;
+        return 0;
+    case OPTION_CALL:
+        a->call = (int64_t)number;
+        return 0;
+    case OPTION_VARIANT:
+        a->variant = number;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -130,6 +151,10 @@ static const struct argp_option options[] = {
     {"point", OPTION_POINT, "N", 0, "this point of the tape only", 0},
     {"fates", OPTION_FATES, "TEXT", 0, "with --point: this state only, as a failure names it", 0},
     {"keep", OPTION_KEEP, 0, 0, "leave failed states where they are", 0},
+    {"sweep", OPTION_SWEEP, "N", 0, "instead: let every N-th call that can fail do so, see sweep.c", 0},
+    {"sites", OPTION_SITES, "FILE", 0, "with --sweep: write what was called to FILE.0, FILE.1 ...", 0},
+    {"call", OPTION_CALL, "N", 0, "with --sweep: this call only", 0},
+    {"variant", OPTION_VARIANT, "N", 0, "with --call: in this way", 0},
     {0},
 };
 
@@ -314,6 +339,26 @@ static int run_board(struct arguments *a)
 #endif
 }
 
+static int run_sweep(const struct arguments *a)
+{
+    char work[4096];
+    snprintf(work, sizeof work, "%s/flotilla-crash.XXXXXX", a->dir);
+    if (mkdtemp(work) == NULL) {
+        fprintf(stderr, "crash: cannot make a directory in %s\n", a->dir);
+        return 2;
+    }
+    const struct sweep_options o = {.dir = work,
+                                    .sites = a->sites,
+                                    .every = a->sweep,
+                                    .workers = a->workers,
+                                    .failures_max = a->failures_max,
+                                    .only = a->call,
+                                    .only_variant = (uint32_t)a->variant};
+    int code = sweep_run(&o);
+    explore_remove(work);
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -327,10 +372,15 @@ int main(int argc, char **argv)
                           .nested_states = 10,
                           .failures_max = 10,
                           .dir = "/dev/shm",
-                          .point = -1};
-    tape_preload(argv);
+                          .point = -1,
+                          .call = -1};
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (a.sweep > 0) {
+        tape_preload(argv, "libcrash_faults.so", "faults_use");
+        return run_sweep(&a);
+    }
+    tape_preload(argv, "libcrash_recorder.so", "recorder_begin");
     if (a.board)
         return run_board(&a);
 #ifdef FLOTILLA_PLANTS

@@ -12,8 +12,6 @@
 
 #include "base/assert.h"
 
-#define LIBRARY "libcrash_recorder.so"
-
 static bool tape_load(const char *path, struct tape *tape)
 {
     struct stat status;
@@ -99,17 +97,17 @@ void tape_end(void)
     }
 }
 
-void tape_preload(char **argv)
+void tape_preload(char **argv, const char *library, const char *symbol)
 {
-    char self[3072], library[4096];
+    char self[3072], path[4096];
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (tape_is_there())
+    if (recorder_find(symbol) != NULL)
         return;
     ASSERT(length > 0);
     self[length] = '\0';
-    snprintf(library, sizeof library, "%.*s/" LIBRARY, (int)(strrchr(self, '/') - self), self);
-    if (getenv("LD_PRELOAD") != NULL || setenv("LD_PRELOAD", library, 1) != 0 || execv(self, argv) != 0) {
-        fprintf(stderr, "crash: %s cannot be preloaded\n", library);
+    snprintf(path, sizeof path, "%.*s/%s", (int)(strrchr(self, '/') - self), self, library);
+    if (getenv("LD_PRELOAD") != NULL || setenv("LD_PRELOAD", path, 1) != 0 || execv(self, argv) != 0) {
+        fprintf(stderr, "crash: %s cannot be preloaded\n", path);
         exit(2);
     }
 }

@@ -58,7 +58,8 @@ bool tape_begin(const char *root, const char *path);
 void tape_mark(const void *head, uint32_t head_size, const void *tail, uint32_t tail_size);
 void tape_end(void);
 
-/* Starts this program again with the recorder (libcrash_recorder.so, beside it) preloaded, unless it is. */
-void tape_preload(char **argv);
+/* Starts this program again with a library that lies beside it (libcrash_recorder.so, libcrash_faults.so) preloaded,
+ * unless it is there: `symbol` is one of its functions. */
+void tape_preload(char **argv, const char *library, const char *symbol);
 
 #endif

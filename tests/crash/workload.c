@@ -426,7 +426,7 @@ static void make_base_topics(struct workload *w)
     create_topic(w, "size", 2, &(TopicConfig){.has_retention_bytes = true, .retention_bytes = 96 << 10});
     create_topic(
         w, "time", 1,
-        &(TopicConfig){.has_retention_ms = true, .retention_ms = 4000, .has_segment_ms = true, .segment_ms = 1500});
+        &(TopicConfig){.has_retention_ms = true, .retention_ms = 8000, .has_segment_ms = true, .segment_ms = 1500});
 }
 
 /* --- reading --- */
