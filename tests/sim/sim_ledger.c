@@ -8,6 +8,8 @@
 #include "base/assert.h"
 #include "base/map.h"
 
+#define IDLE_SLACK_MS 20000 /* the first entry may have been long on its way to the disk */
+
 struct item {
     struct ledger_entry entry;
     bool is_known;
@@ -36,7 +38,9 @@ struct group {
     struct item *items; /* by index */
     uint64_t items_capacity;
     struct machine head, picture;
-    uint64_t term; /* of the newest durable entry */
+    uint64_t term;      /* of the newest durable entry */
+    uint64_t born_us;   /* when its first clock entry was durable */
+    int64_t elapsed_ms; /* of all its clock entries */
     /* the last full reading */
     uint64_t birth_reading, picture_reading;
     uint64_t picture_index, term_found;
@@ -55,8 +59,6 @@ struct ledger {
     struct place *places; /* by message id */
     uint64_t places_capacity;
     uint64_t reading;
-    int64_t wall_start_ms, ahead_ms;
-    bool clock_is_judged;
 };
 
 /* --- tables --- */
@@ -152,13 +154,6 @@ void ledger_watch(struct ledger *ledger, uint64_t number, const char *name)
 void ledger_unwatch(struct ledger *ledger, uint64_t number)
 {
     group_of(ledger, number)->is_watched = false;
-}
-
-void ledger_allow_ahead(struct ledger *ledger, int64_t wall_start_ms, int64_t ahead_ms)
-{
-    ledger->clock_is_judged = true;
-    ledger->wall_start_ms = wall_start_ms;
-    ledger->ahead_ms = ahead_ms > ledger->ahead_ms ? ahead_ms : ledger->ahead_ms;
 }
 
 /* --- the machine --- */
@@ -308,13 +303,23 @@ static void judge_start(struct ledger *ledger, const struct group *group, uint64
     }
 }
 
-static void judge_clock(struct ledger *ledger, const struct group *group, const struct ledger_entry *entry)
+/* Time deletes: a wall clock that ran away is not followed; and the idle clock, by which producers are forgotten, is
+ * slow at worst. */
+static void judge_clock(struct ledger *ledger, struct group *group, const struct ledger_entry *entry)
 {
-    int64_t honest_ms = ledger->wall_start_ms + (int64_t)(ledger->world->now_us / 1000) + ledger->ahead_ms;
-    if (ledger->clock_is_judged && entry->clock_ms > honest_ms) {
-        world_fail(ledger->world, "B13",
-                   "group %llu: the log clock runs %lld ms ahead of any clock that may be believed",
-                   (unsigned long long)group->group, (long long)(entry->clock_ms - honest_ms));
+    const struct sim_world *world = ledger->world;
+    group->born_us = group->born_us == 0 ? world->now_us : group->born_us;
+    group->elapsed_ms += entry->elapsed_ms;
+    int64_t lived_ms = (int64_t)((world->now_us - group->born_us) / 1000) + IDLE_SLACK_MS;
+    if (world->log_clock_max_ms != 0 && entry->clock_ms > world->log_clock_max_ms) {
+        world_fail(ledger->world, "B13", "group %llu: entry %llu says that it is %lld ms later than can be believed",
+                   (unsigned long long)group->group, (unsigned long long)entry->index,
+                   (long long)(entry->clock_ms - world->log_clock_max_ms));
+    } else if (group->elapsed_ms > lived_ms) {
+        world_fail(ledger->world, "B3",
+                   "group %llu: %lld ms of idleness are counted, it lives %lld ms: producers are "
+                   "forgotten too early",
+                   (unsigned long long)group->group, (long long)group->elapsed_ms, (long long)lived_ms);
     }
 }
 

@@ -5,6 +5,7 @@
  *   R9  nothing counts as persisted before the write that holds it, and all before it, is synced
  *   W2  a durable entry is never another one later
  *   W4  what a checkpoint does not hold is in the WAL: entries, the term, the birth
+ *   B3  a producer is not forgotten early: the idle clock of the log is slow at worst
  *   B5  an offset is what the log says
  *   B8  nothing is served above the durable log
  *   B11 the done table is a pure function of the applied log
@@ -73,9 +74,6 @@ void ledger_free(struct ledger *ledger);
 /* Clients know the group, and it is not being deleted: from now on (until then) it is judged. */
 void ledger_watch(struct ledger *ledger, uint64_t group, const char *name);
 void ledger_unwatch(struct ledger *ledger, uint64_t group);
-/* No honest log clock says more than wall_start_ms + simulated time + ahead_ms: so far ahead was the wall clock at most
- * when a life began, and so much further may it run while it is believed. */
-void ledger_allow_ahead(struct ledger *ledger, int64_t wall_start_ms, int64_t ahead_ms);
 
 /* --- what became durable --- */
 void ledger_born(struct ledger *ledger, uint64_t group, const struct ledger_policy *policy);

@@ -172,22 +172,11 @@ static void read_payload(const struct wal_record *record, struct ledger_entry *e
     }
 }
 
-/* Time deletes: a wall clock that ran away is not followed. */
-static void judge_clock(struct shadow *shadow, const struct wal_record *record, const struct ledger_entry *entry)
-{
-    if (entry->kind == LEDGER_CLOCK && entry->clock_ms > shadow->world->log_clock_max_ms) {
-        world_fail(shadow->world, "B13", "group %llu: entry %llu says that it is %lld ms later than can be believed",
-                   (unsigned long long)record->group, (unsigned long long)record->index,
-                   (long long)(entry->clock_ms - shadow->world->log_clock_max_ms));
-    }
-}
-
 static void durable_entry(struct shadow *shadow, const struct wal_record *record)
 {
     struct ledger_entry entry = {.group = record->group, .index = record->index, .term = record->term};
     struct entry_ids ids = {.shadow = shadow};
     read_payload(record, &entry);
-    judge_clock(shadow, record, &entry);
     if (record->entry_type == ENTRY_DATA) {
         scan_ids(record->payload.data, record->payload.size, check_messages(shadow->check), on_entry_id, &ids);
     }
