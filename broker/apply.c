@@ -46,6 +46,9 @@ static enum err apply__leader(struct partition *p, const struct window_entry *en
         point(p->broker->trace, POINT_LEADER);
         p->broker->registry->ops->publish_leader(p->broker->registry, p->group, leader.broker, entry->term);
         catalog_partition_ready(p->broker->catalog, p);
+        if (p->accepted_lsn != 0) {
+            checkpoint_want(p); /* all that a repair kept is applied: the WAL is needed for it no longer */
+        }
     }
     return OK;
 }

@@ -55,7 +55,7 @@ static void recovery__damage(struct recovery *r, struct partition *p, uint64_t l
 
 /* --- checkpoint store --- */
 
-/* Without a whole manifest nothing is opened, and nothing is swept away: a repair may want the files. */
+/* Without a whole manifest nothing is opened. */
 static enum err recovery__finish_group(struct recovery *r)
 {
     struct partition *p = r->current;
@@ -69,9 +69,6 @@ static enum err recovery__finish_group(struct recovery *r)
     if (error == ERR_FORMAT) {
         recovery__damage(r, p, UINT64_MAX, "the rows of its segments do not join");
         error = OK;
-    }
-    if (p->log == NULL && p->kind != TOPIC_STATE) {
-        store_keep(r->broker->store, p->group);
     }
     r->current = NULL;
     r->rows_count = 0;
@@ -174,7 +171,6 @@ static enum err recovery__lost_group(struct recovery *r, uint64_t group)
     }
     struct partition *p = partition_new(r->broker, group, 0, &unknown);
     recovery__damage(r, p, UINT64_MAX, "its row in the checkpoint store is unreadable");
-    store_keep(r->broker->store, group);
     return OK;
 }
 
@@ -381,6 +377,9 @@ static void recovery__judge(struct recovery *r, struct partition *p)
     if (p->told_index > window_last(&p->window)) {
         recovery__damage(r, p, UINT64_MAX, "the checkpoint store is of an earlier time than the WAL");
     }
+    if (p->state == PARTITION_DAMAGED) {
+        store_keep(r->broker->store, p->group); /* a repair may want files that no row names */
+    }
 }
 
 static enum err recovery__mark(struct recovery *r, struct kv_txn *txn, struct partition *p)
@@ -443,9 +442,6 @@ static void recovery__put_aside(struct partition *p)
 static enum err recovery__conclude(struct recovery *r)
 {
     struct broker *b = r->broker;
-    for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
-        recovery__judge(r, p);
-    }
     enum err error = recovery__mark_all(r);
     if (error != OK) {
         return error;
@@ -523,6 +519,9 @@ enum err recovery_run(struct broker *b)
     if (error == OK) {
         point(b->trace, POINT_START_REPLAYED);
         error = b->kv->ops->sync(b->kv);
+    }
+    for (struct partition *p = b->groups; error == OK && p != NULL; p = p->hh.next) {
+        recovery__judge(&r, p);
     }
     if (error == OK) {
         error = store_sweep(b->store);

@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "client/inspect.h"
+#include "client/repair.h"
 
 #define BROKERS_DEFAULT    "127.0.0.1:9640"
 #define TIMEOUT_DEFAULT_MS 30000u
@@ -141,12 +142,12 @@ static const struct command commands[] = {
     {"produce", cli_produce, "append records, one per line of files or stdin"},
     {"consume", cli_consume, "write records to stdout"},
     {"bench", cli_bench, "measure produce, consume, roundtrip"},
-    {"inspect", cli_inspect, "show a data directory's wal or snapshot, offline"},
+    {"inspect", cli_inspect, "show a data directory's wal, snapshot or segments, offline"},
+    {"repair", cli_repair, "make what is left of a damaged partition the partition again, offline"},
     {"group", NULL, NULL},
     {"cluster", NULL, NULL},
     {"partition", NULL, NULL},
     {"broker", NULL, NULL},
-    {"repair", NULL, NULL},
 };
 
 /* The first word that is no option is the command; the rest is its own to parse. */

@@ -83,7 +83,7 @@ static struct connection *feed__find_leader(struct feed *feed)
     if (partition->group != 0)
         connection = client__connection_to_broker(consumer->client, partition->leader);
     if (connection == NULL) {
-        feed__trouble(feed, ERR_NOT_LEADER);
+        feed__trouble(feed, partition->is_corrupt ? ERR_CORRUPT : ERR_NOT_LEADER);
         return NULL;
     }
     feed->group = partition->group;

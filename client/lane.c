@@ -201,7 +201,8 @@ void lane__pump(struct lane *lane)
             return; /* the new one pumps all lanes when it comes */
         struct connection *connection = lane__find_leader(lane);
         if (connection == NULL) {
-            lane__stall(lane, ERR_NOT_LEADER, true);
+            bool is_corrupt = producer->topic->partitions[lane->partition].is_corrupt;
+            lane__stall(lane, is_corrupt ? ERR_CORRUPT : ERR_NOT_LEADER, true);
             lane__settle(lane);
             return;
         }

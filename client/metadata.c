@@ -55,7 +55,8 @@ static void metadata_topic__take_partition(struct metadata_topic *topic, const P
     /* A broker that was away may tell of an older leader than one we have heard of. */
     if (row->group == partition->group && row->term < partition->term && row->term != 0)
         return;
-    *partition = (struct metadata_partition){.group = row->group, .leader = row->leader, .term = row->term};
+    *partition = (struct metadata_partition){
+        .group = row->group, .leader = row->leader, .term = row->term, .is_corrupt = row->status == ERR_CORRUPT};
 }
 
 static void metadata_topic__resize(struct metadata_topic *topic, uint32_t partitions_count)

@@ -23,6 +23,7 @@ struct metadata_partition {
     uint64_t group;
     uint64_t leader; /* broker id; 0: none known */
     uint64_t term;
+    bool is_corrupt; /* damaged where it is, so nobody leads it */
 };
 
 struct metadata_wait {

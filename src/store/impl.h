@@ -16,6 +16,7 @@
  *   writer.c       lane: what a write job does
  *   files.c        lane: open files, spares; create, recycle, remove
  *   walk.c         lane: from batch header to batch header
+ *   doubt.c        lane: are these the batches that were written here?
  *   index.c        the sparse index in memory
  *   index_file.c   lane: Kafka's index files */
 #ifndef FLOTILLA_STORE_IMPL_H
@@ -124,12 +125,21 @@ struct damage {                   /* what a scrub found, scrub.c */
 void damage__free(struct damage *damage);
 bool damage__holds(const struct damage *damage, int64_t offset);
 
+struct doubt { /* lane; doubt.c */
+    bool is_open;
+    uint64_t bytes, position; /* of an earlier process; judged up to here */
+    int64_t offset;
+    uint32_t chain, chain_wanted;
+};
+
 struct segment_file {         /* lane */
     struct disk_file *handle; /* NULL: not open */
     bool exists;              /* under its own name */
     bool is_recycled;         /* old bytes behind the end */
     uint64_t lost_tail;       /* end of a last block that checkpoints could not read back; 0: none */
     bool is_lost; /* was missing at start: no recycled file, whose old batches might pass for the lost ones */
+    struct doubt doubt;
+    bool is_foreign; /* whole batches, but not those that were written here */
     bool is_in_dirty;
     uint64_t length_bytes;
     uint64_t dirty_epoch; /* un-synced writes unless files.epoch moved on */
@@ -293,6 +303,12 @@ void walk__begin(struct walk *walk, struct files *files, struct segment *segment
  * was. */
 enum err walk__next(struct walk *walk, struct batch_header *ret_header, uint64_t *ret_position);
 bool walk__header_is_sane(const struct segment *segment, const struct batch_header *header, uint64_t room_bytes);
+
+/* --- lane: doubt about what an earlier process wrote --- */
+
+void doubt__raise(struct segment *segment); /* loop, at start */
+/* Judges a piece; true: over, and file.is_foreign says how. The file must be open. */
+bool doubt__settle(struct files *files, struct segment *segment);
 
 /* --- lane: index files --- */
 

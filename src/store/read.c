@@ -30,6 +30,7 @@ struct read_job {
     int64_t unindexed_end;    /* offset behind it */
     /* out */
     enum err error;
+    bool is_doubtful;    /* one more piece of the segment is to be judged first */
     uint32_t bytes;      /* whole good batches */
     uint32_t need_bytes; /* ERR_AGAIN: a batch larger than buf */
     int64_t end_offset;
@@ -160,6 +161,13 @@ static void read_job__run(struct store_job *base)
     struct files *files = &base->store->files;
     size_t got = 0;
     job->error = files__open(files, job->segment);
+    job->is_doubtful = job->error == OK && !doubt__settle(files, job->segment);
+    if (job->is_doubtful) {
+        return;
+    }
+    if (job->error == OK && job->segment->file.is_foreign) {
+        job->error = ERR_CORRUPT;
+    }
     if (job->error == OK) {
         job->error = read_job__locate(job, files);
     }
@@ -233,6 +241,10 @@ static void read_job__done(struct store_job *base)
     read_job__install_index(job);
     if (job->log->is_dead) {
         read_job__finish(job, ERR_CANCELLED);
+        return;
+    }
+    if (job->is_doubtful) {
+        store__submit(base->store, &job->job);
         return;
     }
     if (job->error != ERR_AGAIN) {

@@ -43,6 +43,7 @@ static struct segment *segment_of_row(struct segment_log *log, const struct segm
     segment->index.max_timestamp = row->max_timestamp; /* listed: only a newer one makes an entry */
     segment->index.covered_from = row->size_bytes;
     segment->index.covered_offset = row->end_offset;
+    doubt__raise(segment);
     if (row->generation >= log->store->generation_next) {
         log->store->generation_next = row->generation + 1;
     }

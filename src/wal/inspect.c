@@ -29,16 +29,30 @@ static void wal__inspect_record(void *context, const struct wal_record *record, 
     }
 }
 
+static void wal__inspect_damaged(void *context, uint64_t lsn, const uint64_t *groups, uint32_t count)
+{
+    const struct wal_inspector *inspector = context;
+    if (inspector->damaged != NULL) {
+        inspector->damaged(inspector->context, lsn, groups, count);
+    }
+}
+
 enum err wal_inspect(struct disk *disk, const char *dir, const struct wal_inspector *inspector)
 {
     struct wal_inspector copy = *inspector;
-    struct wal__sink sink = {
-        .context = &copy, .file = wal__inspect_file, .batch = wal__inspect_batch, .record = wal__inspect_record};
+    struct wal__sink sink = {.context = &copy,
+                             .file = wal__inspect_file,
+                             .batch = wal__inspect_batch,
+                             .record = wal__inspect_record,
+                             .damaged = wal__inspect_damaged};
     struct wal__recovered recovered;
     struct wal__files files;
     enum err error = wal__files_scan(&files, disk, dir, NULL, WAL_FILE_BYTES_MIN, 0);
     if (error == OK) {
         error = wal__recover(&files, &sink, &recovered);
+    }
+    if (error == OK && copy.end != NULL) {
+        copy.end(copy.context, files.start_lsn, recovered.end_lsn);
     }
     wal__files_free(&files);
     return error;

@@ -141,12 +141,16 @@ void wal_stats(const struct wal *wal, struct wal_stats *ret_stats);
  * again in this process before the lanes are idle. */
 void wal_close(struct wal *wal);
 
-/* Offline reading for `flotilla inspect wal` and tests: the same reader as recovery, writing nothing. */
+/* Offline reading for `flotilla inspect wal`, `flotilla repair` and tests: the same reader as recovery, writing
+ * nothing. Any function may be NULL. */
 struct wal_inspector {
     void *context;
     void (*file)(void *context, const char *name, uint64_t base_lsn, uint64_t salt, uint64_t boot, uint32_t version);
     void (*batch)(void *context, uint64_t lsn, uint32_t length, const char *verdict); /* "ok", "torn", "damaged" */
     void (*record)(void *context, const struct wal_record *record, uint64_t lsn);
+    void (*damaged)(void *context, uint64_t lsn, const uint64_t *groups, uint32_t count); /* as in wal_visitor */
+    /* Last: the log begins at start_lsn; what the next boot appends gets lsns from end_lsn on. */
+    void (*end)(void *context, uint64_t start_lsn, uint64_t end_lsn);
 };
 enum err wal_inspect(struct disk *disk, const char *dir, const struct wal_inspector *inspector);
 

@@ -22,6 +22,7 @@ MORE = {
     'broker/main.c': {'os'},
     'broker/admin': {'os'},
     'client/inspect': {'port', 'wal', 'meta', 'store', 'os'},  # offline reading, shares recovery's readers
+    'client/repair': {'port', 'wal', 'meta', 'os'},  # the same, and it writes what the next start reads
 }
 # header of a library -> the only places that may include it
 LIBRARIES = {

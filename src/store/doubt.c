@@ -1,0 +1,84 @@
+/* Lane: what an earlier process wrote is judged once as a whole before anything of it is served. A batch with a good
+ * CRC and the right offset may still be another one: of another partition's segment, or of an earlier use of the file
+ * at this place, if a write went astray or never arrived. Only the chain over all headers, which the manifest holds,
+ * can tell. The headers are walked in pieces, so that others get their turn on the lane. */
+#include "base/crc32c.h"
+#include "store/impl.h"
+
+#define PIECE_BYTES    (16u << 20)
+#define CRC_FROM_BYTES 21u
+
+void doubt__raise(struct segment *segment)
+{
+    segment->file.doubt = (struct doubt){
+        .is_open = segment->size_bytes > 0, .bytes = segment->size_bytes, .offset = segment->base_offset};
+    segment->file.doubt.chain_wanted = segment->chain;
+}
+
+static enum err doubt__check_crc(struct files *files, struct segment *segment, uint64_t position,
+                                 const struct batch_header *header)
+{
+    uint32_t crc = 0;
+    for (uint64_t at = CRC_FROM_BYTES; at < header->size_bytes;) {
+        uint64_t left = header->size_bytes - at;
+        size_t size = left < STORE_STAGING_BYTES ? (size_t)left : STORE_STAGING_BYTES;
+        size_t got = 0;
+        enum err error =
+            files->disk->ops->read(files->disk, segment->file.handle, files->staging, size, position + at, &got);
+        if (error != OK || got != size) {
+            return ERR_CORRUPT;
+        }
+        crc = crc32c(crc, files->staging, size);
+        at += size;
+    }
+    return crc == header->crc ? OK : ERR_CORRUPT;
+}
+
+/* The chain is not the one of the manifest. If some batch is bad by itself, that is why, and its readers find it; if
+ * all are good and their leader epochs rise, they are not the ones that were written here. */
+static bool doubt__is_foreign(struct files *files, struct segment *segment)
+{
+    struct walk walk;
+    struct batch_header header;
+    uint64_t position;
+    int32_t epoch = 0;
+    walk__begin(&walk, files, segment, 0, segment->file.doubt.bytes);
+    while (walk__next(&walk, &header, &position) == OK) {
+        if (header.leader_epoch < epoch || doubt__check_crc(files, segment, position, &header) != OK) {
+            return false;
+        }
+        epoch = header.leader_epoch;
+    }
+    return true;
+}
+
+bool doubt__settle(struct files *files, struct segment *segment)
+{
+    struct doubt *doubt = &segment->file.doubt;
+    struct walk walk;
+    struct batch_header header;
+    uint64_t position = doubt->position;
+    uint64_t until = doubt->position + PIECE_BYTES;
+    enum err error = OK;
+    if (!doubt->is_open) {
+        return true;
+    }
+    walk__begin(&walk, files, segment, doubt->position, doubt->bytes);
+    walk.expected_offset = doubt->offset;
+    while (walk.position < until && (error = walk__next(&walk, &header, &position)) == OK) {
+        const uint8_t *bytes = files->window + (position - walk.window_position);
+        doubt->chain = crc32c(doubt->chain, bytes, BATCH_HEADER_BYTES);
+    }
+    doubt->position = walk.position;
+    doubt->offset = walk.expected_offset;
+    if (error == OK) {
+        return false;
+    }
+    doubt->is_open = false; /* if it ended at damage, that is why no chain can fit: its readers find it */
+    if (error == ERR_CLOSED && doubt->chain != doubt->chain_wanted) {
+        segment->file.is_foreign = doubt__is_foreign(files, segment);
+        trace_error(files->trace, "segment_chain_differs", "group=%llu base=%lld foreign=%d",
+                    (unsigned long long)segment->log->group, (long long)segment->base_offset, segment->file.is_foreign);
+    }
+    return true;
+}
