@@ -5,50 +5,21 @@ lets lie dirty.
 
 One broker and its clients share the machine, every record is synced before it is acknowledged. The limits are measured
 before and after, the better of both counts. With perf (linux-perf) it also says where the broker's time goes."""
-import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import urllib.request
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-BUILD = os.environ.get('FLOTILLA_BUILD', os.path.join(ROOT, 'build'))
+from broker import BUILD, Broker
+
 PROFILE_SECONDS = 10
 
 
-class Broker:
-    def __init__(self, folder):
-        command = [os.path.join(BUILD, 'flotillad'), '--data', os.path.join(folder, 'data')]
-        for listener in ('--client', '--peer', '--admin'):
-            command += [listener, '127.0.0.1:0']
-        log = open(os.path.join(folder, 'log'), 'wb')
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-        line = self.process.stdout.readline().decode()
-        assert line.startswith('ready '), open(os.path.join(folder, 'log')).read()
-        self.words = dict(word.split('=', 1) for word in line.split()[1:])
-
-    def flotilla(self, *arguments):
-        command = [os.path.join(BUILD, 'flotilla'), '-q', '-b', self.words['client'], *arguments]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode()
-
-    def bench(self, *arguments):
-        return json.loads(self.flotilla('bench', *arguments, '--json').splitlines()[-1])
-
-    def written_bytes(self):
-        text = urllib.request.urlopen('http://%s/metrics' % self.words['admin']).read().decode()
-        return sum(float(n) for n in re.findall(r'^flotilla_(?:wal|segment)_written_bytes_total (\S+)', text, re.M))
-
-    def cpu_seconds(self):
-        fields = open('/proc/%d/stat' % self.process.pid).read().rsplit(')', 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+def written_bytes(broker):
+    metrics = broker.metrics()
+    return metrics['wal_written_bytes_total'] + metrics['segment_written_bytes_total']
 
 
 def measure_limits(folder):
@@ -66,11 +37,11 @@ def dirty_limit_bytes():
 
 def run_produce(broker, name, size, seconds):
     broker.flotilla('topic', 'create', name, '-p', '4', '-c', 'retention_bytes=1GiB')
-    written, cpu = broker.written_bytes(), broker.cpu_seconds()
+    written, cpu = written_bytes(broker), broker.cpu_seconds()
     profile = start_profile(broker, seconds) if name == 'kib' else None
     result = broker.bench('produce', name, '--size', str(size), '--producers', '4', '--seconds', str(seconds),
                           '--records', '100000000000')
-    result['written'] = broker.written_bytes() - written
+    result['written'] = written_bytes(broker) - written
     result['cores'] = (broker.cpu_seconds() - cpu) / result['seconds']
     result['profile'] = profile and finish_profile(profile)
     broker.flotilla('topic', 'delete', name)
