@@ -19,7 +19,8 @@
 #include "base/endian.h"
 #include "base/plant.h"
 
-#define WINDOW_BYTES_MAX (1u << 20)
+#define WINDOW_BYTES_MAX (256u << 10)
+#define DIRECT_BYTES_MIN (64u << 10) /* more than that is missing: read it to where it is wanted, without the copy */
 
 struct reader {
     const struct wal__files *files;
@@ -60,13 +61,21 @@ static enum err reader_fetch(struct reader *r, uint64_t offset, uint8_t *data, s
             memset(data, 0, size);
             return OK;
         }
+        bool is_direct = size >= DIRECT_BYTES_MIN;
         size_t got = 0;
-        enum err error = disk->ops->read(disk, r->handle, r->window->data, r->window->size, offset, &got);
+        enum err error = is_direct ? disk->ops->read(disk, r->handle, data, size, offset, &got)
+                                   : disk->ops->read(disk, r->handle, r->window->data, r->window->size, offset, &got);
         if (error != OK) {
             return error;
         }
         if (got == 0) {
             return ERR_IO; /* shorter than it was a moment ago */
+        }
+        if (is_direct) {
+            data += got;
+            offset += got;
+            size -= got;
+            continue;
         }
         r->window_offset = offset;
         r->window_size = got;
