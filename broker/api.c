@@ -8,10 +8,12 @@
 #include "base/text.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
+#include "broker/memory.h"
 #include "broker/produce.h"
 #include "broker/producers.h"
 
-#define PROTOCOL_VERSION 1u
+#define PROTOCOL_VERSION     1u
+#define METADATA_CHARGE_ROWS 16u /* as much work as a small request */
 
 static void api_hello(struct session *s, const struct frame *frame)
 {
@@ -27,18 +29,29 @@ static void api_hello(struct session *s, const struct frame *frame)
 
 /* --- Metadata --- */
 
-static struct buf *api__rows_grow(struct buf *rows, uint32_t used, uint32_t needed)
+/* Rows of a reply, as they grow; what is sent is a copy of just their size. */
+struct rows {
+    struct buf *buf; /* owned reference; NULL: none yet */
+    uint32_t used;
+    uint32_t count;
+};
+
+/* ERR_NO_MEMORY. */
+static enum err rows_append(struct rows *rows, enum codec_row kind, const void *row)
 {
-    if (rows != NULL && rows->size - used >= needed) {
-        return rows;
+    if (rows->buf == NULL || rows->buf->size - rows->used < CODEC_ROW_BYTES_MAX) {
+        struct buf *bigger = buf_new((rows->used + CODEC_ROW_BYTES_MAX) * 2);
+        if (bigger == NULL) {
+            return ERR_NO_MEMORY;
+        }
+        if (rows->buf != NULL) {
+            memcpy(bigger->data, rows->buf->data, rows->used);
+        }
+        buf_unref(rows->buf);
+        rows->buf = bigger;
     }
-    uint32_t size = (used + needed) * 2;
-    struct buf *bigger = buf_new(size < 4096 ? 4096 : size);
-    if (bigger != NULL && rows != NULL) {
-        memcpy(bigger->data, rows->data, used);
-    }
-    buf_unref(rows);
-    return bigger;
+    rows->count++;
+    return codec_append_row(rows->buf->data, rows->buf->size, kind, row, &rows->used);
 }
 
 static uint32_t api__listener_index(const struct session *s)
@@ -113,22 +126,73 @@ static void api__fill_partition(const struct topic *topic, uint32_t number, Part
     }
 }
 
-static struct buf *api__append_topic(struct buf *rows, uint32_t *io_used, const struct topic *topic)
+static enum err api__append_topic(struct rows *rows, const struct topic *topic)
 {
     TopicRow topic_row;
     api__fill_topic(topic, &topic_row);
-    rows = api__rows_grow(rows, *io_used, (topic->row.partitions_count + 1) * CODEC_ROW_BYTES_MAX);
-    if (rows == NULL) {
-        return NULL;
-    }
-    enum err error = codec_append_row(rows->data, rows->size, ROW_TOPIC, &topic_row, io_used);
+    enum err error = rows_append(rows, ROW_TOPIC, &topic_row);
     for (uint32_t i = 0; i < topic->row.partitions_count && error == OK; i++) {
         PartitionRow row;
         api__fill_partition(topic, i, &row);
-        error = codec_append_row(rows->data, rows->size, ROW_PARTITION, &row, io_used);
+        error = rows_append(rows, ROW_PARTITION, &row);
     }
-    ASSERT(error == OK);
-    return rows;
+    return error;
+}
+
+static int api__by_first_group(const void *left, const void *right)
+{
+    uint64_t a = (*(struct topic *const *)left)->row.first_group, b = (*(struct topic *const *)right)->row.first_group;
+    return a < b ? -1 : a > b;
+}
+
+/* All topics behind `after`, in the order of their group ids, which are given out rising: so a list of pages stays
+ * whole while topics come and go. */
+static enum err api__append_page(struct catalog *catalog, uint64_t after, struct rows *rows, MetadataReply *reply)
+{
+    struct topic **topics = mem_zeroed(catalog_count(catalog) + 1, sizeof topics[0]);
+    uint32_t count = 0;
+    enum err error = OK;
+    for (struct topic *topic = catalog_first(catalog); topic != NULL; topic = topic->hh.next) {
+        if (topic->row.state != TOPIC_DELETING && topic->row.first_group > after) {
+            topics[count++] = topic;
+        }
+    }
+    qsort(topics, count, sizeof topics[0], api__by_first_group);
+    for (uint32_t i = 0; i < count && error == OK; i++) {
+        if (rows->used >= METADATA_PAGE_BYTES) {
+            reply->next = topics[i - 1]->row.first_group;
+            break;
+        }
+        error = api__append_topic(rows, topics[i]);
+        reply->topic_count++;
+    }
+    free(topics);
+    return error;
+}
+
+static enum err api__append_rows(const struct session *s, const MetadataRequest *request, struct rows *rows,
+                                 MetadataReply *reply)
+{
+    struct catalog *catalog = s->broker->catalog;
+    BrokerRow broker_row;
+    api__fill_broker(s, &broker_row);
+    enum err error = rows_append(rows, ROW_BROKER, &broker_row);
+    reply->broker_count = 1;
+    if (error != OK) {
+        return error;
+    }
+    if (request->topic[0] == '\0') {
+        return api__append_page(catalog, request->after, rows, reply);
+    }
+    const struct topic *topic = catalog_find(catalog, request->topic);
+    if (topic == NULL) {
+        return ERR_UNKNOWN_TOPIC;
+    }
+    if (topic->row.state != TOPIC_DELETING) {
+        reply->topic_count = 1;
+        error = api__append_topic(rows, topic);
+    }
+    return error;
 }
 
 static void api_metadata(struct session *s, const struct frame *frame)
@@ -136,39 +200,28 @@ static void api_metadata(struct session *s, const struct frame *frame)
     struct broker *b = s->broker;
     MetadataRequest request;
     MetadataReply reply = {0};
-    BrokerRow broker_row;
-    uint32_t used = 0;
-    struct buf *rows = NULL;
+    struct rows rows = {0};
+    struct slice part = {0};
+    enum err error = codec_decode(FRAME_METADATA, frame->proto, frame->proto_size, &request);
+    if (error == OK) {
+        bool all = request.topic[0] == '\0'; /* may be large, and nobody's record waits for it */
+        error = all && memory_fetch_max(b) == 0 ? ERR_BUSY : api__append_rows(s, &request, &rows, &reply);
+    }
+    if (error == OK) {
+        part.buf = buf_new_metered(b->replies, rows.used);
+        error = part.buf != NULL ? OK : ERR_NO_MEMORY;
+    }
+    if (error == OK) {
+        memcpy(part.buf->data, rows.buf->data, rows.used);
+        part = (struct slice){.buf = part.buf, .data = part.buf->data, .size = rows.used};
+    } else {
+        reply = (MetadataReply){.status = error == ERR_NO_MEMORY ? ERR_BUSY : error};
+    }
     memcpy(reply.cluster_id, b->identity.cluster_id, sizeof reply.cluster_id);
-    reply.status = codec_decode(FRAME_METADATA, frame->proto, frame->proto_size, &request);
-    if (reply.status == OK) {
-        rows = api__rows_grow(NULL, 0, CODEC_ROW_BYTES_MAX);
-        api__fill_broker(s, &broker_row);
-        enum err error = codec_append_row(rows->data, rows->size, ROW_BROKER, &broker_row, &used);
-        ASSERT(error == OK);
-        reply.broker_count = 1;
-    }
-    struct topic *topic = reply.status != OK         ? NULL
-                          : request.topic[0] != '\0' ? catalog_find(b->catalog, request.topic)
-                                                     : catalog_first(b->catalog);
-    if (reply.status == OK && request.topic[0] != '\0' && topic == NULL) {
-        reply.status = ERR_UNKNOWN_TOPIC;
-    }
-    for (; topic != NULL; topic = request.topic[0] != '\0' ? NULL : topic->hh.next) {
-        if (topic->row.state == TOPIC_DELETING || used > FRAME_PAYLOAD_BYTES_MAX / 2) {
-            continue;
-        }
-        rows = api__append_topic(rows, &used, topic);
-        if (rows == NULL) {
-            reply = (MetadataReply){.status = ERR_BUSY};
-            used = 0;
-            break;
-        }
-        reply.topic_count++;
-    }
-    struct slice part = {.buf = rows, .data = rows != NULL ? rows->data : NULL, .size = used};
-    session_reply(s, FRAME_METADATA_REPLY, frame->request_id, &reply, &part, used > 0 ? 1 : 0);
-    buf_unref(rows);
+    session_charge(s, rows.count / METADATA_CHARGE_ROWS);
+    session_reply(s, FRAME_METADATA_REPLY, frame->request_id, &reply, &part, error == OK ? 1 : 0);
+    slice_unref(&part);
+    buf_unref(rows.buf);
 }
 
 /* --- topics --- */

@@ -18,13 +18,7 @@ struct topic_call {
     void *context;
 };
 
-struct describe_call {
-    struct call call;
-    flo_describe_cb on_done;
-    void *context;
-};
-
-/* Memory of one described cluster, handed out for the callback. */
+/* Memory of one described cluster, handed out for the callback. Topics may come in several replies. */
 struct described {
     struct flo_cluster_info info;
     BrokerRow *broker_rows;
@@ -32,6 +26,15 @@ struct described {
     struct flo_broker_info *brokers;
     struct flo_topic_info *topics;
     struct flo_partition_info **partitions; /* per topic */
+};
+
+struct describe_call {
+    struct call call;
+    struct flo_client *client;
+    MetadataRequest request;
+    struct described described;
+    flo_describe_cb on_done;
+    void *context;
 };
 
 static void *allocate(size_t count, size_t size)
@@ -199,52 +202,96 @@ static enum err described__read_topic(struct described *described, uint32_t at, 
     return OK;
 }
 
-static enum err described__read(struct described *described, const MetadataReply *reply, const struct frame *frame)
+static void *grow(void *memory, size_t count, size_t size)
 {
-    /* No row is empty: counts beyond the bytes are lies. */
-    if (reply->broker_count > frame->payload_size || reply->topic_count > frame->payload_size)
-        return ERR_BAD_FRAME;
-    struct codec_cursor cursor = {frame->payload, frame->payload_size};
-    described->broker_rows = allocate(reply->broker_count, sizeof *described->broker_rows);
-    described->brokers = allocate(reply->broker_count, sizeof *described->brokers);
-    described->topic_rows = allocate(reply->topic_count, sizeof *described->topic_rows);
-    described->topics = allocate(reply->topic_count, sizeof *described->topics);
-    described->partitions = allocate(reply->topic_count, sizeof *described->partitions);
-    described->info.brokers_count = reply->broker_count;
-    described->info.topics_count = reply->topic_count;
+    memory = realloc(memory, (count > 0 ? count : 1) * size);
+    ASSERT(memory != NULL);
+    return memory;
+}
+
+static enum err described__read_brokers(struct described *described, uint32_t count, struct codec_cursor *cursor)
+{
+    free(described->broker_rows);
+    free(described->brokers);
+    described->broker_rows = allocate(count, sizeof *described->broker_rows);
+    described->brokers = allocate(count, sizeof *described->brokers);
+    described->info.brokers_count = count;
     described->info.brokers = described->brokers;
-    described->info.topics = described->topics;
-    memcpy(described->info.cluster_id, reply->cluster_id, sizeof described->info.cluster_id);
-    for (uint32_t i = 0; i < reply->broker_count; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         BrokerRow *row = &described->broker_rows[i];
-        enum err error = codec_next_row(&cursor, ROW_BROKER, row);
+        enum err error = codec_next_row(cursor, ROW_BROKER, row);
         if (error != OK)
             return error;
         described->brokers[i] =
             (struct flo_broker_info){.id = row->id, .host = row->host, .port = row->port, .rack = row->rack};
     }
-    for (uint32_t i = 0; i < reply->topic_count; i++) {
-        enum err error = described__read_topic(described, i, &cursor);
-        if (error != OK)
-            return error;
-    }
     return OK;
 }
+
+/* One reply: its topics stand behind those of the replies before. */
+static enum err described__read(struct described *described, const MetadataReply *reply, const struct frame *frame)
+{
+    uint32_t before = described->info.topics_count, count = before + reply->topic_count;
+    /* No row is empty: counts beyond the bytes are lies. */
+    if (reply->broker_count > frame->payload_size || reply->topic_count > frame->payload_size || count < before ||
+        count > TOPICS_MAX + 1000)
+        return ERR_BAD_FRAME;
+    struct codec_cursor cursor = {frame->payload, frame->payload_size};
+    memcpy(described->info.cluster_id, reply->cluster_id, sizeof described->info.cluster_id);
+    enum err error = described__read_brokers(described, reply->broker_count, &cursor);
+    if (error != OK)
+        return error;
+    described->topic_rows = grow(described->topic_rows, count, sizeof *described->topic_rows);
+    described->topics = grow(described->topics, count, sizeof *described->topics);
+    described->partitions = grow(described->partitions, count, sizeof *described->partitions);
+    described->info.topics = described->topics;
+    for (uint32_t i = before; i < count && error == OK; i++) {
+        described->partitions[i] = NULL;
+        described->info.topics_count = i + 1;
+        error = described__read_topic(described, i, &cursor);
+    }
+    for (uint32_t i = 0; i < count && error == OK; i++)
+        described->topics[i].name = described->topic_rows[i].name; /* they moved */
+    return error;
+}
+
+static void describe_ask(struct describe_call *describe_call);
 
 static void on_described(struct call *call, enum err error, const union codec_message *reply, const struct frame *frame)
 {
     struct describe_call *describe_call = call->context;
-    struct described described = {0};
+    struct described *described = &describe_call->described;
+    uint64_t after = describe_call->request.after;
     if (error == OK)
-        error = described__read(&described, &reply->as_MetadataReply, frame);
-    bool one = call->message.as_MetadataRequest.topic[0] != '\0';
-    if (error == OK && one && described.info.topics_count == 0)
+        error = described__read(described, &reply->as_MetadataReply, frame);
+    if (error == OK && reply->as_MetadataReply.next != 0) {
+        describe_call->request.after = reply->as_MetadataReply.next;
+        error = reply->as_MetadataReply.next <= after ? ERR_BAD_FRAME
+                : describe_call->client->closing      ? ERR_CLOSED
+                                                      : OK;
+        if (error == OK) {
+            describe_ask(describe_call);
+            return;
+        }
+    }
+    bool one = describe_call->request.topic[0] != '\0';
+    if (error == OK && one && described->info.topics_count == 0)
         error = ERR_UNKNOWN_TOPIC;
-    if (error == OK && one && described.topics[0].error != FLO_OK)
-        error = (enum err)described.topics[0].error;
-    describe_call->on_done(describe_call->context, (enum flo_error)error, error == OK ? &described.info : NULL);
-    described_deinit(&described);
+    if (error == OK && one && described->topics[0].error != FLO_OK)
+        error = (enum err)described->topics[0].error;
+    describe_call->on_done(describe_call->context, (enum flo_error)error, error == OK ? &described->info : NULL);
+    described_deinit(described);
     free(describe_call);
+}
+
+static void describe_ask(struct describe_call *describe_call)
+{
+    describe_call->call = (struct call){.type = FRAME_METADATA,
+                                        .repeatable = true,
+                                        .context = describe_call,
+                                        .on_done = on_described,
+                                        .message.as_MetadataRequest = describe_call->request};
+    call_start(describe_call->client, &describe_call->call);
 }
 
 enum flo_error flo_describe(struct flo_client *client, const char *topic, bool offsets, flo_describe_cb on_done,
@@ -254,16 +301,12 @@ enum flo_error flo_describe(struct flo_client *client, const char *topic, bool o
     if (topic != NULL && (size == 0 || size > TOPIC_NAME_BYTES_MAX))
         return FLO_INVALID_TOPIC;
     struct describe_call *describe_call = allocate(1, sizeof *describe_call);
+    describe_call->client = client;
     describe_call->on_done = on_done;
     describe_call->context = context;
-    describe_call->call.type = FRAME_METADATA;
-    describe_call->call.repeatable = true;
-    describe_call->call.context = describe_call;
-    describe_call->call.on_done = on_described;
-    MetadataRequest *request = &describe_call->call.message.as_MetadataRequest;
-    *request = (MetadataRequest){.describe = offsets};
+    describe_call->request = (MetadataRequest){.describe = offsets};
     if (topic != NULL)
-        memcpy(request->topic, topic, size + 1);
-    call_start(client, &describe_call->call);
+        memcpy(describe_call->request.topic, topic, size + 1);
+    describe_ask(describe_call);
     return FLO_OK;
 }

@@ -248,6 +248,9 @@ static void on_metadata(struct admin *admin, const struct request *request, cons
         }
         return;
     }
+    if (reply->status == ERR_BUSY && everything) {
+        return; /* too many replies wait for those who do not take them: asked again */
+    }
     bool good = reply->status == OK;
     for (uint32_t i = 0; i < reply->broker_count && good; i++) {
         good = codec_next_row(&cursor, ROW_BROKER, &broker) == OK;
