@@ -106,7 +106,7 @@ static void api__fill_partition(const struct topic *topic, uint32_t number, Part
     if (p == NULL) {
         return;
     }
-    row->state = p->state;
+    row->state = partition_told_state(p);
     row->status = partition_status(p);
     row->replicas_count = (pb_size_t)p->voters_count;
     row->in_sync_count = (pb_size_t)p->voters_count;

@@ -18,6 +18,7 @@
 #include "broker/patience.h"
 #include "broker/produce.h"
 #include "broker/registry_embedded.h"
+#include "broker/scrub.h"
 
 #define SWEEP_INTERVAL_US  250000u
 #define STOP_DEADLINE_US   9000000u
@@ -35,6 +36,7 @@ static void broker__loaded(void *context, enum err error)
     }
     b->ready = true;
     checkpoint_release(b); /* after a clean stop nothing pins the WAL */
+    scrub_start(b->scrub);
     b->options.on_ready(b->options.context);
 }
 
@@ -108,6 +110,7 @@ enum err broker_new(const struct broker_options *options, struct broker **ret_br
         broker_free(b);
         return error;
     }
+    b->scrub = scrub_new(b);
     b->registry = registry_embedded_new(b->kv, b->disk, b->trace);
     registry_embedded_on_failed(b->registry, broker__on_registry_failed, b);
     catalog_load(b->catalog, broker__loaded, b);
@@ -141,6 +144,7 @@ void broker_free(struct broker *b)
     if (b->wal != NULL) {
         wal_close(b->wal);
     }
+    scrub_free(b->scrub);
     receive_deinit(&b->receive);
     buf_meter_free(b->replies);
     free(b->persists);
@@ -178,8 +182,9 @@ bool broker__has_room(const struct broker *b)
     if (broker__disk_full(b)) {
         return true;
     }
-    return (PLANT(64) || b->inflight_bytes < memory_inflight_max(b)) && store_queued_bytes(b->store) < memory_queue_max(b) &&
-           !memory_full_of_requests(b) && (!broker__wal_full(b) || !checkpoint_is_busy(b));
+    return (PLANT(64) || b->inflight_bytes < memory_inflight_max(b)) &&
+           store_queued_bytes(b->store) < memory_queue_max(b) && !memory_full_of_requests(b) &&
+           (!broker__wal_full(b) || !checkpoint_is_busy(b));
 }
 
 uint64_t broker__random_id(struct broker *b)
@@ -266,8 +271,9 @@ static void broker__stop_answered(struct broker *b)
 
 static bool broker__storage_idle(const struct broker *b)
 {
-    return !checkpoint_is_busy(b) && !store_is_busy(b->store) && wal_pending_bytes(b->wal) == 0 &&
-           !registry_embedded_is_busy(b->registry) && !catalog_is_busy(b->catalog) && b->dead_count == 0;
+    return !checkpoint_is_busy(b) && !scrub_is_busy(b->scrub) && !store_is_busy(b->store) &&
+           wal_pending_bytes(b->wal) == 0 && !registry_embedded_is_busy(b->registry) && !catalog_is_busy(b->catalog) &&
+           b->dead_count == 0;
 }
 
 static void broker__stop_turn(struct broker *b)
@@ -293,13 +299,10 @@ static void broker__stop_turn(struct broker *b)
 static void broker__arm(struct broker *b)
 {
     uint64_t due = age_deadline_us(b);
-    const uint64_t others[] = {wal_deadline_us(b->wal),
-                               store_deadline_us(b->store),
-                               checkpoint_deadline_us(b),
-                               b->sweep_due_us,
-                               b->fetch_due_us,
-                               patience_deadline_us(b),
-                               b->stopping ? b->stop_due_us : UINT64_MAX};
+    const uint64_t others[] = {wal_deadline_us(b->wal),   store_deadline_us(b->store),
+                               checkpoint_deadline_us(b), scrub_deadline_us(b->scrub),
+                               b->sweep_due_us,           b->fetch_due_us,
+                               patience_deadline_us(b),   b->stopping ? b->stop_due_us : UINT64_MAX};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         due = others[i] < due ? others[i] : due;
     }
@@ -358,6 +361,7 @@ void broker_timer(struct broker *b)
     wal_tick(b->wal, now_us);
     store_tick(b->store, now_us);
     fetch_sweep(b, now_us);
+    scrub_tick(b->scrub, now_us);
     patience_sweep(b, now_us);
     if (now_us >= b->sweep_due_us) {
         b->sweep_due_us = UINT64_MAX;

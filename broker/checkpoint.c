@@ -19,6 +19,7 @@ struct checkpoint_item {
     struct partition *partition;       /* kept alive by jobs_inflight */
     struct store_checkpoint *segments; /* NULL for STATE groups */
     struct meta_picture picture;
+    bool is_whole;             /* the picture has all rows, and replaces all that stand there */
     struct meta_epoch *epochs; /* owned copies */
     struct done_row *done;
     int64_t *done_removed;
@@ -83,15 +84,35 @@ static void checkpoint__capture_group(const struct partition *p, struct meta_gro
     }
 }
 
+/* Rot in the log that was found while all it holds is in memory: with this picture a start needs nothing below it. */
+static void checkpoint__forgive(struct partition *p)
+{
+    uint64_t doubted_lsn = p->broker->doubted_lsn;
+    bool is_needless = p->window.count == 0 || window_at(&p->window, p->window.first_index)->lsn >= doubted_lsn;
+    if (p->state == PARTITION_LIVE && p->accepted_lsn == 0 && is_needless && p->repaired_lsn < doubted_lsn) {
+        p->repaired_lsn = doubted_lsn;
+    }
+}
+
 static void checkpoint__capture(struct partition *p, struct checkpoint_item *item)
 {
     struct meta_picture *picture = &item->picture;
     struct done_copy done = {0};
     *item = (struct checkpoint_item){.partition = p};
+    checkpoint__forgive(p);
     recovery_settle(p);
     checkpoint__capture_group(p, &picture->group);
     if (p->log != NULL) {
         item->segments = store_checkpoint_new(p->log);
+    }
+    if (p->rows_doubted) {
+        p->rows_doubted = false;
+        item->is_whole = true;
+        p->epochs_saved = 0;
+        done_mark_all_dirty(p->done);
+        if (p->table != NULL) {
+            state_mark_all_dirty(p->table);
+        }
     }
     picture->epochs_count = p->epochs_count - p->epochs_saved;
     item->epochs = mem_zeroed(picture->epochs_count + 1, sizeof *item->epochs);
@@ -150,7 +171,10 @@ static enum err checkpoint__put(struct kv *kv, struct kv_txn *txn, struct checkp
     if (PLANT(30)) {
         item->picture.group.applied_index = item->partition->applied_index;
     }
-    enum err error = meta_put_picture(kv, txn, &item->picture);
+    enum err error = item->is_whole ? meta_delete_group(kv, txn, item->picture.group.group) : OK;
+    if (error == OK) {
+        error = meta_put_picture(kv, txn, &item->picture);
+    }
     item->picture.segments = NULL;
     free(segments);
     return error;
@@ -294,13 +318,12 @@ void checkpoint_release(struct broker *b)
     }
 }
 
-/* The WAL is more than half full: what pins the oldest file is checkpointed; what a checkpoint cannot take (unapplied
- * entries of a group that has just been checkpointed) is written again at the head. */
-static void checkpoint__make_room(struct broker *b)
+/* What pins the files is checkpointed; what a checkpoint cannot take (unapplied entries of a group that has just been
+ * checkpointed) is written again at the head. */
+void checkpoint_clear_below(struct broker *b, uint64_t lsn)
 {
-    uint64_t oldest_end = wal_oldest_end_lsn(b->wal);
     struct order_item *item, *next;
-    for (item = order_first(&b->live); item != NULL && item->key < oldest_end; item = next) {
+    for (item = order_first(&b->live); item != NULL && item->key < lsn; item = next) {
         struct partition *p = item->owner;
         next = order_next(item); /* a re-append moves this one to the end */
         if (!checkpoint__possible(p) || p->damage_saved) {
@@ -330,7 +353,7 @@ void checkpoint_turn(struct broker *b)
     }
     if (b->ready && wal_wants_release(b->wal)) { /* ready: the groups that topics name have started */
         checkpoint_release(b); /* what pinned the oldest file may have been deleted, not checkpointed */
-        checkpoint__make_room(b);
+        checkpoint_clear_below(b, wal_oldest_end_lsn(b->wal));
     }
     if (!TAILQ_EMPTY(&b->checkpoint_queue)) {
         checkpoint__start(b);

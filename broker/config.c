@@ -86,6 +86,7 @@ static const struct config_key config_keys[] = {
     NUMBER("limits", "inflight_bytes", CONFIG_BYTES64, inflight_bytes, BATCH_BYTES_MAX, 1024 * GIB),
     NUMBER("limits", "memory_bytes", CONFIG_BYTES64, memory_bytes, (uint64_t)64 << 20, 1024 * GIB),
     NUMBER("limits", "open_files", CONFIG_U32, open_files, 8, 1000000),
+    NUMBER("limits", "scrub_period_ms", CONFIG_MS64, scrub_period_ms, SCRUB_PERIOD_MS_MIN, SCRUB_PERIOD_MS_MAX),
     NUMBER("log", "level", CONFIG_LEVEL, level, 0, 0),
 };
 
@@ -121,6 +122,7 @@ void config_defaults(struct config *c)
         .inflight_bytes = (uint64_t)256 << 20,
         .memory_bytes = GIB,
         .open_files = STORE_OPEN_FILES_DEFAULT,
+        .scrub_period_ms = SCRUB_PERIOD_MS_DEFAULT,
         .level = TRACE_INFO,
     };
 }

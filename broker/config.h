@@ -63,6 +63,7 @@ struct config {
     uint64_t inflight_bytes;
     uint64_t memory_bytes;
     uint32_t open_files;
+    int64_t scrub_period_ms; /* -1: never */
     /* [log] */
     enum trace_level level;
 };

@@ -136,21 +136,6 @@ static void fetch__settle(struct fetch *f)
     fetch__wait(f);
 }
 
-/* The term that owns an offset: the last one that began at or below it. */
-static uint64_t fetch__term_of(const struct partition *p, int64_t offset)
-{
-    uint32_t low = 0, high = p->epochs_count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (p->epochs[middle].first_offset <= offset) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low > 0 ? p->epochs[low - 1].term : 0;
-}
-
 /* The leader epoch of a batch lies outside its CRC: what came from the disk is held against the terms of the log. */
 static bool fetch__epochs_fit(const struct partition *p, const struct segment_read *read)
 {
@@ -160,7 +145,8 @@ static bool fetch__epochs_fit(const struct partition *p, const struct segment_re
         while (skip < part->size) {
             const uint8_t *batch = part->data + skip;
             int64_t base_offset = (int64_t)load_be64(batch);
-            if (load_be32(batch + 12) != fetch__term_of(p, base_offset)) {
+            int64_t term_end;
+            if ((int32_t)load_be32(batch + 12) != partition_epoch_at(p, base_offset, &term_end)) {
                 return false;
             }
             skip += (uint64_t)load_be32(batch + 8) + BATCH_LENGTH_OVERHEAD;

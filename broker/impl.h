@@ -29,6 +29,8 @@ enum stop_step { STOP_ANSWER, STOP_CHECKPOINT, STOP_TRIM, STOP_DONE };
     for ((item) = TAILQ_FIRST(head); (item) != NULL && ((next) = TAILQ_NEXT(item, field), 1); (item) = (next))
 #endif
 
+struct scrub;
+
 struct broker {
     const struct config *config;
     struct disk *disk;
@@ -56,6 +58,8 @@ struct broker {
 
     /* checkpoint job */
     struct checkpoint_job *checkpoint;
+    struct scrub *scrub;
+    uint64_t doubted_lsn; /* the scrub found rot in the WAL below it; 0: none */
 
     /* sessions and memory */
     struct session_list sessions;
@@ -110,6 +114,8 @@ uint64_t groups_pinned_lsn(const struct broker *b); /* no group needs a record b
 void checkpoint_want(struct partition *p);
 void checkpoint_turn(
     struct broker *b); /* starts a job if groups want one and none runs; asks more groups when the WAL is full */
+/* Makes what groups have in the WAL below lsn needless: a checkpoint, or it is written again at the head. */
+void checkpoint_clear_below(struct broker *b, uint64_t lsn);
 uint64_t checkpoint_deadline_us(const struct broker *b);
 void checkpoint_release(struct broker *b); /* WAL files that no group needs become spares */
 bool checkpoint_is_busy(const struct broker *b);

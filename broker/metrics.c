@@ -60,7 +60,9 @@ static void metrics__histogram(FILE *out, const char *name, const char *help, co
     X(segment_read_bytes, "segment_read_bytes_total", "counter", "bytes read from segment files for consumers")        \
     X(segment_rolls, "segment_rolls_total", "counter", "segments finished")                                            \
     X(segment_tail_hits, "segment_tail_hits_total", "counter", "reads served from memory")                             \
-    X(segment_disk_reads, "segment_disk_reads_total", "counter", "reads that went to the disk")
+    X(segment_disk_reads, "segment_disk_reads_total", "counter", "reads that went to the disk")                        \
+    X(scrub_damaged_ranges, "scrub_damaged_ranges", "gauge", "damaged ranges of segments that are not served")         \
+    X(scrub_finished_seconds, "scrub_last_round_timestamp_seconds", "gauge", "end of the scrub's last round; 0: none")
 
 void metrics_write(FILE *out, const struct status_broker *status)
 {

@@ -14,6 +14,7 @@
 #include "broker/impl.h"
 #include "broker/produce.h"
 #include "broker/state.h"
+#include "store/scrub.h"
 
 struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t replica,
                                 const struct entry_birth *birth)
@@ -101,6 +102,27 @@ void partition_mark_dirty(struct partition *p)
     }
 }
 
+enum partition_state partition_told_state(const struct partition *p)
+{
+    bool is_partly = p->state == PARTITION_LIVE && p->log != NULL && segment_log_damaged_ranges(p->log) > 0;
+    return is_partly ? PARTITION_PARTLY : p->state;
+}
+
+int32_t partition_epoch_at(const struct partition *p, int64_t offset, int64_t *ret_end_offset)
+{
+    uint32_t low = 0, high = p->epochs_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (p->epochs[middle].first_offset <= offset) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    *ret_end_offset = low < p->epochs_count ? p->epochs[low].first_offset : INT64_MAX;
+    return low > 0 ? (int32_t)p->epochs[low - 1].term : 0;
+}
+
 bool partition_leads(const struct partition *p)
 {
     return partition_status(p) == OK;
@@ -116,6 +138,7 @@ enum err partition_status(const struct partition *p)
     case PARTITION_DEAD:
         return ERR_UNKNOWN_PARTITION;
     case PARTITION_LIVE:
+    case PARTITION_PARTLY:
         break;
     }
     if (raft_role(p->raft) != RAFT_LEADER) {

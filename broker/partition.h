@@ -37,6 +37,7 @@ enum partition_state {
     PARTITION_LIVE = 2,
     PARTITION_DAMAGED = 3, /* clients get CORRUPT */
     PARTITION_DEAD = 4,    /* deleted; freed when nothing refers to it any more */
+    PARTITION_PARTLY = 5,  /* told to clients, never the state itself: live, with ranges that a scrub found damaged */
 };
 
 /* How a proposal ended. */
@@ -124,13 +125,14 @@ struct partition {
     uint64_t live_lsn_since;  /* the same for records since the picture of a running checkpoint */
     bool checkpointing;
     bool checkpoint_wanted;
+    bool rows_doubted; /* a scrub found bad rows of this group: the next checkpoint writes all of them anew */
     bool damage_saved; /* the checkpoint store says that this group is damaged */
     bool has_picture;  /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
     TAILQ_ENTRY(partition) checkpoint_link;
     uint64_t bytes_since_checkpoint, entries_since_checkpoint;
-    uint64_t checkpoint_index; /* applied index of the last durable checkpoint */
+    uint64_t checkpoint_index;                                      /* applied index of the last durable checkpoint */
     uint64_t snapshot_lsn, repaired_lsn, accepted_lsn, damaged_lsn; /* struct meta_group */
-    uint64_t accepted_index; /* the last entry that the repair of accepted_lsn kept */
+    uint64_t accepted_index;               /* the last entry that the repair of accepted_lsn kept */
     uint64_t unjoined_index, unjoined_lsn; /* replay: highest entry that did not join what stood before it, 0: none */
     uint64_t told_index;                   /* replay: the applied index that a durable checkpoint had */
     uint64_t term_saved, vote_saved;       /* hard state as last given to the WAL */
@@ -169,6 +171,9 @@ bool partition_leads(const struct partition *p);      /* leader, own LEADER entr
 enum err partition_status(const struct partition *p); /* OK or why it cannot serve: NOT_LEADER, NOT_READY, CORRUPT */
 /* Proposes one entry; leader only. Takes over the payload reference. Returns its index. */
 uint64_t partition_propose(struct partition *p, enum entry_type type, struct slice payload, struct waiter *waiter);
+enum partition_state partition_told_state(const struct partition *p);
+/* The term that owns an offset, the last one that began at or below it; and where the next one begins. */
+int32_t partition_epoch_at(const struct partition *p, int64_t offset, int64_t *ret_end_offset);
 int64_t partition_high_watermark(const struct partition *p);
 int64_t partition_log_start(const struct partition *p);
 

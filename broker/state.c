@@ -106,6 +106,16 @@ static void state__mark_dirty(struct state_table *table, struct state_row *row)
     }
 }
 
+void state_mark_all_dirty(struct state_table *table)
+{
+    struct state_row *row, *next;
+    table->counter_dirty = table->counter > 0;
+    HASH_ITER(hh, table->rows, row, next)
+    {
+        state__mark_dirty(table, row);
+    }
+}
+
 static void state__init_producer(struct state_table *table, const char *name, struct outcome *outcome)
 {
     size_t size = strlen(name);

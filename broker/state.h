@@ -25,6 +25,7 @@ enum err state_put_row(struct state_table *table, const struct meta_state_row *r
 /* The rows changed since the last call, copied into one array for a checkpoint; *ret_rows is owned by the caller (one
  * free, also of the bytes). */
 uint32_t state_take_dirty(struct state_table *table, struct meta_state_row **ret_rows);
+void state_mark_all_dirty(struct state_table *table); /* all rows are to be written anew */
 size_t state_count(const struct state_table *table);
 
 #endif

@@ -5,6 +5,8 @@
 
 #include "broker/impl.h"
 #include "broker/memory.h"
+#include "broker/scrub.h"
+#include "store/scrub.h"
 
 static void status__storage(const struct broker *b, struct status_broker *out)
 {
@@ -34,6 +36,7 @@ static void status__groups(const struct broker *b, struct status_broker *out)
         out->groups++;
         out->leaders += partition_leads(p);
         out->damaged += p->state == PARTITION_DAMAGED;
+        out->scrub_damaged_ranges += p->log != NULL ? segment_log_damaged_ranges(p->log) : 0;
         if (p->raft != NULL) {
             out->leaderless += p->state == PARTITION_LIVE && raft_leader(p->raft) == 0;
             out->apply_lag_entries += raft_commit_index(p->raft) - p->applied_index;
@@ -58,6 +61,7 @@ void status_read(const struct broker *b, struct status_broker *ret_status)
         .inflight_bytes = b->inflight_bytes,
         .memory_budget_bytes = b->config->memory_bytes,
         .clock_ahead_ms = (uint64_t)b->log_clock.ahead_ms,
+        .scrub_finished_seconds = (uint64_t)(scrub_finished_ms(b->scrub) / 1000),
     };
     out.ready = broker_is_ready(b, &out.reason);
     memcpy(out.cluster_id, b->identity.cluster_id, sizeof out.cluster_id);
@@ -71,9 +75,11 @@ void status_read(const struct broker *b, struct status_broker *ret_status)
 
 static const char *status__state(const struct partition *p)
 {
-    switch (p->state) {
+    switch (partition_told_state(p)) {
     case PARTITION_BIRTH:
         return "creating";
+    case PARTITION_PARTLY:
+        return "damaged";
     case PARTITION_LIVE:
         return "live";
     case PARTITION_DAMAGED:

@@ -45,6 +45,9 @@ struct status_broker {
         wal_spare_files;
     uint64_t segment_queue_bytes, segment_written_bytes, segment_read_bytes, segment_rolls, segment_tail_hits,
         segment_disk_reads;
+
+    uint64_t scrub_damaged_ranges;   /* of segments, known now */
+    uint64_t scrub_finished_seconds; /* since 1970, when the last round of the scrub ended; 0: none yet */
 };
 
 struct status_topic {
@@ -58,7 +61,7 @@ struct status_partition {
     const char *topic;
     uint32_t number;
     uint64_t group, replica;
-    const char *state; /* "creating", "live", "corrupt", "deleted", "lost" */
+    const char *state; /* "creating", "live", "damaged" (ranges of it), "corrupt" (all of it), "deleted", "lost" */
     const char *role;  /* "leader", "follower", "candidate", or "none" */
     uint64_t leader;   /* broker id; 0: unknown */
     uint64_t term, commit_index, applied_index;

@@ -213,6 +213,8 @@ static const char *state_name(uint32_t state)
         return "corrupt";
     case FLO_PARTITION_DEAD:
         return "deleted";
+    case FLO_PARTITION_PARTLY:
+        return "damaged";
     default:
         return "unknown";
     }

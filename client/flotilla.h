@@ -152,7 +152,8 @@ enum flo_partition_state {
     FLO_PARTITION_BIRTH = 1,
     FLO_PARTITION_LIVE = 2,
     FLO_PARTITION_DAMAGED = 3,
-    FLO_PARTITION_DEAD = 4
+    FLO_PARTITION_DEAD = 4,
+    FLO_PARTITION_PARTLY = 5 /* live, with ranges that are damaged and not served */
 };
 
 struct flo_partition_info {

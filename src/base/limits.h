@@ -84,6 +84,7 @@
 #define WAL_BATCH_BYTES_MAX      (32u << 20)          /* one group commit */
 #define WAL_WRITE_BYTES_MAX      (512u << 10) /* one pwritev: larger ones into new pages run 8 x slower (measured) */
 #define WAL_VOUCH_IDLE_US        5000
+#define WAL_SCRUB_BYTES          (256u << 10) /* one piece of a scrub */
 
 /* segments */
 #define SEGMENT_BYTES_DEFAULT        ((uint64_t)256 << 20)
@@ -111,6 +112,11 @@
 #define DISK_DIRECT_BYTES_MIN (64u << 10) /* below it, the page cache and the kernel's merging win */
 /* One O_DIRECT pwritev. Larger ones gain nothing: the copy into the staging buffer then leaves the L2 cache. */
 #define DISK_DIRECT_WRITE_BYTES_MAX (1u << 20)
+
+/* scrub */
+#define SCRUB_PERIOD_MS_DEFAULT ((int64_t)24 * 3600 * 1000)
+#define SCRUB_PERIOD_MS_MIN     100
+#define SCRUB_PERIOD_MS_MAX     ((int64_t)1000 * 24 * 3600 * 1000)
 
 /* checkpoint store */
 #define KV_KEY_BYTES_MAX 511 /* LMDB's own limit */

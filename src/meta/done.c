@@ -360,6 +360,15 @@ void done_mark_dirty(struct done_table *done, int64_t producer_id)
     }
 }
 
+void done_mark_all_dirty(struct done_table *done)
+{
+    struct done_entry *entry, *next;
+    HASH_ITER(hh, done->entries, entry, next)
+    {
+        done__mark_dirty(done, entry);
+    }
+}
+
 static int done__compare(const void *a, const void *b)
 {
     const struct done_entry *const *left = a;

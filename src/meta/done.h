@@ -99,6 +99,7 @@ int64_t *done_take_removed(struct done_table *done, uint32_t *ret_count);
  * back with done_mark_dirty. */
 void done_put_row(struct done_table *done, const struct done_row *row); /* loading; not dirty */
 void done_mark_dirty(struct done_table *done, int64_t producer_id);     /* no such row: nothing */
+void done_mark_all_dirty(struct done_table *done);                      /* all rows are to be written anew */
 /* NULL: none; valid until the next change. */
 const struct done_row *done_get_row(const struct done_table *done, int64_t producer_id);
 void done_visit(const struct done_table *done, void (*visit)(void *context, const struct done_row *row), void *context);

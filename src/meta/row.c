@@ -59,6 +59,12 @@ static enum err row__open(struct kv_bytes key, struct kv_bytes stored, struct kv
     return OK;
 }
 
+bool row_is_whole(struct kv_bytes key, struct kv_bytes stored)
+{
+    struct kv_bytes value;
+    return row__open(key, stored, &value) == OK;
+}
+
 enum err row_get(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct kv_bytes *ret_value)
 {
     struct kv_bytes stored;

@@ -18,6 +18,8 @@ enum err row_put(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct 
 /* ERR_NO_FILE: no such row; ERR_FORMAT: the CRC does not fit. ret_value excludes the CRC and is valid as kv_ops.get
  * says. */
 enum err row_get(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct kv_bytes *ret_value);
+/* Whether the CRC at the end of a stored value fits. */
+bool row_is_whole(struct kv_bytes key, struct kv_bytes stored);
 /* Calls visit for every row whose key starts with prefix, in key order; a visitor's error ends the scan and is
  * returned, and so does ERR_FORMAT at the first row whose CRC does not fit. The visitor must not write; it may read and
  * scan in the same transaction. */

@@ -117,6 +117,7 @@ struct segment_hint { /* a batch boundary that a read ended at: the next read of
 
 struct damaged_range {
     int64_t from_offset, end_offset;
+    bool is_unread; /* reading it failed; else its bytes are bad */
 };
 struct damage {                   /* what a scrub found, scrub.c */
     struct damaged_range *ranges; /* owned */

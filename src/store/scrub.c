@@ -15,6 +15,7 @@
 #define FOUND_MAX      32u                     /* damaged ranges in one piece, the same */
 #define TRIES_MAX      64u                     /* bytes behind a bad batch that looked like a batch and were none */
 #define SMALL_BYTES    (2 * STORE_BLOCK_BYTES) /* after a failed read: to find the block that fails */
+#define LOOKS          3u
 #define CRC_FROM_BYTES 21u
 
 struct epoch_run {
@@ -42,6 +43,7 @@ struct cursor {
     uint32_t crc;         /* so far */
 
     bool is_seeking; /* bad from bad_offset on */
+    bool is_unread;  /* because it could not be read */
     int64_t bad_offset;
     uint32_t tries;
 
@@ -63,7 +65,9 @@ struct store_scrub {
     bool is_inside;          /* the walk stands in this segment: */
     uint64_t group;
     int64_t base_offset;
-    struct damage found; /* of this segment, so far */
+    struct damage found;    /* of this segment, so far */
+    uint32_t looks;         /* at it, before this one, because of: */
+    struct damage suspects; /* what all of them found */
     struct cursor cursor;
     uint8_t *data; /* owned; block aligned */
 };
@@ -79,7 +83,8 @@ void damage__free(struct damage *damage)
 bool damage__holds(const struct damage *damage, int64_t offset)
 {
     for (uint32_t i = 0; i < damage->count; i++) {
-        if (damage->ranges[i].from_offset <= offset && offset < damage->ranges[i].end_offset) {
+        const struct damaged_range *range = &damage->ranges[i];
+        if (range->from_offset <= offset && offset < range->end_offset && !range->is_unread) {
             return true;
         }
     }
@@ -96,8 +101,21 @@ static bool damage__knows(const struct damage *damage, const struct damaged_rang
     return false;
 }
 
+static bool damage__touches(const struct damage *damage, const struct damaged_range *range)
+{
+    for (uint32_t i = 0; i < damage->count; i++) {
+        if (damage->ranges[i].from_offset < range->end_offset && range->from_offset < damage->ranges[i].end_offset) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void damage__add(struct damage *damage, const struct damaged_range *range)
 {
+    if (damage__knows(damage, range)) {
+        return;
+    }
     if (damage->count == damage->capacity) {
         damage->capacity = damage->capacity > 0 ? 2 * damage->capacity : 4;
         damage->ranges = mem_grow(damage->ranges, damage->capacity * sizeof damage->ranges[0]);
@@ -122,8 +140,9 @@ uint32_t segment_log_damaged_ranges(const struct segment_log *log)
 static void cursor__damaged(struct cursor *at, int64_t from_offset, int64_t end_offset)
 {
     ASSERT(at->found_count < FOUND_MAX && from_offset < end_offset);
-    at->found[at->found_count++] = (struct damaged_range){from_offset, end_offset};
+    at->found[at->found_count++] = (struct damaged_range){from_offset, end_offset, at->is_unread};
     at->is_whole = false;
+    at->is_unread = false;
 }
 
 /* The batch that should stand at `position` does not: look for the next one behind that byte. */
@@ -142,7 +161,9 @@ static void cursor__seek(struct cursor *at, uint64_t position)
 static void cursor__end(struct cursor *at)
 {
     at->is_over = true;
-    if (at->is_seeking) {
+    if (at->is_seeking && at->bad_offset == at->limit_offset) { /* more bytes than batches */
+        at->is_swapped = true;
+    } else if (at->is_seeking) {
         cursor__damaged(at, at->bad_offset, at->limit_offset);
     } else if (at->expected_offset < at->limit_offset) {
         cursor__damaged(at, at->expected_offset, at->limit_offset);
@@ -244,6 +265,7 @@ static void cursor__read_failed(struct cursor *at, uint64_t begin, enum err erro
     } else if (at->read_bytes > SMALL_BYTES) {
         at->read_bytes = SMALL_BYTES;
     } else { /* this block is gone; the batch in it, and what the next block does not join */
+        at->is_unread = true;
         cursor__seek(at, begin + STORE_BLOCK_BYTES - 1);
         at->position = at->position < at->limit_bytes ? at->position : at->limit_bytes;
     }
@@ -261,6 +283,7 @@ static void scrub__run(struct store_job *base)
     files__path(&base->store->files, scrub->segment, ".log", path);
     enum err error = disk->ops->open(disk, path, DISK_UNCACHED, &handle);
     if (error == ERR_NO_FILE || error == ERR_IO) {
+        at->is_unread = error == ERR_IO;
         cursor__seek(at, at->limit_bytes - 1);
         cursor__end(at);
         return;
@@ -322,6 +345,7 @@ static void scrub__enter(struct store_scrub *scrub, struct segment *segment)
         log->ring.written < log->ring.count ? ring__at(&log->ring, log->ring.written) : NULL;
     bool is_written = waiting == NULL || waiting->segment != segment;
     scrub->is_inside = true;
+    scrub->looks = scrub->group == log->group && scrub->base_offset == segment->base_offset ? scrub->looks : 0;
     scrub->group = log->group;
     scrub->base_offset = segment->base_offset;
     scrub->found.count = 0;
@@ -334,18 +358,6 @@ static void scrub__enter(struct store_scrub *scrub, struct segment *segment)
                                     .read_bytes = STORE_SCRUB_BYTES};
 }
 
-static void scrub__mark(struct store_scrub *scrub, struct segment *segment, struct damaged_range range)
-{
-    bool is_known = damage__knows(&segment->damage, &range);
-    if (!damage__knows(&scrub->found, &range)) {
-        damage__add(&scrub->found, &range);
-    }
-    if (!is_known) {
-        damage__add(&segment->damage, &range);
-        scrub->options.on_damage(scrub->options.context, segment->log, range.from_offset, range.end_offset);
-    }
-}
-
 static void scrub__judge_epochs(struct store_scrub *scrub, struct segment *segment, const struct epoch_run *run)
 {
     int64_t end_offset;
@@ -354,7 +366,7 @@ static void scrub__judge_epochs(struct store_scrub *scrub, struct segment *segme
         ASSERT(end_offset > offset);
         end_offset = end_offset < run->end_offset ? end_offset : run->end_offset;
         if (epoch != run->epoch) {
-            scrub__mark(scrub, segment, (struct damaged_range){offset, end_offset});
+            damage__add(&scrub->found, &(struct damaged_range){offset, end_offset, false});
         }
     }
 }
@@ -366,22 +378,50 @@ static void scrub__take_findings(struct store_scrub *scrub, struct segment *segm
         scrub__judge_epochs(scrub, segment, &at->runs[i]);
     }
     for (uint32_t i = 0; i < at->found_count; i++) {
-        scrub__mark(scrub, segment, at->found[i]);
+        damage__add(&scrub->found, &at->found[i]);
     }
     if (at->is_swapped && scrub->found.count == 0) { /* a wrong epoch is damage enough, and has its place */
-        scrub__mark(scrub, segment, (struct damaged_range){segment->base_offset, at->limit_offset});
+        damage__add(&scrub->found, &(struct damaged_range){segment->base_offset, at->limit_offset, false});
     }
-    if (!at->is_over) {
-        return;
+}
+
+/* The segment was read to its end. False: look again. */
+static bool scrub__conclude(struct store_scrub *scrub, struct segment *segment)
+{
+    struct damage *found = &scrub->found;
+    struct damage sure = {0};
+    bool is_news = false;
+    for (uint32_t i = 0; i < found->count; i++) {
+        bool is_known = damage__knows(&segment->damage, &found->ranges[i]);
+        if (is_known || scrub->looks == 0 || damage__touches(&scrub->suspects, &found->ranges[i])) {
+            is_news = is_news || !is_known;
+            damage__add(&sure, &found->ranges[i]);
+        }
     }
-    if (at->tries == TRIES_MAX) {
+    if (is_news && ++scrub->looks < LOOKS) {
+        damage__free(&scrub->suspects);
+        scrub->suspects = sure;
+        return false;
+    }
+    scrub->looks = 0;
+    if (scrub->cursor.tries == TRIES_MAX) {
         trace_warn(scrub->job.store->trace, "scrub_gave_up", "group=%llu base=%lld position=%llu",
-                   (unsigned long long)scrub->group, (long long)scrub->base_offset, (unsigned long long)at->position);
-        return; /* what was marked before stays so: this walk did not see all */
+                   (unsigned long long)scrub->group, (long long)scrub->base_offset,
+                   (unsigned long long)scrub->cursor.position);
+        for (uint32_t i = 0; i < segment->damage.count; i++) { /* this walk did not see all */
+            damage__add(&sure, &segment->damage.ranges[i]);
+        }
     }
-    damage__free(&segment->damage); /* what is good again is served again */
-    segment->damage = scrub->found;
-    scrub->found = (struct damage){0};
+    struct damage before = segment->damage;
+    segment->damage = sure; /* what is good again is served again */
+    for (uint32_t i = 0; i < sure.count; i++) {
+        if (!damage__knows(&before, &sure.ranges[i])) {
+            scrub->options.on_damage(scrub->options.context, segment->log, sure.ranges[i].from_offset,
+                                     sure.ranges[i].end_offset);
+        }
+    }
+    damage__free(&before);
+    return true;
 }
 
 static void scrub__done(struct store_job *base)
@@ -398,7 +438,7 @@ static void scrub__done(struct store_job *base)
     }
     if (!is_there || at->is_over) {
         scrub->is_inside = false;
-        scrub->base_offset++;
+        scrub->base_offset += !is_there || scrub__conclude(scrub, segment);
     }
     scrub->is_busy = false;
     scrub->segment = NULL;
@@ -443,18 +483,16 @@ enum err store_scrub_piece(struct store_scrub *scrub)
 struct store_scrub *store_scrub_new(const struct store_scrub_options *options)
 {
     struct store_scrub *scrub = mem_zeroed(1, sizeof *scrub);
-    void *data = NULL;
-    int no_memory = posix_memalign(&data, STORE_BLOCK_BYTES, STORE_SCRUB_BYTES);
-    ASSERT(no_memory == 0);
     scrub->options = *options;
     scrub->base_offset = INT64_MIN;
-    scrub->data = data;
+    scrub->data = mem_aligned(STORE_BLOCK_BYTES, STORE_SCRUB_BYTES);
     return scrub;
 }
 
 void store_scrub_free(struct store_scrub *scrub)
 {
     damage__free(&scrub->found);
+    damage__free(&scrub->suspects);
     free(scrub->data);
     free(scrub);
 }

@@ -6,8 +6,10 @@
  * another one changes it. The bytes come from the disk, not from the page cache, where the port can do that, and leave
  * nothing in it.
  *
- * What is found bad is marked: reads of it that need the disk get ERR_CORRUPT at once, and segment_log_damaged_ranges
- * counts it, until the segment is deleted or a later walk finds it good. Behind a bad batch the walk looks for the next
+ * A segment in which something is bad is read twice more before that counts: a read may have gone wrong, not the bytes.
+ * What is bad every time is marked: reads of it that need the disk get ERR_CORRUPT at once, and
+ * segment_log_damaged_ranges counts it (what could not be read at all is counted, but reads still try: an error may
+ * pass), until the segment is deleted or a later walk finds it good. Behind a bad batch the walk looks for the next
  * good one byte by byte, so that no range is larger than it must be; should the bytes there imitate batches over and
  * over, it gives the segment up and says so in the trace.
  *

@@ -33,6 +33,7 @@ struct wal__file {
 TAILQ_HEAD(wal__file_list, wal__file);
 
 struct wal__chore;
+struct wal;
 
 struct wal__files {
     struct disk *disk;
@@ -62,6 +63,8 @@ struct wal__files {
  * an empty log. ERR_IO, ERR_VERSION, ERR_NO_MEMORY ...: files are to be freed all the same. */
 enum err wal__files_scan(struct wal__files *files, struct disk *disk, const char *dir, const struct trace *trace,
                          uint64_t file_bytes, uint64_t budget_bytes);
+
+const struct wal__files *wal__files_of(const struct wal *wal);
 
 /* Lets go of the memory. A chore under way ends by itself and touches nothing of `files` any more. */
 void wal__files_free(struct wal__files *files);

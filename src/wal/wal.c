@@ -510,6 +510,11 @@ uint64_t wal_next_lsn(const struct wal *wal)
     return wal->next_lsn;
 }
 
+const struct wal__files *wal__files_of(const struct wal *wal)
+{
+    return &wal->files;
+}
+
 uint64_t wal_durable_lsn(const struct wal *wal)
 {
     return wal->durable_lsn;

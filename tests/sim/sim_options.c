@@ -65,6 +65,7 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
         o.connections = rng_chance(&rng, 0.3) ? 30 : CONNECTIONS_DEFAULT;
         o.memory_bytes = (uint64_t)64 << 20; /* as little as may be configured: who is fair needs room for a frame */
     }
+    o.scrub_period_ms = rng_chance(&rng, 0.8) ? (int64_t)sim_log_between(&rng, SCRUB_PERIOD_MS_MIN, 30000) : -1;
     *options = o;
 }
 
@@ -82,16 +83,17 @@ void sim_options_print(const struct sim_options *o, FILE *out)
             "%s topics=%u partitions=%u producers=%u consumers=%u records=%u batch_records=%u value_bytes=%u window=%u "
             "load_s=%.1f expiry_ms=%lld connections=%u inflight=%llu wal_budget=%llu segment=%llu snapshot_bytes=%llu "
             "snapshot_entries=%llu timeout_entry_ms=%u "
-            "open_files=%u memory=%llu crashes=%u crash_calls=%llu job_us=%llu delay_us=%llu keep=%.2f garbage=%.2f "
+            "open_files=%u scrub_ms=%lld memory=%llu crashes=%u crash_calls=%llu job_us=%llu delay_us=%llu keep=%.2f "
+            "garbage=%.2f "
             "name_keep=%.2f\n",
             any ? "" : "none", o->topics, o->partitions_max, o->producers, o->consumers, o->records_max,
             o->batch_records_max, o->value_bytes_max, o->window, (double)o->load_us / 1e6,
             (long long)o->producer_expiry_ms, o->connections, (unsigned long long)o->inflight_bytes,
             (unsigned long long)o->wal_budget_bytes, (unsigned long long)o->segment_bytes,
             (unsigned long long)o->snapshot_bytes, (unsigned long long)o->snapshot_entries, o->timeout_entry_ms,
-            o->open_files, (unsigned long long)o->memory_bytes, o->crashes, (unsigned long long)o->crash_calls_max,
-            (unsigned long long)o->job_us_max, (unsigned long long)o->delay_us_max, o->cut.keep, o->cut.garbage,
-            o->cut.name_keep);
+            o->open_files, (long long)o->scrub_period_ms, (unsigned long long)o->memory_bytes, o->crashes,
+            (unsigned long long)o->crash_calls_max, (unsigned long long)o->job_us_max,
+            (unsigned long long)o->delay_us_max, o->cut.keep, o->cut.garbage, o->cut.name_keep);
 }
 
 void sim_options_config(const struct sim_options *o, struct config *ret_config)
@@ -123,6 +125,7 @@ void sim_options_config(const struct sim_options *o, struct config *ret_config)
         .inflight_bytes = o->inflight_bytes,
         .memory_bytes = o->memory_bytes,
         .open_files = o->open_files,
+        .scrub_period_ms = o->scrub_period_ms,
         .registry_session_timeout_ms = 6000,
         .level = TRACE_DEBUG,
     };

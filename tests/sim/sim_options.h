@@ -36,6 +36,7 @@ struct sim_options {
     int64_t producer_expiry_ms;
     uint32_t connections;
     uint32_t open_files;
+    int64_t scrub_period_ms; /* -1: never */
     uint64_t memory_bytes;
     uint64_t inflight_bytes;
 
