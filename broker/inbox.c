@@ -79,11 +79,15 @@ static void inbox__unpark(struct inbox *inbox)
     inbox->parked_bytes = 0;
 }
 
+/* However a connection leaves the shared chunk, also in the middle of its bytes: what was kept is never read over. */
 static void inbox__drop_chunk(struct inbox *inbox)
 {
+    struct receive *receive = inbox->receive;
     if (inbox->chunk != NULL && !inbox->is_shared) {
-        inbox->receive->held_bytes -= inbox->chunk->size;
-        inbox->receive->owners--;
+        receive->held_bytes -= inbox->chunk->size;
+        receive->owners--;
+    } else if (inbox->chunk != NULL && inbox->chunk == receive->shared && inbox->kept > receive->shared_used) {
+        receive->shared_used = inbox->kept;
     }
     buf_unref(inbox->chunk);
     inbox->chunk = NULL;
@@ -268,9 +272,6 @@ static enum err inbox__settle_shared(struct inbox *inbox, uint64_t needed)
 {
     struct receive *receive = inbox->receive;
     ASSERT(inbox->chunk == receive->shared);
-    if (inbox->kept > receive->shared_used) {
-        receive->shared_used = inbox->kept;
-    }
     uint32_t left = inbox_size(inbox);
     if (left == 0) {
         inbox__drop_chunk(inbox);

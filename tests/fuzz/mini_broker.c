@@ -1,6 +1,7 @@
 /* A broker and the events it lives on. */
 #include "mini_broker.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -32,6 +33,7 @@ static void on_timer(void *context)
 
 static void on_accept(void *context, struct link *link)
 {
+    ASSERT(((struct mini_broker *)context)->broker != NULL);
     broker_accept(((struct mini_broker *)context)->broker, link);
 }
 
@@ -77,25 +79,16 @@ static void configure(struct config *config)
                               .wal_file_bytes = 64 << 10, /* less than the configuration allows: they are zero-filled */
                               .wal_budget_bytes = 1 << 20,
                               .connections = 100,
-                              .inflight_bytes = 1 << 20,
-                              .memory_bytes = 1 << 20,
+                              .inflight_bytes = BATCH_BYTES_MAX,
+                              .memory_bytes = 64 << 20,
                               .open_files = 8,
                               .level = TRACE_ERROR};
     strcpy(config->client[0].name, "client");
     strcpy(config->root, "/flotilla");
 }
 
-void mini_broker_open(struct mini_broker *m, uint64_t seed)
+static void start(struct mini_broker *m)
 {
-    memset(m, 0, sizeof *m);
-    world_init(&m->world, seed);
-    m->kv = sim_kv_new(&(struct sim_kv_options){0});
-    m->disk = sim_disk_new(&m->world, &(struct sim_disk_options){.job_us_max = 200});
-    sim_clock_init(&m->clock, &m->world, on_timer, m);
-    m->net_options = (struct sim_net_options){.delay_us_max = 100, .context = m, .accept = on_accept};
-    m->net = sim_net_new(&m->world, &m->net_options);
-    configure(&m->config);
-    m->trace = (struct trace){.level = TRACE_ERROR, .context = m};
     const struct broker_options options = {.config = &m->config,
                                            .disk = sim_disk_port(m->disk),
                                            .clock = &m->clock.port,
@@ -105,10 +98,48 @@ void mini_broker_open(struct mini_broker *m, uint64_t seed)
                                            .on_ready = on_ready,
                                            .on_fatal = on_fatal,
                                            .on_stopped = on_stopped};
+    m->ready = false;
     ASSERT(broker_new(&options, &m->broker) == OK);
     while (!m->ready) {
         step(m);
     }
+}
+
+void mini_broker_open(struct mini_broker *m, uint64_t seed)
+{
+    memset(m, 0, sizeof *m);
+    world_init(&m->world, seed);
+    m->kv = sim_kv_new(&(struct sim_kv_options){0});
+    m->disk = sim_disk_new(&m->world, &(struct sim_disk_options){.job_us_max = 200, .cut = {.keep = 0.5}});
+    sim_clock_init(&m->clock, &m->world, on_timer, m);
+    m->net_options = (struct sim_net_options){.delay_us_max = 100, .context = m, .accept = on_accept};
+    m->net = sim_net_new(&m->world, &m->net_options);
+    configure(&m->config);
+    m->trace = (struct trace){.level = TRACE_ERROR};
+    if (getenv("FUZZ_TRACE") != NULL) { /* for people who look at one input */
+        m->trace = (struct trace){.level = TRACE_DEBUG, .sink = trace_to_stderr};
+    }
+    start(m);
+}
+
+void mini_broker_restart(struct mini_broker *m, bool power_cut)
+{
+    m->world.crashed = true; /* the dead do no I/O */
+    sim_clock_disarm(&m->clock);
+    sim_net_kill(m->net);
+    broker_free(m->broker);
+    m->broker = NULL;
+    sim_net_forget(m->net);
+    if (power_cut) {
+        sim_disk_power_cut(m->disk);
+        sim_clock_reboot(&m->clock);
+    } else {
+        sim_disk_process_death(m->disk);
+    }
+    sim_kv_crash(m->kv, !power_cut);
+    sim_kv_restart(m->kv);
+    m->world.crashed = false;
+    start(m);
 }
 
 void mini_broker_close(struct mini_broker *m)
@@ -124,6 +155,10 @@ void mini_broker_close(struct mini_broker *m)
     ASSERT(sim_net_links(m->net) == 0);
     sim_clock_disarm(&m->clock);
     broker_free(m->broker);
+    m->broker = NULL;
+    while (!sim_disk_is_idle(m->disk)) { /* the zero-filling of a file ends by itself */
+        ASSERT(world_step(&m->world));
+    }
     ASSERT(sim_disk_open_files(m->disk) == 0);
     sim_net_kill(m->net);
     sim_net_free(m->net);

@@ -121,7 +121,7 @@ def other(client, which, one=0, two=0):
 
 def connection():
     window = b''.join(produce(0, producer=1, sequence=3 * i) for i in range(5))
-    return {
+    scripts = {
         'honest': other(0, HELLO, 1) + other(0, METADATA) + produce(0) + pause() + fetch(0) + other(0, LIST, 0, 2),
         'window': window + pause(14) + window + pause(14) + produce(0, producer=1, sequence=15),
         'in_flight_twice': produce(0, producer=2) + produce(1, producer=2) + produce(2, producer=2, epoch=1) + pause(),
@@ -141,6 +141,10 @@ def connection():
         'pieces': op(7, 0, 7, 1) + produce(0) + other(0, HELLO, 1) + op(7, 1, 1, 3) + fetch(1) + produce(1),
         'slow_reader': op(7, 0, 0, 2) + produce(0, flags=0x40, value=255, records=7) * 3 + fetch(0) * 6,
         'retention': other(0, CREATE, 1, 0x85) + pause(18) + produce(0, group=1, flags=0x40, value=255, records=7) * 9,
+        'death': produce(0) + produce(0) + pause(12) + produce(1) + op(6, 0, 250) + produce(0) + pause(14)
+                 + op(6, 0, 251) + fetch(2, 0),
+        'death_of_topics': other(0, CREATE, 1, 2) + pause(8) + op(6, 0, 251) + other(1, DELETE, 1) + op(6, 0, 250)
+                           + other(2, CREATE, 1, 2) + pause(20) + other(0, INIT, 1) + pause(9) + op(6, 0, 251),
         'bad_frames': op(0, 0, 8) + b'GET / HT' + op(0, 1, 4) + b'\xff\xff\xff\xff' + frame(2, 200, 1) + frame(3, 2, 1),
         'frames': frame(0, 1, 1, number(1, 1) + text(2, b'me')) + frame(0, 3, 2, text(1, b't') + number(2, 1))
                   + frame(0, 5, 3, text(1, b'new') + number(2, 9999) + text(4, number(5, 70) + number(1, 65536)))
@@ -151,6 +155,7 @@ def connection():
         'broken_proto': frame(0, 3, 1, b'\x0a\xff') + frame(0, 9, 2, b'\x08') + frame(0, 5, 3, b'\x0a\x02\xff\xfe')
                         + frame(0, 15, 4, text(1, b'x' * 200) + b'\x0b'),
     }
+    return {name: bytes([name.startswith('death')]) + script for name, script in scripts.items()}
 
 
 # --- segment: options, a lie, the first offset, then what the files hold ---
