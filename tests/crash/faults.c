@@ -59,6 +59,7 @@ PUBLIC int faults_has_variant(uint32_t function, uint32_t variant);
     X(SYNCFS, "syncfs", EIO, ENOSPC, 0)                                                                                \
     X(WRITEBACK, "sync_file_range", EIO, 0, 0)                                                                         \
     X(FTRUNCATE, "ftruncate", EIO, ENOSPC, 0)                                                                          \
+    X(RESERVE, "fallocate", ENOSPC, EIO, EINTR)                                                                        \
     X(RENAME, "rename", EIO, ENOSPC, 0)                                                                                \
     X(UNLINK, "unlink", EIO, 0, 0)                                                                                     \
     X(MKDIR, "mkdir", EIO, ENOSPC, 0)                                                                                  \
@@ -183,7 +184,8 @@ static int verdict(enum function function, uintptr_t caller, const uintptr_t *fr
     if (table->calls < FAULT_CALLS_MAX) {
         table->functions[table->calls] = (uint8_t)function;
     }
-    if (table->calls++ == table->fail_at) {
+    bool is_site = table->fail_call != 0 && found == table->fail_site && table->sites[found].calls == table->fail_call;
+    if (table->calls++ == table->fail_at || is_site) {
         way = functions[function].ways[table->variant];
         table->has_failed = way != 0;
         table->failed_site = found;
@@ -378,6 +380,8 @@ CALL(WRITEBACK, int, sync_file_range, (int fd, off64_t offset, off64_t size, uns
      offset, size, flags)
 CALL(FTRUNCATE, int, ftruncate, (int fd, off_t size), SYS_ftruncate, fd, size)
 CALL(FTRUNCATE, int, ftruncate64, (int fd, off64_t size), SYS_ftruncate, fd, size)
+CALL(RESERVE, int, fallocate, (int fd, int mode, off_t offset, off_t size), SYS_fallocate, fd, mode, offset, size)
+CALL(RESERVE, int, fallocate64, (int fd, int mode, off64_t offset, off64_t size), SYS_fallocate, fd, mode, offset, size)
 CALL(RENAME, int, rename, (const char *from, const char *to), SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0)
 CALL(RENAME, int, renameat, (int dir_fd, const char *from, int to_fd, const char *to), SYS_renameat2, dir_fd, from,
      to_fd, to, 0)

@@ -21,8 +21,11 @@ struct fault_site {
     uint32_t is_failed; /* at least once, in all runs on this table */
 };
 
+/* sweep.py knows this layout. */
 struct fault_table {
-    uint64_t fail_at; /* the number of the call that fails, from 0; FAULT_NONE: none */
+    uint64_t fail_at;   /* the number of the call that fails, from 0; FAULT_NONE: none */
+    uint32_t fail_site; /* or, where threads make the order of calls another in each run: this site ... */
+    uint32_t fail_call; /* ... when it is called so often, from 1; 0: never */
     uint32_t variant;
     uint32_t has_failed;
     uint32_t failed_site;

@@ -404,6 +404,26 @@ PUBLIC int ftruncate64(int fd, off64_t size)
     return do_truncate(fd, size);
 }
 
+/* Room that is held ready changes no byte, and neither size nor name. In memory (where states are made) it costs more
+ * than all the rest, so here the file system cannot do it, which the product has to live with anyway. */
+static int do_reserve(void)
+{
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
+PUBLIC int fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    (void)fd, (void)mode, (void)offset, (void)size;
+    return do_reserve();
+}
+
+PUBLIC int fallocate64(int fd, int mode, off64_t offset, off64_t size)
+{
+    (void)fd, (void)mode, (void)offset, (void)size;
+    return do_reserve();
+}
+
 /* --- syncs --- */
 
 static int do_sync(long number, int fd)

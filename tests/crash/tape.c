@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,16 +20,10 @@ static bool tape_load(const char *path, struct tape *tape)
     if (fd < 0 || fstat(fd, &status) != 0)
         return false;
     tape->size = (size_t)status.st_size;
-    tape->memory = malloc(tape->size + 1);
-    ASSERT(tape->memory != NULL);
-    size_t done = 0;
-    while (done < tape->size) {
-        ssize_t got = pread(fd, (uint8_t *)tape->memory + done, tape->size - done, (off_t)done);
-        ASSERT(got > 0);
-        done += (size_t)got;
-    }
+    /* Mapped, not read: a child per state is made much faster when there is less memory to copy. */
+    tape->memory = tape->size > 0 ? mmap(NULL, tape->size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
     close(fd);
-    return true;
+    return tape->memory != MAP_FAILED;
 }
 
 bool tape_read(const char *path, struct tape *ret_tape)
@@ -57,7 +52,7 @@ bool tape_read(const char *path, struct tape *ret_tape)
 void tape_free(struct tape *tape)
 {
     free(tape->items);
-    free(tape->memory);
+    munmap(tape->memory, tape->size);
 }
 
 /* --- the recorder --- */
