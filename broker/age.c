@@ -75,7 +75,11 @@ void age_freshen(struct partition *p)
 void age_traffic(struct partition *p)
 {
     struct broker *b = p->broker;
-    if (p->traffic || b->config->timeout_entry_ms == 0) {
+    if (b->config->timeout_entry_ms == 0) {
+        p->clock_moved |= !p->deadline.is_in; /* none after traffic, but what is new grows old all the same */
+        return;
+    }
+    if (p->traffic) {
         return;
     }
     p->traffic = true;

@@ -38,6 +38,13 @@ def test_records_expire_by_age_though_nothing_is_written(make_broker):
     assert broker.consume('short') == [(0, 50000, 'next')]
 
 
+def test_records_expire_without_timeout_entries_after_traffic(make_broker):
+    broker = make_broker(config={'raft': {'timeout_entry_ms': '0'}}).start()
+    broker.run('topic', 'create', 't', '-c', 'retention_ms=1500')
+    broker.run('produce', 't', stdin=b'1\n')
+    expire(broker, 't')
+
+
 def test_one_record_a_second_does_not_keep_the_old_ones(make_broker):
     """A segment is no older than retention_ms, so little traffic does not keep the oldest records for ever."""
     broker = make_broker().start()
