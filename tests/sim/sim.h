@@ -15,6 +15,8 @@
  *   sim_link      twin of port/link: delays, split and merged reads, connections cut in the middle of a frame
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read
  *   sim_ledger    the durable log of every group, replayed by a machine of its own
+ *   sim_watch     bounds of what the broker says of itself: memory, WAL, errors
+ *   sim_rot       bits that flip at a known address, and who may be damaged by it
  *   sim_shadow    reads the shadow with the product's own offline readers: what a restart would find
  *   sim_load      the workload (sim_client, sim_producer, sim_reader, sim_admin), speaking frames; and its
  *                 enemies (sim_vandal, sim_liar, sim_crowd)

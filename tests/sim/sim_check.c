@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/err.h"
 #include "base/map.h"
 #include "sim_ledger.h"
@@ -51,7 +52,11 @@ struct ghost {
     int64_t acked_end;   /* behind the last acknowledged offset */
     uint32_t acked_last; /* the message there */
     int64_t scanned_to;  /* B4 was checked for all below */
-    bool has_hole;       /* records were deleted unseen: the next of each producer is taken as it comes */
+    bool may_be_damaged; /* rot hit it */
+    bool rests;          /* the next two are known */
+    int64_t rest_start, rest_end;
+    uint32_t rest_done; /* crc of the done table */
+    bool has_hole;      /* records were deleted unseen: the next of each producer is taken as it comes */
     struct order *orders;
     struct entry_fact *entries; /* by index */
     uint64_t entries_capacity;
@@ -76,6 +81,7 @@ struct check {
     struct producer_fact *producers;
     struct ledger *ledger; /* owned */
     bool producers_expire;
+    bool rot_has_address;
 };
 
 /* --- tables --- */
@@ -401,6 +407,27 @@ void check_producer(struct check *check, const char *name, int64_t producer_id, 
     known->epoch = epoch;
 }
 
+void check_rot_has_address(struct check *check)
+{
+    check->rot_has_address = true;
+}
+
+void check_may_be_damaged(struct check *check, uint64_t group)
+{
+    struct ghost *ghost = ghost_of(check, group);
+    if (ghost != NULL) {
+        ghost->may_be_damaged = true;
+    }
+}
+
+void check_corrupt(struct check *check, uint64_t group)
+{
+    const struct ghost *ghost = ghost_of(check, group);
+    if (ghost != NULL && check->rot_has_address && !ghost->may_be_damaged) {
+        world_fail(check->world, "W7", "%s answers CORRUPT, but the rot was elsewhere", ghost->name);
+    }
+}
+
 /* --- what was read --- */
 
 void check_batch(struct check *check, uint64_t group, int64_t expected, int64_t base, int32_t count, bool is_first)
@@ -659,6 +686,32 @@ void check_image(struct check *check, const struct check_image *image)
     image_index(check, ghost, image);
     image_segments(check, ghost, image);
     image_done(check, ghost, image);
+}
+
+void check_resting(struct check *check, const struct check_image *image)
+{
+    struct ghost *ghost = ghost_of(check, image->group);
+    uint32_t done = 0;
+    for (uint32_t i = 0; i < image->done_count; i++) {
+        const struct check_image_done *row = &image->done[i];
+        const int64_t words[] = {row->producer_id, row->epoch, row->last_sequence, row->last_offset};
+        done = crc32c(done, words, sizeof words);
+    }
+    if (ghost == NULL || ghost->is_deleted)
+        return;
+    bool same = ghost->rest_end == image->next_offset && ghost->rest_start <= image->log_start &&
+                (ghost->expires || ghost->rest_start == image->log_start) &&
+                (check->producers_expire || ghost->rest_done == done);
+    if (ghost->rests && !same) {
+        world_fail(check->world, "S11",
+                   "%s: two restarts ago the log was %lld..%lld, done table %08x; now it is %lld..%lld, %08x",
+                   ghost->name, (long long)ghost->rest_start, (long long)ghost->rest_end, ghost->rest_done,
+                   (long long)image->log_start, (long long)image->next_offset, done);
+    }
+    ghost->rests = true;
+    ghost->rest_start = image->log_start;
+    ghost->rest_end = image->next_offset;
+    ghost->rest_done = done;
 }
 
 /* --- questions --- */

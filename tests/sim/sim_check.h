@@ -18,6 +18,8 @@
  *   B13 log start moves only where retention was asked for
  *   B14 what is no batch is not stored
  *   W8  a greedy partition keeps no idle one waiting
+ *   W3, W7 rot damages those it hit and nobody else
+ *   S11 a restart at any point leads to the same state
  *   W6  a group id is never given out twice
  *   S7  applied index, done table, segment end and manifest in the checkpoint store belong to one moment
  *
@@ -74,6 +76,11 @@ void check_log_start(struct check *check, uint64_t group, int64_t offset);      
 void check_producer(struct check *check, const char *name, int64_t producer_id,
                     int32_t epoch); /* B6; name "": anonymous */
 
+/* Rot (W3, W7): from now on only these groups may answer CORRUPT; without any call of the second kind, all may. */
+void check_rot_has_address(struct check *check);
+void check_may_be_damaged(struct check *check, uint64_t group);
+void check_corrupt(struct check *check, uint64_t group); /* it did answer so */
+
 /* --- what was read --- */
 
 struct check_seen {
@@ -120,6 +127,10 @@ struct check_image {
     uint32_t done_count;
 };
 void check_image(struct check *check, const struct check_image *image); /* S7 */
+
+/* S11: the state that stands in the durable checkpoint after an end in order. The first one is kept, later ones are
+ * held against it: nothing was written in between. */
+void check_resting(struct check *check, const struct check_image *image);
 
 /* --- questions --- */
 bool check_is_acked(const struct check *check, uint32_t id);

@@ -40,6 +40,7 @@ struct sim_disk {
     struct lane lanes[DISK_LANES];
     TAILQ_HEAD(, disk_file) files;
     uint64_t syncs;
+    bool sync_failed; /* in this life */
     uint64_t sync_error_countdown;
     bool wants_staging; /* both kinds of kernel are simulated */
     uint64_t bytes_max; /* of all files; UINT64_MAX: no limit */
@@ -236,12 +237,21 @@ static bool sync_error_is_due(struct sim_disk *disk)
     return true;
 }
 
+/* A file of zeros holds nothing yet: that it cannot be synced is no loss, and no reason to end. */
+static bool is_spare(const struct disk_file *file)
+{
+    static const uint8_t zeros[8];
+    return inode_size(file->inode, TREE_NOW) < sizeof zeros ||
+           memcmp(inode_bytes(file->inode), zeros, sizeof zeros) == 0;
+}
+
 static enum err sim_sync(struct disk *port, struct disk_file *file)
 {
     struct sim_disk *disk = disk_of(port);
     if (!may_go_on(disk, SIM_IO_SYNC))
         return ERR_IO;
     if (sync_error_is_due(disk)) {
+        disk->sync_failed = disk->sync_failed || !is_spare(file);
         inode_sync_fails(file->inode);
         return ERR_IO;
     }
@@ -542,6 +552,7 @@ static void new_life(struct sim_disk *disk)
 {
     disk->life++;
     sim_media_new_life(&disk->media);
+    disk->sync_failed = false;
     disk->sync_error_countdown = 0;
     while (!TAILQ_EMPTY(&disk->files)) {
         file_free(disk, TAILQ_FIRST(&disk->files));
@@ -611,6 +622,11 @@ uint64_t sim_disk_syncs(const struct sim_disk *disk)
 void sim_disk_plan_sync_error(struct sim_disk *disk, uint64_t countdown)
 {
     disk->sync_error_countdown = countdown;
+}
+
+bool sim_disk_sync_failed(const struct sim_disk *disk)
+{
+    return disk->sync_failed;
 }
 
 bool sim_disk_broke(const struct sim_disk *disk)

@@ -182,6 +182,7 @@ static void on_fetch_reply(struct reader *reader, const struct request *request,
         world_log(load->world, "group %llu at %lld: CORRUPT for now", (unsigned long long)request->group,
                   (long long)request->offset);
     } else if (reply->status == ERR_CORRUPT && load->rotten) {
+        check_corrupt(load->check, request->group);
         if (reader->is_auditor) {
             auditor_next(reader, NULL);
         }

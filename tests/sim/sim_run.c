@@ -8,12 +8,15 @@
 
 #include "base/assert.h"
 #include "broker/broker.h"
+#include "broker/status.h"
 #include "sim_clock.h"
 #include "sim_disk.h"
 #include "sim_kv.h"
 #include "sim_link.h"
 #include "sim_load.h"
 #include "sim_point.h"
+#include "sim_rot.h"
+#include "sim_watch.h"
 
 #define QUIET_US_MAX       120000000u
 #define PROOF_US_MAX       30000000u
@@ -31,6 +34,8 @@ enum phase {
     PHASE_AUDIT,
     PHASE_STOP,
     PHASE_SECOND_AUDIT,
+    PHASE_THIRD_AUDIT,
+    PHASE_LAST_STOP,
     PHASE_SETTLE,
     PHASE_ROT,
     PHASE_END
@@ -49,6 +54,8 @@ struct run {
     struct check *check;
     struct shadow *shadow;
     struct load *load;
+    struct watch watch;
+    uint64_t turns;
     struct config config;
     struct trace trace;
     struct broker *broker; /* NULL: down */
@@ -65,8 +72,8 @@ struct run {
     uint64_t phase_until_us;
 };
 
-static const char *const phase_names[] = {"load",         "quiet",  "proof", "audit", "stop",
-                                          "second audit", "settle", "rot",   "end"};
+static const char *const phase_names[] = {"load",        "quiet",     "proof",  "audit", "stop", "second audit",
+                                          "third audit", "last stop", "settle", "rot",   "end"};
 
 /* --- what the broker says --- */
 
@@ -196,6 +203,7 @@ static void bury(struct run *run, bool power_cut)
     sim_kv_crash(run->kv, !power_cut);
     sim_kv_restart(run->kv);
     shadow_new_life(run->shadow);
+    watch_new_life(&run->watch);
     world->crashed = false;
     run->must_die = run->stopping = run->stopped = false;
     run->was_full = sim_disk_is_limited(run->disk);
@@ -277,8 +285,30 @@ static void on_accept(void *context, struct link *link)
     broker_accept(run->broker, link);
 }
 
+#define LOOK_EVERY_TURNS 16u
+
+static void look(struct run *run, bool is_at_rest)
+{
+    struct status_broker status;
+    status_read(run->broker, &status);
+    const struct watch_facts facts = {.memory_bytes = status.memory_bytes,
+                                      .memory_budget_bytes = status.memory_budget_bytes,
+                                      .inflight_bytes = status.inflight_bytes,
+                                      .inflight_budget_bytes = run->config.inflight_bytes,
+                                      .wal_used_bytes = status.wal_used_bytes,
+                                      .wal_budget_bytes = status.wal_budget_bytes,
+                                      .wal_file_bytes = run->config.wal_file_bytes,
+                                      .starts = run->life,
+                                      .is_at_rest = is_at_rest,
+                                      .sync_failed = sim_disk_sync_failed(run->disk)};
+    watch_look(&run->watch, &facts);
+}
+
 static void after_event(struct run *run)
 {
+    if (run->broker != NULL && !run->world.crashed && run->turns++ % LOOK_EVERY_TURNS == 0) {
+        look(run, false);
+    }
     if (run->broker == NULL || run->world.crashed || run->turn != NULL)
         return;
     if (rng_chance(&run->world.link, 0.7)) {
@@ -378,6 +408,9 @@ static void finish_stop(struct run *run)
     sim_clock_disarm(&run->clock);
     broker_free(run->broker);
     run->broker = NULL;
+    if (run->phase == PHASE_STOP || run->phase == PHASE_LAST_STOP) {
+        shadow_resting(run->shadow);
+    }
     if (sim_disk_open_files(run->disk) != 0) {
         world_fail(&run->world, "leak", "%zu files are open after broker_free", sim_disk_open_files(run->disk));
     }
@@ -388,6 +421,7 @@ static void finish_stop(struct run *run)
  * rotten bytes. */
 static void after_audit(struct run *run)
 {
+    look(run, true);
     if (run->options->faults[FAULT_ROT]) {
         enter(run, PHASE_SETTLE, SETTLE_US);
     } else {
@@ -419,8 +453,14 @@ static void rot(struct run *run)
 {
     bury(run, false);
     run->rotten = true;
-    if (rng_chance(&run->world.crash, 0.2)) {
+    struct disk *disk = sim_disk_port(run->disk);
+    uint64_t draw = rng_below(&run->world.crash, 10);
+    if (draw < 2) {
         rot_checkpoint(run);
+    } else if (draw < 5 && sim_rot_wal(&run->world, disk, sim_disk_shadow(run->disk), run->check)) {
+        run->world.faults_count++;
+    } else if (draw < 7 && sim_rot_segment(&run->world, disk, run->check)) {
+        run->world.faults_count++;
     } else {
         sim_disk_rot(run->disk);
     }
@@ -457,7 +497,23 @@ static const char *phase_waits_for(struct run *run)
             return "a clean stop does not end";
         enter(run, PHASE_SECOND_AUDIT, AUDIT_US_MAX);
         return NULL;
-    case PHASE_SECOND_AUDIT:
+    case PHASE_SECOND_AUDIT: /* and once more from wherever it is now: S11 */
+        if (!audited)
+            return waits_for;
+        bury(run, rng_chance(&run->world.crash, 0.5));
+        enter(run, PHASE_THIRD_AUDIT, AUDIT_US_MAX);
+        return NULL;
+    case PHASE_THIRD_AUDIT:
+        if (!audited)
+            return waits_for;
+        ask_to_stop(run);
+        enter(run, PHASE_LAST_STOP, STOP_US_MAX);
+        return NULL;
+    case PHASE_LAST_STOP:
+        if (up || run->broker != NULL)
+            return "a clean stop does not end";
+        enter(run, PHASE_END, 0);
+        return NULL;
     case PHASE_ROT:
         if (!audited)
             return waits_for;
@@ -508,6 +564,7 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
                                                   .on_synced = shadow_on_synced};
     run->disk = sim_disk_new(&run->world, &run->disk_options);
     sim_disk_set_faults(run->disk, o->faults);
+    watch_init(&run->watch, &run->world);
     run->shadow = shadow_new(&run->world, run->disk, run->kv, run->check);
     sim_disk_set_context(run->disk, run->shadow);
     sim_clock_init(&run->clock, &run->world, on_timer, run);

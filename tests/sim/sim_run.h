@@ -4,7 +4,8 @@
  *   quiet    no faults any more: what is under way must come to an end within QUIET_US_MAX of simulated time
  *   proof    every partition accepts a write within PROOF_US_MAX
  *   audit    everything is read from the start: B1 and all the others
- *   stop     a clean stop leaves nothing open; a new start serves the same
+ *   stop     a clean stop leaves nothing open; a new start serves the same, and after a crash another one does: what
+ *            stands in the checkpoints is then what stood there before
  */
 #ifndef FLOTILLA_SIM_RUN_H
 #define FLOTILLA_SIM_RUN_H

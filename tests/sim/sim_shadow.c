@@ -287,6 +287,7 @@ struct picture {
     bool is_open;
     bool judge; /* report to the checker, else collect facts only */
     bool with_segments;
+    bool is_resting; /* only this is judged */
 };
 
 static void picture_close(struct picture *picture)
@@ -294,6 +295,11 @@ static void picture_close(struct picture *picture)
     if (picture->is_open && picture->judge) {
         picture->image.segments = picture->segments;
         picture->image.done = picture->done;
+        if (picture->is_resting) {
+            check_resting(picture->shadow->check, &picture->image);
+            picture->is_open = false;
+            return;
+        }
         check_image(picture->shadow->check, &picture->image);
         picture->ledger.rows = picture->rows;
         ledger_judge_picture(picture->shadow->ledger, &picture->ledger);
@@ -419,25 +425,31 @@ static enum err on_state(void *context, uint64_t group, const struct meta_state_
     return OK;
 }
 
-static void read_checkpoints(struct shadow *shadow, bool judge, bool with_segments)
+static void read_pictures(struct picture *picture)
 {
+    struct shadow *shadow = picture->shadow;
     struct kv *durable = sim_kv_copy_durable(shadow->kv);
-    struct picture picture = {.shadow = shadow, .judge = judge, .with_segments = with_segments};
-    const struct meta_visitor visitor = {.context = &picture,
+    const struct meta_visitor visitor = {.context = picture,
                                          .group = on_group,
                                          .segment = on_segment,
                                          .epoch = on_epoch,
                                          .done = on_done,
                                          .state = on_state};
     enum err error = meta_load(durable, &visitor);
-    picture_close(&picture);
+    picture_close(picture);
     if (error != OK) {
         world_fail(shadow->world, "S7", "the durable checkpoint store does not load: %s", err_name(error));
     }
-    free(picture.segments);
-    free(picture.done);
-    free(picture.rows);
+    free(picture->segments);
+    free(picture->done);
+    free(picture->rows);
     sim_kv_free(durable);
+}
+
+static void read_checkpoints(struct shadow *shadow, bool judge, bool with_segments)
+{
+    struct picture picture = {.shadow = shadow, .judge = judge, .with_segments = with_segments};
+    read_pictures(&picture);
 }
 
 static void read_all(struct shadow *shadow)
@@ -457,6 +469,12 @@ static void read_all(struct shadow *shadow)
 }
 
 /* --- questions --- */
+
+void shadow_resting(struct shadow *shadow)
+{
+    struct picture picture = {.shadow = shadow, .judge = true, .is_resting = true};
+    read_pictures(&picture);
+}
 
 void shadow_rotten(struct shadow *shadow)
 {

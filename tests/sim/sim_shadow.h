@@ -30,6 +30,9 @@ uint64_t shadow_term(struct shadow *shadow, uint64_t group,
 /* S7 and W2 on everything durable; with_segments: reads the segment files too. */
 void shadow_check(struct shadow *shadow, bool with_segments);
 
+/* The broker ended in order: S11 on every durable checkpoint. */
+void shadow_resting(struct shadow *shadow);
+
 /* A value that carries an id: `size` bytes at data, at least SHADOW_VALUE_BYTES_MIN. */
 #define SHADOW_VALUE_BYTES_MIN 20u
 void shadow_value_write(uint8_t *data, uint32_t size, uint32_t id, uint64_t salt);

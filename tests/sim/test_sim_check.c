@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "sim_check.h"
 #include "sim_ledger.h"
+#include "sim_watch.h"
 
 struct story {
     struct sim_world world;
@@ -581,6 +582,111 @@ static void test_s7_manifest_ends_elsewhere_or_has_a_hole(void **state)
     image_trips(image);
 }
 
+/* --- W7, S11 --- */
+
+static void test_w7_rot_elsewhere(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    check_corrupt(s.check, GROUP_B); /* no address: all may be */
+    check_rot_has_address(s.check);
+    check_may_be_damaged(s.check, GROUP_A);
+    check_corrupt(s.check, GROUP_A);
+    assert_false(s.world.failed);
+    check_corrupt(s.check, GROUP_B);
+    story_end(&s, "W7");
+}
+
+static void test_s11_same_state_after_restarts(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    const struct check_image_done done = {7, 0, 4, 4};
+    struct check_image image = {.group = GROUP_B, .next_offset = 5, .done = &done, .done_count = 1};
+    check_resting(s.check, &image);
+    image.applied_index = 9; /* each start adds a LEADER entry */
+    check_resting(s.check, &image);
+    story_end(&s, NULL);
+}
+
+static void test_s11_log_end_or_done_table_differ(void **state)
+{
+    for (int what = 0; what < 3; what++) {
+        struct story s;
+        story_begin(&s);
+        struct check_image_done done = {7, 0, 4, 4};
+        struct check_image image = {.group = GROUP_B, .next_offset = 5, .done = &done, .done_count = 1};
+        check_resting(s.check, &image);
+        done.last_sequence += what == 0;
+        image.next_offset -= what == 1;
+        image.log_start += what == 2;
+        check_resting(s.check, &image);
+        story_end(&s, "S11");
+    }
+}
+
+/* --- the watch --- */
+
+static const struct watch_facts good_facts = {.memory_bytes = 10,
+                                              .memory_budget_bytes = 1 << 20,
+                                              .inflight_bytes = 10,
+                                              .inflight_budget_bytes = 1 << 20,
+                                              .wal_used_bytes = 3 << 20,
+                                              .wal_budget_bytes = 4 << 20,
+                                              .wal_file_bytes = 1 << 20};
+
+/* These facts, and `seconds` later the same again. */
+static void watch_trips(struct watch_facts facts, uint64_t seconds, const char *check)
+{
+    struct story s;
+    struct watch watch;
+    story_begin(&s);
+    watch_init(&watch, &s.world);
+    watch_new_life(&watch);
+    watch_look(&watch, &facts);
+    s.world.now_us += seconds * 1000000;
+    watch_look(&watch, &facts);
+    story_end(&s, check);
+}
+
+static void test_watch_good_facts_pass(void **state)
+{
+    struct watch_facts facts = good_facts;
+    watch_trips(facts, 1000, NULL);
+    facts.is_at_rest = true;
+    watch_trips(facts, 0, NULL);
+    facts.sync_failed = true;
+    watch_trips(facts, 29, NULL);
+}
+
+static void test_b15_memory_above_its_budget(void **state)
+{
+    struct watch_facts facts = good_facts;
+    facts.memory_bytes = 20 << 20;
+    watch_trips(facts, 0, "B15");
+    facts = good_facts;
+    facts.inflight_bytes = 3 << 20;
+    watch_trips(facts, 0, "B15");
+}
+
+static void test_w4_wal_above_its_budget_or_pinned(void **state)
+{
+    struct watch_facts facts = good_facts;
+    facts.wal_used_bytes = 9 << 20;
+    watch_trips(facts, 0, "W4");
+    facts.wal_used_bytes = 5 << 20;
+    watch_trips(facts, 0, NULL);
+    facts.is_at_rest = true;
+    watch_trips(facts, 0, "W4");
+}
+
+static void test_s1_failed_sync_and_alive(void **state)
+{
+    struct watch_facts facts = good_facts;
+    facts.sync_failed = true;
+    watch_trips(facts, 31, "S1");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -597,6 +703,13 @@ int main(void)
         cmocka_unit_test(test_b1_log_shorter_than_acknowledged),
         cmocka_unit_test(test_b1_acks_leader_without_offset),
         cmocka_unit_test(test_b1_retention_is_no_loss),
+        cmocka_unit_test(test_w7_rot_elsewhere),
+        cmocka_unit_test(test_s11_same_state_after_restarts),
+        cmocka_unit_test(test_s11_log_end_or_done_table_differ),
+        cmocka_unit_test(test_watch_good_facts_pass),
+        cmocka_unit_test(test_b15_memory_above_its_budget),
+        cmocka_unit_test(test_w4_wal_above_its_budget_or_pinned),
+        cmocka_unit_test(test_s1_failed_sync_and_alive),
         cmocka_unit_test(test_b2_both_attempts_refused),
         cmocka_unit_test(test_b2_read_before_it_is_refused),
         cmocka_unit_test(test_b2_unknown_outcome_is_not_final),
