@@ -209,7 +209,7 @@ static enum err on_bad_row(void *context, const struct meta_bad_row *row)
     struct line line = inspect_line(context, "damage");
     char type[2] = {(char)row->type, '\0'};
     line_number(&line, "group", (int64_t)row->group);
-    line_text(&line, "row", row->type != 0 ? type : "missing or of an earlier time");
+    line_text(&line, "type", row->type != 0 ? type : "missing or of an earlier time");
     line_number(&line, "number", (int64_t)row->number);
     line_end(&line);
     ((struct inspect *)context)->damage_seen = true;

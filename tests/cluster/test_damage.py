@@ -4,7 +4,6 @@ import glob
 import json
 import os
 import random
-import shutil
 import struct
 import subprocess
 
@@ -379,3 +378,260 @@ def test_an_empty_batch_cannot_be_produced(broker):
         assert connection.produce(group, data)[0] == protocol.CORRUPT_BATCH
     connection.close()
     assert broker.consume('t') == []
+
+
+# --- the checkpoint store ---
+
+def key_of(kind, group, number=None):
+    return kind.encode() + struct.pack('>Q', group) + (b'' if number is None else struct.pack('>q', number))
+
+
+LEAF = 2 # a page's flag
+
+
+def flip_row(broker, key, at=4):
+    """A byte of the row's value, wherever a leaf page has it."""
+    path = os.path.join(broker.data, 'meta', 'data.mdb')
+    with open(path, 'rb') as file:
+        data = file.read()
+    places, place = [], data.find(key)
+    while place >= 0:
+        flags, = struct.unpack_from('<H', data, place // BLOCK * BLOCK + 10)
+        if flags == LEAF:
+            places.append(place + len(key) + at)
+        place = data.find(key, place + 1)
+    assert places, key
+    for place in places:
+        flip(path, place)
+
+
+def two_partitions(broker):
+    make_topic(broker)
+    for first in (0, 1000, 2000):
+        for partition in (0, 1):
+            produce(broker, 't', partition, lines(partition, first, 1000))
+    groups = groups_of(broker)
+    assert broker.stop() == 0
+    return groups
+
+
+@pytest.mark.parametrize('kind', ['M', 'E', 'D'])
+def test_a_bad_row_damages_its_group_only(broker, kind):
+    groups = two_partitions(broker)
+    snapshot = rows(broker, 'snapshot')
+    mine = [row for row in snapshot if row.get('group') == groups[0]]
+    number = {'M': 1000, 'E': min(row['term'] for row in mine if row['row'] == 'epoch'),
+              'D': max(row['producer'] for row in mine if row['row'] == 'CDM')}[kind]
+    flip_row(broker, key_of(kind, groups[0], number))
+    damage, = [row for row in rows(broker, 'snapshot', 1) if row['row'] == 'damage']
+    assert (damage['group'], damage['type'], damage['number']) == (groups[0], kind, number)
+    for start in range(2):
+        broker.start()
+        assert status_of(broker, groups[0]) == (CORRUPT, CORRUPT, CORRUPT)
+        assert state_of(broker, 0) == 'corrupt' and state_of(broker, 1) == 'live'
+        assert 'row_damaged group=%d type=%s number=%d' % (groups[0], kind, number) in broker.log()
+        assert values_of(broker, 't', 1) == lines(1, 0, 3000 + start)
+        produce(broker, 't', 1, lines(1, 3000 + start, 1))
+        broker.kill9() if start == 0 else broker.stop()
+    files = sorted(os.listdir(os.path.join(broker.data, 'parts', str(groups[0]))))
+    assert '00000000000000001000.log' in files # for the repair
+    plan = repair(broker, 0, code=1)
+    dropped = [row for row in plan if row['row'] == 'drop']
+    assert bool(dropped) == (kind == 'D') # the others are written anew from what the files say
+    if kind == 'D':
+        assert dropped[0]['producer'] == number and 'retries' in dropped[0]['what']
+    repair(broker, 0, accept=True)
+    repair(broker, 0)
+    broker.start()
+    assert values_of(broker, 't', 0) == lines(0, 0, 3000)
+    produce(broker, 't', 0, lines(0, 3000, 10))
+    broker.kill9()
+    broker.start()
+    assert values_of(broker, 't', 0) == lines(0, 0, 3010)
+    assert broker.stop() == 0
+    assert not [row for row in rows(broker, 'snapshot') if row['row'] == 'damage']
+
+
+def test_a_lost_group_row_leaves_a_topic_that_can_be_deleted(broker):
+    groups = two_partitions(broker)
+    flip_row(broker, key_of('G', groups[0]), at=60)
+    for start in range(2):
+        broker.start()
+        assert status_of(broker, groups[0]) == (CORRUPT, CORRUPT, CORRUPT)
+        assert state_of(broker, 0) == 'corrupt'
+        assert values_of(broker, 't', 1) == lines(1, 0, 3000)
+        assert len(os.listdir(os.path.join(broker.data, 'parts', str(groups[0])))) >= 3
+        broker.kill9() if start == 0 else broker.stop()
+    repair(broker, 0, accept=True, code=1)
+    assert 'flotilla topic delete t' in broker.stderr
+    broker.start()
+    broker.run('topic', 'delete', 't')
+    wait_for(lambda: not os.path.exists(os.path.join(broker.data, 'parts', str(groups[0]))), 'the files of the group')
+    assert broker.stop() == 0
+    assert not [row for row in rows(broker, 'snapshot') if row.get('group') in groups.values()]
+
+
+def test_a_bad_row_of_the_producers(broker):
+    """One name is lost: its partition of __producers is damaged, every other name goes on."""
+    broker.run('topic', 'create', 't')
+    names = ['name-%d' % n for n in range(40)]
+    for name in names:
+        broker.run('produce', 't', '--producer', name, stdin=b'one\n')
+    assert broker.stop() == 0
+    state = [row for row in rows(broker, 'snapshot') if row['row'] == 'state' and len(row['key']) > 10]
+    flip_row(broker, b'S' + struct.pack('>Q', state[0]['group']) + bytes.fromhex(state[0]['key']), at=6)
+    broker.start()
+    failed = 0
+    connection = protocol.Connection(broker.addresses['client'])
+    for name in names:
+        reply = {1: protocol.NOT_READY}
+        while reply.get(1, 0) == protocol.NOT_READY:
+            reply, _ = connection.request(protocol.INIT_PRODUCER, {1: name.encode(), 2: 1000})
+        assert reply.get(1, 0) in (protocol.OK, CORRUPT), reply
+        failed += reply.get(1, 0) == CORRUPT
+    connection.close()
+    assert 0 < failed < len(names) / 2
+    assert len(broker.consume('t')) == 40
+    assert broker.stop() == 0
+    described = [row for row in rows(broker, 'snapshot', 1) if row['row'] == 'group' and row['damaged'] == 'yes']
+    assert [row['group'] for row in described] == [state[0]['group']]
+
+
+def test_an_unreadable_identity_ends_with_4(broker):
+    two_partitions(broker)
+    flip_row(broker, b'B\x01\x00', at=30)
+    assert broker.launch().end() == 4
+    assert 'keep a copy' in broker.log() and 'another data directory' in broker.log()
+    repair(broker, 0, code=0) # its rows are whole, and so it is
+
+
+# --- anything, anywhere ---
+
+PARTITIONS = 3
+
+
+def fill(broker, seed):
+    """Records in segments and checkpoints, and more in the WAL alone; how many each partition acknowledged."""
+    random.seed(seed)
+    make_topic(broker, 't', PARTITIONS)
+    broker.run('topic', 'create', 'tail')
+    counts = [0] * PARTITIONS
+    for life in range(2):
+        for _ in range(random.randint(4, 8)):
+            partition = random.randrange(PARTITIONS)
+            count = random.choice([1, 10, 300, 1200])
+            produce(broker, 't', partition, lines(partition, counts[partition], count))
+            counts[partition] += count
+        groups = groups_of(broker)
+        if life == 0 or random.random() < 0.3:
+            assert broker.stop() == 0
+        else:
+            for n in range(3): # what was acknowledged before is known to be durable
+                produce(broker, 'tail', 0, [b'%d' % n])
+            broker.kill9()
+        if life == 0:
+            broker.start()
+    return counts, groups
+
+
+def vandalise(path):
+    """One kind of damage at one place of a file; what it was."""
+    size = os.path.getsize(path)
+    kind = random.choice(['flip', 'flips', 'zero', 'truncate', 'copy', 'noise'])
+    at = random.randrange(max(size, 1))
+    if path.endswith('.wal'): # most of it is empty
+        with open(path, 'rb') as file:
+            at = random.randrange(max(1, len(file.read().rstrip(b'\0'))))
+    block = at // BLOCK * BLOCK
+    with open(path, 'r+b') as file:
+        if kind == 'flip':
+            file.seek(at)
+            byte = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte[0] ^ 1 << random.randrange(8)]) if byte else b'')
+        elif kind == 'flips':
+            for _ in range(20):
+                where = min(size - 1, block + random.randrange(BLOCK))
+                file.seek(where)
+                byte = file.read(1)
+                file.seek(where)
+                file.write(bytes([byte[0] ^ 1 << random.randrange(8)]))
+        elif kind == 'zero':
+            file.seek(block)
+            file.write(bytes(min(BLOCK, size - block)))
+        elif kind == 'noise':
+            file.seek(block)
+            file.write(random.randbytes(min(BLOCK, size - block)))
+        elif kind == 'copy': # from another block of the same file
+            file.seek(random.randrange(size // BLOCK + 1) * BLOCK)
+            data = file.read(BLOCK)
+            file.seek(block)
+            file.write(data[:max(0, size - block)])
+        else:
+            file.truncate(at)
+    return '%s of %s at %d of %d' % (kind, path, at, size)
+
+
+def check_promise(broker, counts, groups):
+    """Every offset of every partition is right or CORRUPT; the number of the latter."""
+    lost = 0
+    for partition, count in enumerate(counts):
+        read = fetch_all(broker, groups[partition], count)
+        assert sorted(read) == list(range(count))
+        for offset, value in read.items():
+            assert value is None or value == lines(partition, offset, 1)[0], (partition, offset, value)
+        lost += sum(value is None for value in read.values())
+    return lost
+
+
+def check_repaired(broker, counts):
+    """What is left of each partition is right, and in its place."""
+    for partition, count in enumerate(counts):
+        read = broker.consume('t', '-p', str(partition))
+        offsets = [offset for _, offset, _ in read]
+        assert offsets == sorted(set(offsets))
+        for _, offset, value in read:
+            assert value.encode() == lines(partition, offset, 1)[0], (partition, offset, value)
+
+
+def play(broker, seed):
+    counts, groups = fill(broker, seed)
+    target = random.choice(['wal', 'wal', 'segment', 'segment', 'meta'])
+    paths = {'wal': glob.glob(os.path.join(broker.data, 'wal', '*.wal')),
+             'segment': glob.glob(os.path.join(broker.data, 'parts', '*', '*.log')),
+             'meta': [os.path.join(broker.data, 'meta', 'data.mdb')]}[target]
+    what = vandalise(random.choice(sorted(paths)))
+    print('seed', seed, what)
+    broker.launch()
+    wait_for(lambda: broker.process.poll() is not None or os.path.getsize(broker.ready_path), 'ready or the end')
+    if broker.process.poll() is not None:
+        assert broker.process.returncode == 4 and target == 'meta', (what, broker.process.returncode, broker.log())
+        assert 'keep a copy' in broker.log()
+        return 'refused'
+    lost = check_promise(broker, counts, groups)
+    broker.kill9()
+    broker.start()
+    assert check_promise(broker, counts, groups) == lost
+    assert broker.stop() == 0
+    for topic, partitions in (('t', PARTITIONS), ('tail', 1), ('__producers', 16)):
+        for partition in range(partitions):
+            process = broker.popen('repair', broker.data, '--partition', '%s/%d' % (topic, partition), '--accept-loss',
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            _, error = process.communicate()
+            if b'topic delete' in error:
+                return 'beyond repair'
+            assert process.returncode == 0, error
+    broker.start()
+    for partition in range(PARTITIONS):
+        wait_for(lambda p=partition: state_of(broker, p) == 'live', 'partition %d' % partition)
+    check_repaired(broker, counts)
+    for partition in range(PARTITIONS):
+        produce(broker, 't', partition, [b'after'])
+        assert broker.consume('t', '-p', str(partition))[-1][2] == 'after'
+    assert broker.stop() == 0
+    return 'damaged' if lost else 'unharmed'
+
+
+@pytest.mark.parametrize('seed', range(int(os.environ.get('FLOTILLA_DAMAGE_SEEDS', 8))))
+def test_anything_anywhere(make_broker, seed):
+    play(make_broker().start(), seed)
