@@ -121,6 +121,9 @@ static enum err apply__log_start(struct partition *p, const struct window_entry 
             p->done = done_table_new();
         }
         p->broker->counters.log_start_moves_total++;
+        if (broker__disk_full(p->broker)) {
+            checkpoint_want(p); /* it frees what was dropped */
+        }
     }
     return OK;
 }

@@ -20,6 +20,7 @@
 #include "broker/registry_embedded.h"
 #include "broker/scrub.h"
 
+#define DISK_FULL_SAID_US  10000000u
 #define SWEEP_INTERVAL_US  250000u
 #define STOP_DEADLINE_US   9000000u
 #define SPARE_SEGMENTS_MAX 64u
@@ -53,8 +54,10 @@ static void broker__on_written(void *context)
 static void broker__on_store_error(void *context, struct segment_log *log, enum err error)
 {
     struct broker *b = context;
-    const struct partition *p = segment_log_owner(log);
-    trace_error(b->trace, "segment_write_failed", "group=%lu error=%s", p->group, err_name(error));
+    (void)log; /* its batches wait, and the store says why */
+    if (error == ERR_READ_ONLY) {
+        broker__fail(b, BROKER_EXIT_STORAGE, "the file system of the data directory is read-only");
+    }
 }
 
 static void broker__init_lists(struct broker *b)
@@ -63,6 +66,8 @@ static void broker__init_lists(struct broker *b)
     order_init(&b->deadlines);
     order_init(&b->live);
     TAILQ_INIT(&b->checkpoint_queue);
+    TAILQ_INIT(&b->checkpoints_delayed);
+    TAILQ_INIT(&b->room_queue);
     TAILQ_INIT(&b->sessions);
     TAILQ_INIT(&b->watched);
     for (int i = 0; i < SESSION_WAITS; i++) {
@@ -162,8 +167,8 @@ void broker__fail(struct broker *b, enum broker_exit code, const char *why)
 }
 
 /* What is written last on a full disk is the WAL: once segments or checkpoints find no room, it can only grow. So
- * produce is refused while one WAL file is still spare for what must go on: hard states, TIMEOUT entries, the end of a
- * topic. */
+ * produce is refused while the WAL's reserve is still there for what must go on: hard states, LEADER and TIMEOUT
+ * entries, log starts, the end of a topic. */
 bool broker__disk_full(const struct broker *b)
 {
     return wal_disk_full(b->wal) || store_disk_full(b->store) || checkpoint_disk_full(b);
@@ -183,8 +188,8 @@ bool broker__has_room(const struct broker *b)
         return true;
     }
     return (PLANT(64) || b->inflight_bytes < memory_inflight_max(b)) &&
-           store_queued_bytes(b->store) < memory_queue_max(b) && !memory_full_of_requests(b) &&
-           (!broker__wal_full(b) || !checkpoint_is_busy(b));
+           store_queued_bytes(b->store) - store_stalled_bytes(b->store) < memory_queue_max(b) &&
+           !memory_full_of_requests(b) && (!broker__wal_full(b) || !checkpoint_is_busy(b));
 }
 
 uint64_t broker__random_id(struct broker *b)
@@ -264,6 +269,7 @@ static void broker__stop_answered(struct broker *b)
             checkpoint_want(p);
         }
     }
+    checkpoint_hurry(b); /* once more; what fails again is in the WAL */
     session_close_all(b);
     b->stop_step = STOP_CHECKPOINT;
     point(b->trace, POINT_STOP_CHECKPOINT);
@@ -272,14 +278,15 @@ static void broker__stop_answered(struct broker *b)
 static bool broker__storage_idle(const struct broker *b)
 {
     return !checkpoint_is_busy(b) && !scrub_is_busy(b->scrub) && !store_is_busy(b->store) &&
-           wal_pending_bytes(b->wal) == 0 && !registry_embedded_is_busy(b->registry) && !catalog_is_busy(b->catalog) &&
-           b->dead_count == 0;
+           (wal_pending_bytes(b->wal) == 0 || wal_is_stalled(b->wal)) && !registry_embedded_is_busy(b->registry) &&
+           !catalog_is_busy(b->catalog) && b->dead_count == 0;
 }
 
 static void broker__stop_turn(struct broker *b)
 {
     bool late = clock_now_us(b->clock) >= b->stop_due_us;
-    if (b->stop_step == STOP_ANSWER && ((TAILQ_EMPTY(&b->produces) && b->persists_count == 0) || late)) {
+    bool answered = (TAILQ_EMPTY(&b->produces) && b->persists_count == 0) || wal_is_stalled(b->wal);
+    if (b->stop_step == STOP_ANSWER && (answered || late)) {
         broker__stop_answered(b);
     }
     if (b->stop_step == STOP_CHECKPOINT && (broker__storage_idle(b) || late)) {
@@ -289,8 +296,47 @@ static void broker__stop_turn(struct broker *b)
     }
     if (b->stop_step == STOP_TRIM && ((broker__storage_idle(b) && b->sessions_count == 0) || late)) {
         b->stop_step = STOP_DONE;
-        trace_info(b->trace, "stopped", "clean=%d", !late);
+        trace_info(b->trace, "stopped", "clean=%d saved=%d", !late && !wal_is_stalled(b->wal),
+                   !checkpoint_is_delayed(b));
         b->options.on_stopped(b->options.context);
+    }
+}
+
+/* --- a full disk --- */
+
+/* Begin and end are each worth a line; a disk on the brink would write them for ever. */
+static void broker__say_disk_full(struct broker *b)
+{
+    uint64_t now_us = clock_now_us(b->clock);
+    if (b->disk_is_full && b->disk_full_said_us != 0 && now_us < b->disk_full_said_us + DISK_FULL_SAID_US) {
+        return;
+    }
+    if (b->disk_is_full) {
+        b->disk_full_said = true;
+        b->disk_full_said_us = now_us;
+        trace_warn(b->trace, "disk_full", "wal=%d segments=%d checkpoints=%d", wal_disk_full(b->wal),
+                   store_disk_full(b->store), checkpoint_disk_full(b));
+    } else if (b->disk_full_said) {
+        b->disk_full_said = false;
+        trace_info(b->trace, "disk_has_room", "full_ms=%lu", (now_us - b->disk_full_said_us) / 1000);
+    }
+}
+
+/* The moment a disk becomes full everything that may go goes: spare segments, and what retention dropped already. */
+static void broker__note_disk(struct broker *b)
+{
+    struct segment_shed shed;
+    bool full = broker__disk_full(b);
+    if (full == b->disk_is_full) {
+        return;
+    }
+    b->disk_is_full = full;
+    broker__say_disk_full(b);
+    store_set_full(b->store, full);
+    for (struct partition *p = b->groups; full && p != NULL; p = p->hh.next) {
+        if (p->log != NULL && segment_log_sheds(p->log, &shed)) {
+            checkpoint_want(p);
+        }
     }
 }
 
@@ -330,6 +376,8 @@ void broker_turn(struct broker *b)
     if (b->failed || b->stop_step == STOP_DONE) {
         return;
     }
+    broker__note_disk(b);
+    produce_serve_waiting(b);
     broker__drain_dirty(b);
     session_resume_all(b);
     broker__drain_dirty(b);

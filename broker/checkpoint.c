@@ -3,7 +3,12 @@
  * A picture is captured on the loop thread at applied index i; the job then runs on the store lane behind the segment
  * writes queued before it: sync segments, ONE transaction for all groups, so that applied index, done table and segment
  * ends can never disagree (etcd 3.5 lost data by saving them apart). Only when it is durable do WAL records below it
- * lose their purpose. A full disk is retried with the same picture. */
+ * lose their purpose.
+ *
+ * A picture whose batches could not be written (no room, no descriptors, an error of that one file) is *delayed*: it is
+ * tried again every second, as it is, and the others go on without it. The segments that its log dropped meanwhile need
+ * not wait: a transaction of their own takes them out of the stored manifest. That is how retention makes room on a
+ * disk that is too full for a checkpoint. */
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -25,15 +30,19 @@ struct checkpoint_item {
     int64_t *done_removed;
     struct meta_state_row *state;
     uint64_t live_lsn; /* of what the picture does not hold */
+    enum err error;    /* why it is delayed */
+    bool sheds;        /* dropped segments may go without it: */
+    struct segment_shed shed;
+    int64_t kept_base; /* lane: of the stored manifest's last row */
 };
 
 struct checkpoint_job {
     struct disk_job job; /* first */
     struct broker *broker;
     enum err error;
-    uint64_t retry_us; /* 0: under way */
-    bool disk_full;    /* the last try found no room */
-    uint32_t count;
+    TAILQ_ENTRY(checkpoint_job) link; /* of the delayed ones */
+    uint64_t retry_us;                /* delayed: not before */
+    uint32_t count;                   /* 0: asks the checkpoint store whether it has room again */
     struct checkpoint_item items[CHECKPOINT_GROUPS_MAX];
 };
 
@@ -137,6 +146,7 @@ static void checkpoint__capture(struct partition *p, struct checkpoint_item *ite
     p->entries_since_checkpoint = 0;
     p->checkpointing = true;
     p->jobs_inflight++;
+    item->sheds = p->log != NULL && segment_log_sheds(p->log, &item->shed);
 }
 
 static void checkpoint__free_item(struct checkpoint_item *item)
@@ -180,18 +190,44 @@ static enum err checkpoint__put(struct kv *kv, struct kv_txn *txn, struct checkp
     return error;
 }
 
+static bool checkpoint__may_pass(enum err error)
+{
+    return error == ERR_STORAGE_FULL || error == ERR_NO_MEMORY || error == ERR_TOO_MANY_FILES || error == ERR_AGAIN;
+}
+
+/* Syncs the segments of each group. *ret_any: some groups' pictures are ready, or segments are to go. */
+static enum err checkpoint__sync(struct checkpoint_job *job, bool *ret_any)
+{
+    bool any = job->count == 0;
+    for (uint32_t i = 0; i < job->count; i++) {
+        struct checkpoint_item *item = &job->items[i];
+        item->error = item->segments != NULL ? store_checkpoint_sync(item->segments) : OK;
+        if (item->error != OK && !checkpoint__may_pass(item->error)) {
+            return item->error;
+        }
+        any |= item->error == OK || item->sheds;
+    }
+    *ret_any = any;
+    return OK;
+}
+
+static enum err checkpoint__put_or_shed(struct kv *kv, struct kv_txn *txn, struct checkpoint_item *item)
+{
+    if (item->error == OK) {
+        return checkpoint__put(kv, txn, item);
+    }
+    return item->sheds ? meta_shed_segments(kv, txn, item->picture.group.group, item->shed.first_base, &item->kept_base)
+                       : OK;
+}
+
 static void checkpoint__run(struct disk_job *base)
 {
     struct checkpoint_job *job = (struct checkpoint_job *)base;
     struct kv *kv = job->broker->kv;
     struct kv_txn *txn;
-    job->error = OK;
-    for (uint32_t i = 0; i < job->count && job->error == OK; i++) {
-        if (job->items[i].segments != NULL) {
-            job->error = store_checkpoint_sync(job->items[i].segments);
-        }
-    }
-    if (job->error != OK) {
+    bool any = false;
+    job->error = checkpoint__sync(job, &any);
+    if (job->error != OK || !any) {
         return;
     }
     point(job->broker->trace, POINT_CHECKPOINT_SYNCED);
@@ -203,11 +239,15 @@ static void checkpoint__run(struct disk_job *base)
         if (PLANT(51) && i > 0) {
             job->items[i].picture.group.group = job->items[i - 1].partition->group;
         }
-        job->error = checkpoint__put(kv, txn, &job->items[i]);
+        job->error = checkpoint__put_or_shed(kv, txn, &job->items[i]);
         if (job->error != OK) {
             kv->ops->abort(kv, txn);
             return;
         }
+    }
+    if (job->count == 0) {
+        kv->ops->abort(kv, txn);
+        return;
     }
     point(job->broker->trace, POINT_CHECKPOINT_COMMIT);
     job->error = kv->ops->commit(kv, txn);
@@ -230,6 +270,10 @@ static void checkpoint__settle(struct checkpoint_item *item)
         groups_reap(p);
         return;
     }
+    if (p->checkpoint_delayed) { /* much may have been applied since */
+        p->checkpoint_delayed = false;
+        checkpoint_want(p);
+    }
     b->counters.checkpoints_total++;
     partition__set_live_lsn(p, item->live_lsn < p->live_lsn_since ? item->live_lsn : p->live_lsn_since);
     p->checkpoint_index = item->picture.group.applied_index;
@@ -246,25 +290,108 @@ static void checkpoint__settle(struct checkpoint_item *item)
     }
 }
 
+/* --- delayed ones (loop thread) --- */
+
+static struct checkpoint_job *checkpoint__job_new(struct broker *b);
+
+static void checkpoint__delay(struct broker *b, struct checkpoint_item *item, enum err error)
+{
+    struct checkpoint_job *job = TAILQ_LAST(&b->checkpoints_delayed, checkpoint_jobs);
+    if (b->delayed_count++ == 0) {
+        trace_warn(b->trace, "checkpoint_delayed", "group=%lu error=%s", item->partition->group, err_name(error));
+    }
+    if (job == NULL || job->count == CHECKPOINT_GROUPS_MAX) {
+        job = checkpoint__job_new(b);
+        job->retry_us = clock_now_us(b->clock) + CHECKPOINT_RETRY_US;
+        TAILQ_INSERT_TAIL(&b->checkpoints_delayed, job, link);
+    }
+    item->error = error;
+    item->partition->checkpoint_delayed = true;
+    b->delayed_full_count += error == ERR_STORAGE_FULL;
+    job->items[job->count++] = *item;
+}
+
+static void checkpoint__drop(struct checkpoint_item *item)
+{
+    struct partition *p = item->partition;
+    if (item->segments != NULL) {
+        store_checkpoint_done(item->segments, false);
+    }
+    checkpoint__free_item(item);
+    p->jobs_inflight--;
+    p->checkpointing = p->checkpoint_delayed = false;
+    groups_reap(p);
+}
+
+/* The oldest delayed pictures are tried again. Nobody wants those of a group that died or was found damaged. */
+static void checkpoint__retry(struct broker *b, struct checkpoint_job *job)
+{
+    uint32_t count = job->count;
+    TAILQ_REMOVE(&b->checkpoints_delayed, job, link);
+    job->count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct checkpoint_item *item = &job->items[i];
+        struct partition *p = item->partition;
+        if (p->state == PARTITION_DEAD || p->state == PARTITION_DAMAGED) {
+            b->delayed_count--;
+            b->delayed_full_count -= item->error == ERR_STORAGE_FULL;
+            checkpoint__drop(item);
+            continue;
+        }
+        if (item->segments != NULL) {
+            store_checkpoint_refresh(item->segments);
+            item->picture.group.log_start = item->segments->log_start;
+            item->sheds = segment_log_sheds(p->log, &item->shed);
+        }
+        job->items[job->count++] = *item;
+    }
+    if (job->count == 0) {
+        free(job);
+        return;
+    }
+    b->retried_count = job->count; /* until its end they count as delayed, so that nobody takes a try for room */
+    for (uint32_t i = 0; i < job->count; i++) {
+        b->retried_full_count += job->items[i].error == ERR_STORAGE_FULL;
+    }
+    b->checkpoint = job;
+    b->disk->ops->submit(b->disk, DISK_LANE_STORE, &job->job);
+}
+
+/* What the job leaves behind: pictures that are durable, and those that wait. */
+static void checkpoint__take_items(struct broker *b, struct checkpoint_job *job)
+{
+    enum err error = job->error;
+    for (uint32_t i = 0; i < job->count; i++) {
+        struct checkpoint_item *item = &job->items[i];
+        struct partition *p = item->partition;
+        if (error == OK && item->error == OK) {
+            checkpoint__settle(item);
+            continue;
+        }
+        if (error == OK && item->sheds && p->state != PARTITION_DEAD) {
+            segment_log_shed(p->log, &item->shed, item->kept_base);
+        }
+        checkpoint__delay(b, item, error != OK ? error : item->error);
+    }
+}
+
 static void checkpoint__done(struct disk_job *base)
 {
     struct checkpoint_job *job = (struct checkpoint_job *)base;
     struct broker *b = job->broker;
-    if (job->error == ERR_STORAGE_FULL || job->error == ERR_NO_MEMORY || job->error == ERR_TOO_MANY_FILES ||
-        job->error == ERR_AGAIN) {
-        trace_warn(b->trace, "checkpoint_delayed", "error=%s", err_name(job->error));
-        job->disk_full = job->error == ERR_STORAGE_FULL;
-        job->retry_us = clock_now_us(b->clock) + CHECKPOINT_RETRY_US;
-        return;
-    }
-    if (job->error != OK) {
+    if (job->error != OK && !checkpoint__may_pass(job->error)) {
         broker__fail(b, job->error == ERR_FORMAT ? BROKER_EXIT_UNREADABLE : BROKER_EXIT_STORAGE, "checkpoint failed");
         return;
     }
     b->checkpoint = NULL;
-    b->counters.checkpoint_transactions_total++;
-    for (uint32_t i = 0; i < job->count; i++) {
-        checkpoint__settle(&job->items[i]);
+    b->counters.checkpoint_transactions_total += job->error == OK && job->count > 0;
+    uint32_t retried_full = b->retried_full_count, retried = b->retried_count;
+    b->retried_count = b->retried_full_count = 0;
+    checkpoint__take_items(b, job);
+    b->delayed_count -= retried;
+    b->delayed_full_count -= retried_full;
+    if (retried > 0 && b->delayed_count == 0) {
+        trace_info(b->trace, "checkpoint_goes_on", "groups=%u", retried);
     }
     free(job);
     point(b->trace, POINT_CHECKPOINT_SETTLED);
@@ -275,7 +402,8 @@ static void checkpoint__done(struct disk_job *base)
 
 static bool checkpoint__possible(const struct partition *p)
 {
-    return p->state != PARTITION_DEAD && p->state != PARTITION_DAMAGED && (p->kind == TOPIC_STATE || p->log != NULL);
+    return p->state != PARTITION_DEAD && p->state != PARTITION_DAMAGED && !p->checkpoint_delayed &&
+           (p->kind == TOPIC_STATE || p->log != NULL);
 }
 
 void checkpoint_want(struct partition *p)
@@ -286,12 +414,26 @@ void checkpoint_want(struct partition *p)
     }
 }
 
-static void checkpoint__start(struct broker *b)
+static struct checkpoint_job *checkpoint__job_new(struct broker *b)
 {
     struct checkpoint_job *job = mem_zeroed(1, sizeof *job);
     job->job.run = checkpoint__run;
     job->job.done = checkpoint__done;
     job->broker = b;
+    return job;
+}
+
+static void checkpoint__submit(struct broker *b, struct checkpoint_job *job)
+{
+    b->checkpoint = job;
+    point(b->trace, POINT_CHECKPOINT_CAPTURED);
+    store_flush(b->store); /* what is queued goes ahead of the job on the lane */
+    b->disk->ops->submit(b->disk, DISK_LANE_STORE, &job->job);
+}
+
+static void checkpoint__start(struct broker *b)
+{
+    struct checkpoint_job *job = checkpoint__job_new(b);
     while (job->count < CHECKPOINT_GROUPS_MAX && !TAILQ_EMPTY(&b->checkpoint_queue)) {
         struct partition *p = TAILQ_FIRST(&b->checkpoint_queue);
         TAILQ_REMOVE(&b->checkpoint_queue, p, checkpoint_link);
@@ -300,10 +442,11 @@ static void checkpoint__start(struct broker *b)
             checkpoint__capture(p, &job->items[job->count++]);
         }
     }
-    b->checkpoint = job;
-    point(b->trace, POINT_CHECKPOINT_CAPTURED);
-    store_flush(b->store); /* what is queued goes ahead of the job on the lane */
-    b->disk->ops->submit(b->disk, DISK_LANE_STORE, &job->job);
+    if (job->count == 0) {
+        free(job);
+        return;
+    }
+    checkpoint__submit(b, job);
 }
 
 void checkpoint_release(struct broker *b)
@@ -341,14 +484,29 @@ void checkpoint_clear_below(struct broker *b, uint64_t lsn)
     }
 }
 
+/* Nothing else may write to a store that is short, and only a write finds out that there is room again. */
+static bool checkpoint__probe_is_due(struct broker *b)
+{
+    uint64_t now_us = clock_now_us(b->clock);
+    if (!b->kv->ops->is_short(b->kv) || now_us < b->probe_us) {
+        return false;
+    }
+    b->probe_us = now_us + CHECKPOINT_RETRY_US;
+    return true;
+}
+
 void checkpoint_turn(struct broker *b)
 {
-    struct checkpoint_job *job = b->checkpoint;
-    if (job != NULL) {
-        if (job->retry_us != 0 && clock_now_us(b->clock) >= job->retry_us) {
-            job->retry_us = 0;
-            b->disk->ops->submit(b->disk, DISK_LANE_STORE, &job->job);
-        }
+    struct checkpoint_job *delayed = TAILQ_FIRST(&b->checkpoints_delayed);
+    if (b->checkpoint != NULL) {
+        return;
+    }
+    if (delayed != NULL && clock_now_us(b->clock) >= delayed->retry_us) {
+        checkpoint__retry(b, delayed);
+    } else if (checkpoint__probe_is_due(b)) {
+        checkpoint__submit(b, checkpoint__job_new(b));
+    }
+    if (b->checkpoint != NULL) {
         return;
     }
     if (b->ready && wal_wants_release(b->wal)) { /* ready: the groups that topics name have started */
@@ -362,25 +520,42 @@ void checkpoint_turn(struct broker *b)
 
 uint64_t checkpoint_deadline_us(const struct broker *b)
 {
-    return b->checkpoint != NULL && b->checkpoint->retry_us != 0 ? b->checkpoint->retry_us : UINT64_MAX;
+    const struct checkpoint_job *delayed = TAILQ_FIRST(&b->checkpoints_delayed);
+    uint64_t due_us = b->kv->ops->is_short(b->kv) ? b->probe_us : UINT64_MAX;
+    if (b->checkpoint != NULL) {
+        return UINT64_MAX;
+    }
+    return delayed != NULL && delayed->retry_us < due_us ? delayed->retry_us : due_us;
 }
 
 bool checkpoint_is_busy(const struct broker *b)
 {
-    return b->checkpoint != NULL || !TAILQ_EMPTY(&b->checkpoint_queue);
+    const struct checkpoint_job *delayed = TAILQ_FIRST(&b->checkpoints_delayed);
+    return b->checkpoint != NULL || !TAILQ_EMPTY(&b->checkpoint_queue) ||
+           (delayed != NULL && clock_now_us(b->clock) >= delayed->retry_us);
+}
+
+void checkpoint_hurry(struct broker *b)
+{
+    struct checkpoint_job *job;
+    TAILQ_FOREACH(job, &b->checkpoints_delayed, link)
+    {
+        job->retry_us = 0;
+    }
+}
+
+bool checkpoint_is_delayed(const struct broker *b)
+{
+    return b->delayed_count > 0;
 }
 
 bool checkpoint_disk_full(const struct broker *b)
 {
-    return b->checkpoint != NULL && b->checkpoint->disk_full;
+    return b->delayed_full_count > 0 || b->kv->ops->is_short(b->kv);
 }
 
-void checkpoint_free(struct broker *b)
+static void checkpoint__free_job(struct checkpoint_job *job)
 {
-    struct checkpoint_job *job = b->checkpoint;
-    if (job == NULL) {
-        return;
-    }
     for (uint32_t i = 0; i < job->count; i++) {
         if (job->items[i].segments != NULL) {
             store_checkpoint_done(job->items[i].segments, false);
@@ -388,5 +563,17 @@ void checkpoint_free(struct broker *b)
         checkpoint__free_item(&job->items[i]);
     }
     free(job);
-    b->checkpoint = NULL;
+}
+
+void checkpoint_free(struct broker *b)
+{
+    struct checkpoint_job *job;
+    if (b->checkpoint != NULL) {
+        checkpoint__free_job(b->checkpoint);
+        b->checkpoint = NULL;
+    }
+    while ((job = TAILQ_FIRST(&b->checkpoints_delayed)) != NULL) {
+        TAILQ_REMOVE(&b->checkpoints_delayed, job, link);
+        checkpoint__free_job(job);
+    }
 }

@@ -22,6 +22,8 @@ struct persist_item {
     uint64_t lsn;
 };
 
+TAILQ_HEAD(checkpoint_jobs, checkpoint_job);
+
 enum stop_step { STOP_ANSWER, STOP_CHECKPOINT, STOP_TRIM, STOP_DONE };
 
 #ifndef TAILQ_FOREACH_SAFE /* glibc's <sys/queue.h> lacks it */
@@ -56,8 +58,12 @@ struct broker {
     struct persist_item *persists; /* ring */
     uint32_t persists_capacity, persists_head, persists_count;
 
-    /* checkpoint job */
-    struct checkpoint_job *checkpoint;
+    /* checkpoint jobs */
+    struct checkpoint_job *checkpoint; /* on the lane, or NULL */
+    struct checkpoint_jobs checkpoints_delayed;
+    uint32_t delayed_count, delayed_full_count; /* pictures that wait; those for room */
+    uint32_t retried_count, retried_full_count; /* of them, on the lane again */
+    uint64_t probe_us;                          /* the checkpoint store is not asked for room before */
     struct scrub *scrub;
     uint64_t doubted_lsn; /* the scrub found rot in the WAL below it; 0: none */
 
@@ -77,6 +83,8 @@ struct broker {
     struct produce_list produce_free;  /* recycled request objects */
     struct produce_deadlines produces; /* all under way, by arrival */
     uint32_t producers_next;           /* partition for the next anonymous producer */
+    struct partition_list room_queue;  /* whose produce requests wait for the log's next spare file */
+    struct partition *room_turn;       /* the one of them that is being served */
     uint64_t sweep_due_us;
     struct fetch_list fetch_free;
     struct fetch_read_list read_free;
@@ -90,6 +98,10 @@ struct broker {
         char host[256];
         uint16_t port;
     } advertised[CLIENT_LISTENERS_MAX];
+
+    bool disk_is_full;          /* as last noted */
+    bool disk_full_said;        /* and not taken back */
+    uint64_t disk_full_said_us; /* when; 0: never */
 
     bool ready;
     bool stopping;
@@ -119,7 +131,9 @@ void checkpoint_clear_below(struct broker *b, uint64_t lsn);
 uint64_t checkpoint_deadline_us(const struct broker *b);
 void checkpoint_release(struct broker *b); /* WAL files that no group needs become spares */
 bool checkpoint_is_busy(const struct broker *b);
-bool checkpoint_disk_full(const struct broker *b); /* the one under way waits for room on the disk */
+bool checkpoint_disk_full(const struct broker *b);  /* pictures, or the checkpoint store itself, wait for room */
+void checkpoint_hurry(struct broker *b);            /* the delayed ones are tried again at once */
+bool checkpoint_is_delayed(const struct broker *b); /* some groups' pictures could not be saved when last tried */
 void checkpoint_free(struct broker *b);
 
 /* recovery.c */

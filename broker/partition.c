@@ -352,6 +352,10 @@ static void partition__leave_lists(struct partition *p)
     }
     age_forget(p);
     order_remove(&b->live, &p->live);
+    if (p->waits_for_room) {
+        TAILQ_REMOVE(&b->room_queue, p, room_link);
+        p->waits_for_room = false;
+    }
     if (p->checkpoint_wanted) {
         TAILQ_REMOVE(&b->checkpoint_queue, p, checkpoint_link);
         p->checkpoint_wanted = false;

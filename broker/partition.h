@@ -124,10 +124,13 @@ struct partition {
     struct order_item live;   /* in broker->live, by live_lsn */
     uint64_t live_lsn_since;  /* the same for records since the picture of a running checkpoint */
     bool checkpointing;
+    bool waits_for_room; /* in the broker's room_queue */
+    TAILQ_ENTRY(partition) room_link;
     bool checkpoint_wanted;
-    bool rows_doubted; /* a scrub found bad rows of this group: the next checkpoint writes all of them anew */
-    bool damage_saved; /* the checkpoint store says that this group is damaged */
-    bool has_picture;  /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
+    bool rows_doubted;       /* a scrub found bad rows of this group: the next checkpoint writes all of them anew */
+    bool checkpoint_delayed; /* its picture waits to be tried again: no newer one may be taken */
+    bool damage_saved;       /* the checkpoint store says that this group is damaged */
+    bool has_picture;        /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
     TAILQ_ENTRY(partition) checkpoint_link;
     uint64_t bytes_since_checkpoint, entries_since_checkpoint;
     uint64_t checkpoint_index;                                      /* applied index of the last durable checkpoint */

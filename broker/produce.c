@@ -81,6 +81,19 @@ static void produce__fail(struct produce *r, enum err error)
     produce__complete(&r->waiter, &outcome);
 }
 
+/* What a partition's segment cannot take is in the log and in memory, and tried again. One try may fail; while it keeps
+ * failing, no more is taken, so that neither memory nor the log fill up with this partition's records; after half a
+ * minute it is the file that is broken. */
+static enum err produce__check_log(const struct partition *p)
+{
+    uint32_t failures = 0;
+    enum err error = p->log != NULL ? segment_log_error(p->log, &failures) : OK;
+    if (failures < STORE_FAILURES_MAX) {
+        return OK;
+    }
+    return error == ERR_IO && failures >= STORE_FAILURES_FINAL ? ERR_CORRUPT : ERR_BUSY;
+}
+
 static enum err produce__check(struct broker *b, const ProduceRequest *request, const struct frame *frame,
                                struct batch_header *ret_header, struct partition **ret_partition)
 {
@@ -103,8 +116,12 @@ static enum err produce__check(struct broker *b, const ProduceRequest *request, 
     if (broker__wal_full(b) && !checkpoint_is_busy(b)) {
         return ERR_BUSY;
     }
+    enum err error = produce__check_log(p);
+    if (error != OK) {
+        return error;
+    }
     uint32_t bytes_max = p->config.max_batch_bytes;
-    enum err error = batch_validate(frame->payload, frame->payload_size, bytes_max, ret_header);
+    error = batch_validate(frame->payload, frame->payload_size, bytes_max, ret_header);
     if (error != OK) {
         return error;
     }
@@ -232,8 +249,51 @@ static void produce__judge(struct partition *p, struct produce *r)
     }
 }
 
+/* The log's room that a full disk cannot take away, less its reserve, is what producers may use. If there is none, the
+ * next spare file is on its way, and partitions wait for it in the order in which they came; or it cannot be had, and
+ * they are refused. */
+static enum err produce__room(struct partition *p, const struct produce *r, uint64_t *promised_bytes)
+{
+    struct broker *b = p->broker;
+    uint64_t bytes = r->batch_bytes + WAL_BLOCK_BYTES;
+    bool others_wait = !TAILQ_EMPTY(&b->room_queue) && b->room_turn != p;
+    if (broker__disk_full(b) && !wal_has_room(b->wal, *promised_bytes, bytes)) {
+        return ERR_STORAGE_FULL;
+    }
+    if (others_wait || !wal_has_room(b->wal, *promised_bytes, bytes)) {
+        return ERR_AGAIN;
+    }
+    *promised_bytes += bytes;
+    return OK;
+}
+
+static void produce__wait_for_room(struct partition *p)
+{
+    if (!p->waits_for_room) {
+        p->waits_for_room = true;
+        TAILQ_INSERT_TAIL(&p->broker->room_queue, p, room_link);
+    }
+}
+
+void produce_serve_waiting(struct broker *b)
+{
+    struct partition *p;
+    while ((p = TAILQ_FIRST(&b->room_queue)) != NULL) {
+        const struct produce *r = STAILQ_FIRST(&p->pending);
+        if (r != NULL && !broker__disk_full(b) && !wal_has_room(b->wal, 0, r->batch_bytes + WAL_BLOCK_BYTES)) {
+            return;
+        }
+        TAILQ_REMOVE(&b->room_queue, p, room_link);
+        p->waits_for_room = false;
+        b->room_turn = p;
+        partition_turn(p); /* what it still has to wait for, it waits for behind the others */
+        b->room_turn = NULL;
+    }
+}
+
 void produce_judge_pending(struct partition *p)
 {
+    uint64_t promised_bytes = 0;
     enum err status = partition_status(p);
     if (status == ERR_NOT_READY) {
         return; /* bounded by the in-flight limits; the sweep answers those that wait too long */
@@ -243,10 +303,15 @@ void produce_judge_pending(struct partition *p)
     }
     while (!STAILQ_EMPTY(&p->pending)) {
         struct produce *r = STAILQ_FIRST(&p->pending);
+        enum err verdict = status == OK ? produce__room(p, r, &promised_bytes) : status;
+        if (verdict == ERR_AGAIN) {
+            produce__wait_for_room(p);
+            return;
+        }
         STAILQ_REMOVE_HEAD(&p->pending, pending_link);
         r->pending = false;
-        if (status != OK) {
-            produce__fail(r, status);
+        if (verdict != OK) {
+            produce__fail(r, verdict);
         } else {
             produce__judge(p, r);
         }

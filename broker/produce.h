@@ -27,8 +27,10 @@ struct produce {
  * none: never). */
 void produce_request(struct session *s, const struct frame *frame);
 
-void produce_judge_pending(struct partition *p);       /* leader: propose, or answer; not ready: left waiting */
-void produce_refuse_pending(struct partition *p);      /* answers all with the partition's status */
+void produce_judge_pending(struct partition *p);  /* leader: propose, or answer; not ready: left waiting */
+void produce_refuse_pending(struct partition *p); /* answers all with the partition's status */
+/* Each turn: partitions whose requests wait for room in the log are served while there is some, in turn. */
+void produce_serve_waiting(struct broker *b);
 void produce_sweep(struct broker *b, uint64_t now_us); /* deadlines */
 void produce_free_all(struct broker *b);
 

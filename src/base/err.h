@@ -44,7 +44,8 @@
     X(ERR_CANCELLED, 110, "cancelled")                                                          \
     X(ERR_IDENTITY, 111, "data of another broker or cluster")                                   \
     X(ERR_TOO_MANY_FILES, 112, "too many open files")                                           \
-    X(ERR_AGAIN, 113, "more input is needed")
+    X(ERR_AGAIN, 113, "more input is needed")                                                   \
+    X(ERR_READ_ONLY, 114, "file system is read-only")
 
 enum err {
 #define ERR_ENUM(name, number, text) name = number,

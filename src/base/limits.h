@@ -97,19 +97,21 @@
 #define STORE_WRITE_BYTES_MAX        (512u << 10) /* one write and one start of writeback, see WAL_WRITE_BYTES_MAX */
 #define STORE_WRITE_PARTS_MAX        1024         /* IOV_MAX */
 /* Queued bytes that start a write job before their age does: long runs write fastest. */
-#define STORE_JOB_BYTES_MIN (8u << 20)
-#define STORE_DIRECT_BYTES_MIN (256u << 10) /* runs from here on go round the page cache */
-#define STORE_STAGING_BYTES    (1u << 20)   /* one such write */
-#define STORE_JOB_BYTES_MAX    (16u << 20)  /* one write job, so that reads get their turn on the lane */
-#define STORE_QUEUE_AGE_US     200000
-#define STORE_RETRY_US         1000000
-#define STORE_READ_BYTES       (1u << 20) /* one disk read, unless a single batch is larger */
-#define STORE_READ_BUFS_KEPT   16
+#define STORE_JOB_BYTES_MIN          (8u << 20)
+#define STORE_DIRECT_BYTES_MIN       (256u << 10) /* runs from here on go round the page cache */
+#define STORE_STAGING_BYTES          (1u << 20)   /* one such write */
+#define STORE_JOB_BYTES_MAX          (16u << 20)  /* one write job, so that reads get their turn on the lane */
+#define STORE_QUEUE_AGE_US           200000
+#define STORE_RETRY_US               1000000
+#define STORE_FAILURES_MAX           3          /* failed tries in a row, and the partition takes no more records */
+#define STORE_FAILURES_FINAL         30         /* errors in a row, and it says that its file is broken */
+#define STORE_READ_BYTES             (1u << 20) /* one disk read, unless a single batch is larger */
+#define STORE_READ_BUFS_KEPT         16
 /* A checkpoint with more dirty files ends in one syncfs (10,000 files: 0.10 s against 1.45 s). */
-#define STORE_SYNC_FILES_MAX 32
-#define STORE_SCRUB_BYTES    (256u << 10) /* one piece of a scrub: 0.1-0.5 ms of the lane */
+#define STORE_SYNC_FILES_MAX         32
+#define STORE_SCRUB_BYTES            (256u << 10) /* one piece of a scrub: 0.1-0.5 ms of the lane */
 
-#define DISK_DIRECT_BYTES_MIN (64u << 10) /* below it, the page cache and the kernel's merging win */
+#define DISK_DIRECT_BYTES_MIN       (64u << 10) /* below it, the page cache and the kernel's merging win */
 /* One O_DIRECT pwritev. Larger ones gain nothing: the copy into the staging buffer then leaves the L2 cache. */
 #define DISK_DIRECT_WRITE_BYTES_MAX (1u << 20)
 
@@ -119,8 +121,8 @@
 #define SCRUB_PERIOD_MS_MAX     ((int64_t)1000 * 24 * 3600 * 1000)
 
 /* checkpoint store */
-#define KV_KEY_BYTES_MAX 511 /* LMDB's own limit */
-#define KV_MAP_BYTES     ((uint64_t)64 << 30)
+#define KV_KEY_BYTES_MAX      511 /* LMDB's own limit */
+#define KV_MAP_BYTES          ((uint64_t)64 << 30)
 /* Blocks set aside behind the last page, for the transactions that free space on a full disk. Some hundred groups' rows
  * take 3 MiB, and the pages that a transaction frees are there again for the one after the next. */
 #define KV_RESERVE_BYTES      ((uint64_t)8 << 20)

@@ -182,6 +182,71 @@ static enum err meta__drop_segments(struct meta__writer *writer, const struct me
     return OK;
 }
 
+/* Walks the manifest rows of a group below `end`, deleting them or not; the base of the last one seen, or -1. */
+static enum err meta__walk_segments(struct meta__writer *writer, uint64_t group, uint64_t end, bool deletes,
+                                    int64_t *ret_last)
+{
+    struct layout_key prefix, from;
+    int64_t last = -1;
+    layout_group_key(&prefix, LAYOUT_SEGMENT, group);
+    from = prefix;
+    do {
+        struct kv_bytes key, stored;
+        uint64_t base_offset = 0;
+        enum err error = writer->kv->ops->seek(writer->kv, writer->txn, layout_bytes(&from), &key, &stored);
+        if (error == ERR_NO_FILE || (error == OK && !row_key_has_prefix(key, layout_bytes(&prefix)))) {
+            break;
+        }
+        if (error == OK) {
+            error = layout_parse_number_key(key, &base_offset);
+        }
+        if (error == OK && base_offset >= end) {
+            break;
+        }
+        layout_number_key(&from, LAYOUT_SEGMENT, group, base_offset);
+        if (error == OK && deletes) {
+            error = meta__del(writer, &from);
+        }
+        if (error != OK) {
+            return error;
+        }
+        last = (int64_t)base_offset;
+    } while (row_key_next(from.bytes, &from.size));
+    *ret_last = last;
+    return OK;
+}
+
+enum err meta_shed_segments(struct kv *kv, struct kv_txn *txn, uint64_t group, int64_t first_base,
+                            int64_t *ret_last_base)
+{
+    struct meta_group row;
+    struct meta__writer writer;
+    int64_t last = -1, deleted = -1;
+    enum err error = meta_get_group(kv, txn, group, &row);
+    if (error == ERR_NO_FILE) {
+        *ret_last_base = -1;
+        return OK;
+    }
+    if (error == OK) {
+        error = meta__begin(&writer, kv, txn, group);
+    }
+    if (error == OK) {
+        error = meta__walk_segments(&writer, group, UINT64_MAX, false, &last);
+    }
+    int64_t start = first_base < last ? first_base : last;
+    if (error == OK && start > row.log_start) {
+        error = meta__walk_segments(&writer, group, (uint64_t)start, true, &deleted);
+    }
+    if (error == OK && deleted >= 0) {
+        row.log_start = start;
+        error = meta__put_group(&writer, &row);
+    }
+    if (error == OK) {
+        *ret_last_base = last;
+    }
+    return error;
+}
+
 /* Finished segments do not change, and a partition may have thousands: a row that says the same already is left alone,
  * so that a checkpoint writes the pages of the active segment only. */
 static enum err meta__put_segments(struct meta__writer *writer, const struct meta_picture *picture)

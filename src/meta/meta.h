@@ -102,6 +102,13 @@ struct meta_picture {
 enum err meta_put_picture(struct kv *kv, struct kv_txn *txn, const struct meta_picture *picture);
 /* The group row alone, new or changed: as said at start or by a repair. */
 enum err meta_put_group(struct kv *kv, struct kv_txn *txn, const struct meta_group *group);
+/* Moves the log start of a stored picture up to the segment that begins at first_base, without waiting for a newer
+ * picture: the manifest rows of older segments go, so that their files may. The last row stays whatever first_base
+ * says, since what is replayed behind the picture goes on in its segment; *ret_last_base says where that one begins, -1
+ * if there is no picture or no row. The LOG_START entry that allowed it is committed and behind the picture in the log,
+ * so replay ends with the same log start. */
+enum err meta_shed_segments(struct kv *kv, struct kv_txn *txn, uint64_t group, int64_t first_base,
+                            int64_t *ret_last_base);
 enum err meta_get_group(struct kv *kv, struct kv_txn *txn, uint64_t group, struct meta_group *ret_group); /* NO_FILE */
 /* Removes every row of the group. An installed snapshot is this and a whole picture in one transaction. */
 enum err meta_delete_group(struct kv *kv, struct kv_txn *txn, uint64_t group);

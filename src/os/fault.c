@@ -15,6 +15,8 @@ enum err os__err_of_errno(int number)
         return ERR_STORAGE_FULL;
     case ENOENT:
         return ERR_NO_FILE;
+    case EROFS:
+        return ERR_READ_ONLY;
     case EEXIST:
     case ENOTEMPTY:
         return ERR_EXISTS;

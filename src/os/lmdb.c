@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <lmdb.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,12 +40,12 @@ struct os_lmdb {
     MDB_dbi dbi;
     const struct trace *trace;
 
+    atomic_bool is_short;  /* the loop asks often, and shall not wait for a transaction's begin */
     pthread_mutex_t mutex; /* guards what follows */
     uint64_t map_bytes;
     uint32_t txns_open;
     bool map_full;
     bool poisoned;
-    bool is_short;
     uint64_t reserved_bytes; /* of the file: blocks are set aside up to here; UINT64_MAX: cannot be asked for */
     bool writing;
     pthread_t writer;
@@ -138,18 +139,15 @@ static void lmdb_reserve(struct os_lmdb *lmdb)
         return;
     }
     uint64_t wanted = (info.me_last_pgno + 1) * stat.ms_psize + KV_RESERVE_BYTES;
+    if (lmdb->reserved_bytes < wanted) {
+        wanted += KV_RESERVE_STEP_BYTES;
+        if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)wanted) == 0) {
+            lmdb->reserved_bytes = wanted;
+        } else if (errno == EOPNOTSUPP || errno == ENOSYS) {
+            lmdb->reserved_bytes = UINT64_MAX;
+        }
+    }
     lmdb->is_short = lmdb->reserved_bytes < wanted;
-    if (!lmdb->is_short) {
-        return;
-    }
-    wanted += KV_RESERVE_STEP_BYTES;
-    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)wanted) == 0) {
-        lmdb->reserved_bytes = wanted;
-        lmdb->is_short = false;
-    } else if (errno == EOPNOTSUPP || errno == ENOSYS) {
-        lmdb->reserved_bytes = UINT64_MAX;
-        lmdb->is_short = false;
-    }
 }
 
 /* With the mutex held. Hardly anything is left, and LMDB takes a write that is cut short by a full disk for a broken
@@ -417,11 +415,7 @@ static enum err lmdb_sync(struct kv *port)
 
 static bool lmdb_is_short(struct kv *port)
 {
-    struct os_lmdb *lmdb = lmdb_of(port);
-    pthread_mutex_lock(&lmdb->mutex);
-    bool is_short = lmdb->is_short;
-    pthread_mutex_unlock(&lmdb->mutex);
-    return is_short;
+    return lmdb_of(port)->is_short;
 }
 
 static const struct kv_ops lmdb_ops = {

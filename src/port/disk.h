@@ -8,9 +8,9 @@
  * Durability, the rules both twins keep: a write is durable after sync of that file; a file's
  * name (create, rename, unlink) after sync_dir of its directory. What was not synced may be lost, kept or torn per
  * 512 B.
- * Errors: ERR_IO, ERR_STORAGE_FULL (ENOSPC, EDQUOT), ERR_NO_FILE, ERR_EXISTS, ERR_TOO_MANY_FILES, ERR_NO_MEMORY. A
- * failed sync is final: the pages may be clean already, so nobody may retry it. Real twin: os/disk.c. Simulated twin:
- * tests/sim/sim_disk.c. */
+ * Errors: ERR_IO, ERR_STORAGE_FULL (ENOSPC, EDQUOT), ERR_NO_FILE, ERR_EXISTS, ERR_TOO_MANY_FILES, ERR_NO_MEMORY,
+ * ERR_READ_ONLY. A failed sync is final: the pages may be clean already, so nobody may retry it. Real twin: os/disk.c.
+ * Simulated twin: tests/sim/sim_disk.c. */
 #ifndef FLOTILLA_PORT_DISK_H
 #define FLOTILLA_PORT_DISK_H
 

@@ -11,6 +11,7 @@
 #include "store/impl.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define TAIL_TRIES_MAX 12u
 
@@ -31,8 +32,7 @@ struct store_checkpoint *store_checkpoint_new(struct segment_log *log)
     struct checkpoint_state *state = mem_zeroed(1, sizeof *state);
     ASSERT(!log->is_dead);
     if (log->is_stalled) { /* the moment to try again */
-        TAILQ_REMOVE(&store->stalled, log, queue_link);
-        log->is_stalled = false;
+        store__unstall(log);
         store__enqueue(log);
     }
     if (log->is_queued) {
@@ -191,6 +191,9 @@ enum err store_checkpoint_sync(struct store_checkpoint *checkpoint)
     if (error == OK) {
         error = checkpoint__sync_names(files, log);
     }
+    if (error == ERR_TOO_MANY_FILES || error == ERR_NO_MEMORY) {
+        return error; /* a directory could not be opened: nothing was synced, so nothing failed for good */
+    }
     if (error != OK) {
         trace_error(files->trace, "segment_sync_failed", "group=%llu error=%s", (unsigned long long)log->group,
                     err_name(error));
@@ -202,13 +205,29 @@ enum err store_checkpoint_sync(struct store_checkpoint *checkpoint)
 
 /* --- loop --- */
 
-/* What was dropped before this checkpoint is in no durable manifest any more. */
-static void checkpoint__free_dropped(struct segment_log *log, uint64_t drops)
+/* Whether a batch that is not written yet still needs the segment: its own, or the one it seals. */
+static bool segment__is_awaited(const struct segment *segment)
+{
+    const struct tail_ring *ring = &segment->log->ring;
+    if (ring->written == ring->count) {
+        return false;
+    }
+    const struct store_item *first = ring__at(ring, ring->written);
+    return first->segment->base_offset < segment->end_offset || first->seals == segment;
+}
+
+/* A pinned one goes with its last pin, or, for a shed, not at all: a picture that waits may name it. */
+static void segment_log__free_dropped(struct segment_log *log, uint64_t drops, bool is_shed, int64_t kept_base)
 {
     struct segment_list list = TAILQ_HEAD_INITIALIZER(list);
     struct segment *segment = TAILQ_FIRST(&log->dropped);
     while (segment != NULL && segment->dropped_at <= drops) {
         struct segment *next = TAILQ_NEXT(segment, link);
+        bool stays = is_shed && (segment->base_offset == kept_base || segment->pins > 0);
+        if (stays || segment->is_free || segment__is_awaited(segment)) {
+            segment = next;
+            continue;
+        }
         segment->is_free = true;
         if (segment->pins == 0) {
             TAILQ_REMOVE(&log->dropped, segment, link);
@@ -217,6 +236,39 @@ static void checkpoint__free_dropped(struct segment_log *log, uint64_t drops)
         segment = next;
     }
     segment_log__retire(log, &list);
+}
+
+bool segment_log_sheds(const struct segment_log *log, struct segment_shed *ret_shed)
+{
+    if (log->is_dead || TAILQ_EMPTY(&log->dropped)) {
+        return false;
+    }
+    *ret_shed = (struct segment_shed){
+        .first_base = log->segments_count > 0 ? log->segments[0]->base_offset : log->next_offset, .drops = log->drops};
+    return true;
+}
+
+void segment_log_shed(struct segment_log *log, const struct segment_shed *shed, int64_t kept_base)
+{
+    if (!log->is_dead) {
+        segment_log__free_dropped(log, shed->drops, true, kept_base);
+    }
+}
+
+/* A picture that waits for room may name segments that went meanwhile. Its last row stays: what is replayed behind the
+ * picture goes on in that segment. */
+void store_checkpoint_refresh(struct store_checkpoint *checkpoint)
+{
+    const struct segment_log *log = checkpoint->log;
+    uint32_t gone = 0;
+    while (gone + 1 < checkpoint->rows_count && checkpoint->rows[gone].end_offset <= log->start_offset) {
+        gone++;
+    }
+    if (gone > 0) {
+        checkpoint->rows_count -= gone;
+        memmove(checkpoint->rows, checkpoint->rows + gone, checkpoint->rows_count * sizeof checkpoint->rows[0]);
+        checkpoint->log_start = checkpoint->rows[0].base_offset;
+    }
 }
 
 void store_checkpoint_done(struct store_checkpoint *checkpoint, bool ok)
@@ -230,7 +282,7 @@ void store_checkpoint_done(struct store_checkpoint *checkpoint, bool ok)
         segment__unpin(state->active);
     }
     if (ok && !log->is_dead) {
-        checkpoint__free_dropped(log, state->drops);
+        segment_log__free_dropped(log, state->drops, false, -1); /* no durable manifest names them any more */
     }
     free(state);
     free(checkpoint->rows);

@@ -284,13 +284,29 @@ void files__remove(struct files *files, struct segment *segment)
     files->counters.removed++;
 }
 
+bool files__give_up_spares(struct files *files)
+{
+    char path[STORE_PATH_BYTES];
+    bool had_any = files->spares_count > 0;
+    while (files->spares_count > 0) {
+        files__spare_path(files, files->spares[--files->spares_count].generation, path);
+        enum err error = files->disk->ops->unlink(files->disk, path);
+        if (error != OK && error != ERR_NO_FILE) { /* the next start finds it again */
+            trace_warn(files->trace, "spare_not_removed", "path=%s error=%s", path, err_name(error));
+        }
+    }
+    files->spare_dir_is_dirty |= had_any;
+    return had_any;
+}
+
 void files__retire(struct files *files, struct segment *segment)
 {
     char from[STORE_PATH_BYTES];
     char to[STORE_PATH_BYTES];
     bool exists = files__open(files, segment) == OK;
     uint64_t length_bytes = segment->file.length_bytes;
-    if (!exists || files->spares_count == files->spares_max || !spare_fits(length_bytes, segment->capacity_bytes)) {
+    if (!exists || files->is_full || files->spares_count == files->spares_max ||
+        !spare_fits(length_bytes, segment->capacity_bytes)) {
         files__remove(files, segment);
         return;
     }

@@ -204,14 +204,17 @@ struct segment_log {
     struct segment_list dropped; /* out of the manifest, file not free yet; owned */
     uint64_t drops;              /* how many ever were */
     struct tail_ring ring;
-    uint32_t inflight; /* items with write jobs */
-    bool is_failed;    /* one of those failed: wait for the others, then write again */
-    bool is_queued;    /* in store->queued */
-    bool is_stalled;   /* in store->stalled */
-    bool is_full;      /* its last write found no room; counted in store->full_count */
-    bool is_dead;      /* deleted */
-    bool is_gone;      /* and its files are */
-    uint32_t holds;    /* jobs and checkpoints that still point here */
+    uint32_t inflight;      /* items with write jobs */
+    bool is_failed;         /* one of those failed: wait for the others, then write again */
+    bool is_queued;         /* in store->queued */
+    bool is_stalled;        /* in store->stalled */
+    bool is_full;           /* its last write found no room; counted in store->full_count */
+    enum err error;         /* why its last write failed; OK: it did not */
+    uint32_t failures;      /* tries in a row */
+    uint64_t stalled_bytes; /* unwritten when it stalled; counted in store->stalled_bytes */
+    bool is_dead;           /* deleted */
+    bool is_gone;           /* and its files are */
+    uint32_t holds;         /* jobs and checkpoints that still point here */
     TAILQ_ENTRY(segment_log) queue_link;
     UT_hash_handle hh;
     struct log_lane lane;
@@ -259,6 +262,7 @@ struct files {
     TAILQ_HEAD(, segment) open; /* least recently used first */
     struct spare *spares;
     uint32_t spares_count, spares_max;
+    bool is_full; /* the disk is: freed files are removed, not kept as spares */
     bool root_is_dirty, spare_dir_is_dirty;
     uint64_t epoch;      /* moves with every sync_all: what was dirty before is clean */
     enum err sync_error; /* of sync_all; final */
@@ -283,6 +287,7 @@ void files__mark_dirty(struct files *files, struct segment *segment);
 enum err files__trim(struct files *files, struct segment *segment, uint64_t size_bytes); /* if it is longer */
 void files__retire(struct files *files, struct segment *segment); /* a spare, or nothing; indexes go */
 void files__remove(struct files *files, struct segment *segment);
+bool files__give_up_spares(struct files *files); /* for their room; true if there were any */
 void files__add_spare(struct files *files, uint64_t generation, uint64_t length_bytes);
 enum err files__write_whole(struct files *files, const char *path, const void *data, size_t size);
 
@@ -352,7 +357,7 @@ struct store {
     uint32_t jobs_count, write_jobs_count;
     struct segment_logs queued, stalled, dead;
     uint32_t full_count;
-    uint64_t unsubmitted_bytes, queued_bytes, tail_bytes;
+    uint64_t unsubmitted_bytes, queued_bytes, tail_bytes, stalled_bytes;
     uint64_t queue_since_us, retry_us;
     bool is_forced;
     struct store_items tail; /* written ones, oldest first */
@@ -370,6 +375,7 @@ struct store {
 void store__submit(struct store *store, struct store_job *job);
 void store__enqueue(struct segment_log *log); /* it has something to write */
 void store__note_full(struct segment_log *log, bool is_full);
+void store__unstall(struct segment_log *log); /* out of store->stalled */
 void store__submit_writes(struct store *store, bool all);
 void writer__run(struct files *files, struct store_items *chain); /* lane */
 

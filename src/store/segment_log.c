@@ -341,9 +341,9 @@ static void segment_log__leave_lists(struct segment_log *log)
         TAILQ_REMOVE(&store->queued, log, queue_link);
     }
     if (log->is_stalled) {
-        TAILQ_REMOVE(&store->stalled, log, queue_link);
+        store__unstall(log);
     }
-    log->is_queued = log->is_stalled = false;
+    log->is_queued = false;
     store__note_full(log, false);
     HASH_DEL(store->logs, log);
 }

@@ -136,6 +136,15 @@ void store__note_full(struct segment_log *log, bool is_full)
     }
 }
 
+void store__unstall(struct segment_log *log)
+{
+    struct store *store = log->store;
+    TAILQ_REMOVE(&store->stalled, log, queue_link);
+    log->is_stalled = false;
+    store->stalled_bytes -= log->stalled_bytes;
+    log->stalled_bytes = 0;
+}
+
 static void store__stall(struct segment_log *log)
 {
     struct store *store = log->store;
@@ -144,10 +153,13 @@ static void store__stall(struct segment_log *log)
     for (uint32_t i = log->ring.written; i < log->ring.count; i++) {
         struct store_item *item = ring__at(&log->ring, i);
         item->error = OK;
+        log->stalled_bytes += item->body.size;
     }
     if (log->is_dead) {
+        log->stalled_bytes = 0;
         return;
     }
+    store->stalled_bytes += log->stalled_bytes;
     ASSERT(!log->is_stalled && !log->is_queued);
     log->is_stalled = true;
     TAILQ_INSERT_TAIL(&store->stalled, log, queue_link);
@@ -161,6 +173,8 @@ static void write_job__item_written(struct store *store, struct store_item *item
     struct segment_log *log = item->log;
     ASSERT(!log->is_failed && ring__at(&log->ring, log->ring.written) == item);
     log->ring.written++;
+    log->error = OK;
+    log->failures = 0;
     store__note_full(log, false);
     item->segment->written_bytes = item->position + item->body.size;
     if (item->seals != NULL) { /* its index is in a file now, or will be rebuilt from the bytes */
@@ -187,6 +201,8 @@ static void write_job__item_failed(struct store *store, struct store_item *item)
         log->is_queued = false;
     }
     if (!log->is_dead) {
+        log->error = item->error;
+        log->failures++;
         store__note_full(log, item->error == ERR_STORAGE_FULL);
         store->options.on_error(store->options.context, log, item->error);
     }
@@ -316,13 +332,49 @@ void store_tick(struct store *store, uint64_t now_us)
         store->retry_us = UINT64_MAX;
         while (!TAILQ_EMPTY(&store->stalled)) {
             struct segment_log *log = TAILQ_FIRST(&store->stalled);
-            TAILQ_REMOVE(&store->stalled, log, queue_link);
-            log->is_stalled = false;
+            store__unstall(log);
             store__enqueue(log);
         }
         store_force(store);
     }
     store_flush(store);
+}
+
+enum err segment_log_error(const struct segment_log *log, uint32_t *ret_failures)
+{
+    *ret_failures = log->failures;
+    return log->error;
+}
+
+/* --- a full disk --- */
+
+struct full_job {
+    struct store_job job; /* first */
+    bool is_full;
+};
+
+static void full_job__run(struct store_job *base)
+{
+    struct full_job *job = (struct full_job *)base;
+    struct files *files = &base->store->files;
+    files->is_full = job->is_full;
+    if (job->is_full) {
+        files__give_up_spares(files);
+    }
+}
+
+static void full_job__done(struct store_job *base)
+{
+    free(base);
+}
+
+void store_set_full(struct store *store, bool is_full)
+{
+    struct full_job *job = mem_zeroed(1, sizeof *job);
+    job->job.run = full_job__run;
+    job->job.done = job->job.drop = full_job__done;
+    job->is_full = is_full;
+    store__submit(store, &job->job);
 }
 
 /* --- clean stop --- */
@@ -389,6 +441,11 @@ void store_limit_tail(struct store *store, uint64_t bytes_max)
 {
     store->options.tail_bytes_max = bytes_max;
     tail__evict(store);
+}
+
+uint64_t store_stalled_bytes(const struct store *store)
+{
+    return store->stalled_bytes;
 }
 
 uint64_t store_tail_bytes(const struct store *store)

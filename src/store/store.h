@@ -80,6 +80,10 @@ void store_limit_tail(struct store *store, uint64_t bytes_max);
 bool store_is_busy(const struct store *store);          /* a job is under way */
 /* Batches of a log wait because the disk was full when they were last tried: refuse produce. Ends by itself. */
 bool store_disk_full(const struct store *store);
+/* The owner's verdict: while the disk is full, spare files are given up and freed segments become no new ones. */
+void store_set_full(struct store *store, bool is_full);
+/* Of the queued ones, those that wait for another try: nothing to hold others up for, their log is to be refused. */
+uint64_t store_stalled_bytes(const struct store *store);
 /* End of a loop turn: submits a write job if none is under way and STORE_JOB_BYTES_MIN are queued, or the oldest
  * batch waits for STORE_QUEUE_AGE_US (so that small traffic is merged), or force was asked for. */
 void store_flush(struct store *store);
@@ -152,6 +156,8 @@ int64_t segment_log_start_for_bytes(const struct segment_log *log, uint64_t rete
 int64_t segment_log_start_for_time(const struct segment_log *log, int64_t before_ms);
 int64_t
 segment_log_oldest_ms(const struct segment_log *log); /* when the oldest segment's newest record was; or INT64_MAX */
+/* Why the last write of the log failed, and how often in a row; OK, 0: it did not. */
+enum err segment_log_error(const struct segment_log *log, uint32_t *ret_failures);
 void segment_log_set_start(struct segment_log *log, int64_t offset); /* never back; drops segments wholly below it */
 
 #define SEGMENT_READ_PARTS_MAX 512
@@ -201,7 +207,22 @@ struct store_checkpoint {
     void *state;
 };
 struct store_checkpoint *store_checkpoint_new(struct segment_log *log);
-enum err store_checkpoint_sync(struct store_checkpoint *checkpoint);      /* lane thread */
+enum err store_checkpoint_sync(struct store_checkpoint *checkpoint); /* lane thread */
+/* Loop thread, before a checkpoint that failed is synced again: leaves out the rows that log start has passed since.
+ * The last one stays, and log_start is where the first one begins. */
+void store_checkpoint_refresh(struct store_checkpoint *checkpoint);
 void store_checkpoint_done(struct store_checkpoint *checkpoint, bool ok); /* frees it */
+
+/* --- freeing without a checkpoint ---
+ * While the disk is full, batches wait to be written, and no picture of the log can be taken that would let dropped
+ * segments go. They go by themselves: ask what may (loop thread), take the rows below first_base, except the last
+ * row, out of the stored manifest (lane), then say so (loop thread). */
+struct segment_shed {
+    int64_t first_base; /* where the oldest segment of the log begins */
+    uint64_t drops;
+};
+bool segment_log_sheds(const struct segment_log *log, struct segment_shed *ret_shed); /* false: nothing to free */
+/* kept_base: of the stored row that stayed, -1: none. Its segment stays, and those that a waiting batch needs. */
+void segment_log_shed(struct segment_log *log, const struct segment_shed *shed, int64_t kept_base);
 
 #endif

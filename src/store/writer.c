@@ -33,7 +33,11 @@ static const uint8_t zeros[STORE_BLOCK_BYTES];
 static enum err writer__write(struct writer *w, const struct iovec *parts, int parts_count, uint64_t position)
 {
     struct disk *disk = w->files->disk;
-    return disk->ops->write(disk, w->segment->file.handle, parts, parts_count, position);
+    enum err error = disk->ops->write(disk, w->segment->file.handle, parts, parts_count, position);
+    if (error == ERR_STORAGE_FULL && files__give_up_spares(w->files)) {
+        error = disk->ops->write(disk, w->segment->file.handle, parts, parts_count, position);
+    }
+    return error;
 }
 
 /* What is staged, in up to three writes: to the first block boundary, whole blocks, the rest. */
@@ -158,6 +162,9 @@ static enum err writer__begin(struct writer *w, struct store_item *item)
         index_file__seal(w->files, item->seals);
     }
     enum err error = files__create(w->files, item->segment);
+    if (error == ERR_STORAGE_FULL && files__give_up_spares(w->files)) {
+        error = files__create(w->files, item->segment);
+    }
     if (error != OK) {
         return error;
     }
@@ -173,7 +180,7 @@ static enum err writer__begin(struct writer *w, struct store_item *item)
 static void writer__fail(struct writer *w, struct segment_log *log, struct store_item *from,
                          const struct store_item *behind, enum err error)
 {
-    if (log->lane.error == OK) {
+    if (log->lane.error != error && error != ERR_STORAGE_FULL) { /* a full disk is the broker's to report, once */
         trace_error(w->files->trace, "segment_write_failed", "group=%llu offset=%lld error=%s",
                     (unsigned long long)log->group, (long long)from->base_offset, err_name(error));
     }
@@ -209,7 +216,8 @@ void writer__run(struct files *files, struct store_items *chain)
 {
     struct writer w = {.files = files};
     struct store_item *item;
-    TAILQ_FOREACH(item, chain, link) {
+    TAILQ_FOREACH(item, chain, link)
+    {
         struct segment_log *log = item->segment->log;
         enum err error = OK;
         if (item->segment != w.segment) {

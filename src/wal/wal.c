@@ -566,21 +566,26 @@ bool wal_is_stalled(const struct wal *wal)
 }
 
 /* Half of a spare counts: a batch that does not fit leaves the rest of its file unused. */
-uint64_t wal_room_bytes(const struct wal *wal)
+static uint64_t wal__room_bytes(const struct wal *wal)
 {
     const struct wal__files *files = &wal->files;
     uint32_t secured = wal__files_secured(files);
     uint64_t file_bytes = files->file_bytes - WAL_BLOCK_BYTES;
     uint64_t used_bytes = wal->write.roll ? 0 : wal->durable_lsn - wal->current->header.base_lsn;
     uint64_t room_bytes = used_bytes < file_bytes ? file_bytes - used_bytes : 0;
-    uint64_t pending_bytes = wal_pending_bytes(wal);
     if (secured < files->reserve_count) {
         return 0; /* the file written to is part of the reserve by now */
     }
-    if (secured > files->reserve_count) {
-        room_bytes += (secured - files->reserve_count) * file_bytes / 2;
+    return room_bytes + (secured - files->reserve_count) * file_bytes / 2;
+}
+
+bool wal_has_room(const struct wal *wal, uint64_t promised_bytes, uint64_t bytes)
+{
+    uint64_t before_bytes = wal_pending_bytes(wal) + promised_bytes;
+    if (before_bytes == 0 && wal__files_secured(&wal->files) > wal->files.reserve_count) {
+        return true; /* a file to itself, if it must be */
     }
-    return room_bytes > pending_bytes ? room_bytes - pending_bytes : 0;
+    return before_bytes + WAL_BLOCK_BYTES + bytes <= wal__room_bytes(wal);
 }
 
 void wal_stats(const struct wal *wal, struct wal_stats *ret_stats)

@@ -28,7 +28,7 @@
  *
  * Full disk. Spare files are *secured*: their blocks are set aside, at the start before wal_open returns, later ahead
  * of the writer. The last of them (64 MiB or an eighth of the budget, at least one file) are a reserve: the owner lets
- * what clients want to store into the log only while wal_room_bytes has place for it, and so what must go on (terms,
+ * what clients want to store into the log only while wal_has_room says yes, and so what must go on (terms,
  * LEADER, TIMEOUT, LOG_START) finds place when the disk has none. Each start takes a file; on a full disk it gives back
  * what older ones hold behind their ends, so a start costs a few blocks, not a file. */
 #ifndef FLOTILLA_WAL_WAL_H
@@ -125,9 +125,10 @@ uint64_t wal_oldest_end_lsn(const struct wal *wal); /* releasing up to it frees 
 bool wal_wants_release(const struct wal *wal); /* used more than half the budget: checkpoint what pins the oldest */
 /* No room for a spare, or for the batch on its way: refuse produce, release. Ends by itself. */
 bool wal_disk_full(const struct wal *wal);
-/* What may still be appended without touching the reserve, whatever happens to the disk. 0 for a moment after a roll,
- * until the next spare is secured; ask again each turn. */
-uint64_t wal_room_bytes(const struct wal *wal);
+/* Whether `bytes` more may be appended, behind `promised_bytes` that are about to be, without touching the reserve
+ * whatever happens to the disk. No for a moment after a roll, until the next spare is secured: ask again each turn. A
+ * record that is larger than a file gets no such promise. */
+bool wal_has_room(const struct wal *wal, uint64_t promised_bytes, uint64_t bytes);
 bool wal_is_stalled(const struct wal *wal); /* the batch on its way waits for room: nothing becomes durable */
 
 struct wal_stats {

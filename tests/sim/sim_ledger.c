@@ -508,7 +508,11 @@ void ledger_judge_picture(struct ledger *ledger, const struct ledger_picture *pi
         machine_step(&group->picture, group);
     }
     const struct machine *made = &group->picture;
-    if (made->next_offset != picture->next_offset || made->log_start != picture->log_start) {
+    /* The start may be ahead of the picture's entry: segments that retention dropped go without a newer picture while
+     * their log cannot be saved. */
+    bool start_fits = made->log_start <= picture->log_start &&
+                      (made->log_start == picture->log_start || picture->log_start <= group->head.log_start);
+    if (made->next_offset != picture->next_offset || !start_fits) {
         world_fail(ledger->world, "B11",
                    "%s at entry %llu: the checkpoint says offsets %lld..%lld, the log makes %lld..%lld", group->name,
                    (unsigned long long)picture->applied_index, (long long)picture->log_start,
