@@ -1,5 +1,5 @@
-"""The background scrub: a flipped bit at rest is found before anybody asks for the record, in segments, in the checkpoint
-store and in the write-ahead log; what can be mended is."""
+"""The background scrub: a flipped bit at rest is found before anybody asks for the record, in segments, in the
+checkpoint store and in the write-ahead log; what can be mended is."""
 import glob
 import json
 import os
@@ -73,8 +73,8 @@ def test_a_flipped_bit_in_a_segment(make_broker):
     assert broker.metric('scrub_damaged_total') == 1 # the same one is no news
     assert broker.log().count('scrub_segment_damaged') == 1
 
-    for offset in (base, end - 1):
-        broker.run('--timeout', '1', 'consume', 't', '-o', str(offset), '-n', '1', code=1) # others may have it whole
+    for offset in (base, end - 1): # a client waits for another broker that may have it whole
+        broker.run('--timeout', '1', 'consume', 't', '-o', str(offset), '-n', '1', code=1)
         assert 'damaged' in broker.stderr, broker.stderr
     assert broker.metric('segment_disk_reads_total') == reads # refused without a look at the disk
     before = broker.run('consume', 't', '-o', '0', '-n', str(base)).splitlines()
@@ -91,7 +91,8 @@ def test_a_flipped_bit_in_a_segment(make_broker):
 
 def test_a_mark_goes_with_its_segment(make_broker):
     broker = make_broker(config=QUICK).start()
-    broker.run('topic', 'create', 't', '-c', 'segment_bytes=64KiB', '-c', 'max_batch_bytes=32KiB', '-c', 'retention_bytes=256KiB')
+    broker.run('topic', 'create', 't', '-c', 'segment_bytes=64KiB', '-c', 'max_batch_bytes=32KiB',
+               '-c', 'retention_bytes=256KiB')
     lines = b'\n'.join([b'y' * 100] * 2000) + b'\n'
     broker.run('produce', 't', '--batch-bytes', '4096', stdin=lines)
     wait_for(lambda: broker.metric('segment_queue_bytes') == 0, 'segments to be written')
@@ -169,7 +170,8 @@ def test_quiet_while_everything_moves(make_broker):
     lines = b'\n'.join([b'w' * 300] * 5000) + b'\n'
     for turn in range(6):
         topic = 't%d' % turn
-        broker.run('topic', 'create', topic, '-p', '3', '-c', 'segment_bytes=128KiB', '-c', 'max_batch_bytes=32KiB', '-c', 'retention_bytes=512KiB')
+        broker.run('topic', 'create', topic, '-p', '3', '-c', 'segment_bytes=128KiB', '-c', 'max_batch_bytes=32KiB',
+                   '-c', 'retention_bytes=512KiB')
         for _ in range(3):
             broker.run('produce', topic, '--batch-bytes', '8192', stdin=lines)
         if turn % 2 == 0:
