@@ -35,7 +35,7 @@ static void topic_add(struct load *load, const char *name, uint32_t partitions, 
         struct rng *rng = &load->world->load;
         topic->retention_bytes = rng_chance(rng, 0.7) ? load->options->retention_bytes : 0;
         topic->segment_ms = rng_chance(rng, 0.3) ? (int64_t)sim_log_between(rng, 500, 60000) : 0;
-        topic->retention_ms = rng_chance(rng, 0.3) ? (int64_t)sim_log_between(rng, 1000, 120000) : 0;
+        topic->retention_ms = rng_chance(rng, 0.5) ? (int64_t)sim_log_between(rng, 1000, 120000) : 0;
     }
 }
 

@@ -287,8 +287,8 @@ static void judge_start(struct ledger *ledger, const struct group *group, uint64
     if (!group->is_watched || to <= from)
         return;
     /* A finished segment may go while the others hold more than is to be kept. */
-    bool by_size =
-        policy->retention_bytes >= 0 && bytes_from(group, index, to) + policy->segment_bytes > policy->retention_bytes;
+    bool by_size = policy->retention_bytes >= 0 && bytes_from(group, index, from) > policy->retention_bytes &&
+                   bytes_from(group, index, to) + policy->segment_bytes > policy->retention_bytes;
     bool by_time = policy->retention_ms >= 0 && is_old(group, index, from, to);
     if (to > group->head.next_offset) {
         world_fail(ledger->world, "B13", "%s: log start moves to %lld, but only %lld are applied", group->name,

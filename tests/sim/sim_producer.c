@@ -32,6 +32,7 @@ struct batch {
     struct request *request; /* the latest */
     uint32_t attempts;
     uint64_t first_us; /* when it was first sent */
+    bool is_swapped;   /* sent before the one that comes before it */
 };
 
 /* One partition as one producer writes to it. */
@@ -265,6 +266,7 @@ static void stream_send_swapped(struct producer *producer, struct stream *stream
     for (uint32_t i = 0; i < 2; i++) {
         batch_fill(producer, stream, &stream->window[stream->count++], 1);
     }
+    stream->window[1].is_swapped = true;
     batch_send(producer, stream, &stream->window[1]);
     batch_send(producer, stream, &stream->window[0]);
 }
@@ -324,8 +326,8 @@ static bool may_be_unknown(const struct producer *producer, uint64_t group)
     return sim_options_expire(load->options) && !ledger_find_row(check_ledger(load->check), group, producer->id, &row);
 }
 
-/* Answers that no honest producer may get: its batch was the next one, and retried within the window. */
-static void judge_refusal(struct producer *producer, const struct request *request, uint32_t status)
+/* Answers that no honest producer may get: its batch follows the ones before it, and is retried within the window. */
+static void judge_refusal(struct producer *producer, const struct request *request, bool follows, uint32_t status)
 {
     struct sim_world *world = producer->client.load->world;
     bool bad = status == ERR_STALE || (request->is_next && status == ERR_OUT_OF_ORDER) ||
@@ -373,7 +375,9 @@ static void on_produce_reply(struct producer *producer, const struct request *re
             stream_pop(stream);
         }
     } else {
-        judge_refusal(producer, request, status);
+        /* All before it were sent before it, and none of them was refused: the broker knows them. */
+        bool follows = request->is_next || (!stream->is_held && !batch->is_swapped);
+        judge_refusal(producer, request, follows, status);
         if (status == ERR_FENCED || (status == ERR_UNKNOWN_PRODUCER && may_be_unknown(producer, request->group))) {
             start_over(producer);
             return;
