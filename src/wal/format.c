@@ -31,6 +31,7 @@ void wal__file_header_encode(const struct wal__file_header *header, uint8_t bloc
     store_le64(block + 24, header->start_lsn);
     store_le64(block + 32, header->salt);
     store_le64(block + 40, header->boot);
+    store_le64(block + 48, header->file_bytes);
     store_le32(block + 12, wal__sector_crc(block));
 }
 
@@ -60,7 +61,8 @@ enum err wal__file_header_decode(const uint8_t block[WAL_BLOCK_BYTES], struct wa
                                       .base_lsn = load_le64(block + 16),
                                       .start_lsn = load_le64(block + 24),
                                       .salt = load_le64(block + 32),
-                                      .boot = load_le64(block + 40)};
+                                      .boot = load_le64(block + 40),
+                                      .file_bytes = load_le64(block + 48)};
     if (!wal__lsn_is_possible(header.base_lsn) || header.start_lsn > header.base_lsn) {
         return ERR_FORMAT;
     }

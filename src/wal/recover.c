@@ -306,11 +306,19 @@ static enum err reader_read_file(struct reader *r, const struct wal__file *file)
 }
 
 /* The log is over: what is still open is a torn tail if it lies in the newest file, and rot if a newer file stands
- * behind it. */
+ * behind it. If the newest file is shorter than it was, its end is gone, and with it all evidence: the gap of one block
+ * that the next file leaves tells every later start the same. */
 static void reader_finish(struct reader *r)
 {
     const struct wal__file *last = TAILQ_LAST(&r->files->live, wal__file_list);
     r->result.last_file_empty = r->result.end_lsn == last->header.base_lsn;
+    if (last->size_bytes < last->header.file_bytes) {
+        r->result.last_file_empty = false;
+        r->result.end_lsn += WAL_BLOCK_BYTES;
+        reader_verdict(r, r->result.end_lsn - WAL_BLOCK_BYTES, 0, "damaged");
+        reader_report_all(r, r->result.end_lsn);
+        return;
+    }
     if (r->bad && r->bad_lsn < last->header.base_lsn) {
         reader_verdict(r, r->bad_lsn, r->bad_length, "damaged");
         reader_report_all(r, last->header.base_lsn);

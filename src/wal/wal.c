@@ -125,8 +125,11 @@ static void wal__prepare_roll(struct wal *wal, struct wal__file *file, uint64_t 
     write->sync_dir = file->size_bytes < wal->files.file_bytes; /* a ready one's name is on the disk */
     write->reserve = write->sync_dir && !file->reserved;
     wal__files_path(&wal->files, file->slot, write->path);
-    write->header = (struct wal__file_header){
-        .version = WAL__VERSION, .base_lsn = base_lsn, .start_lsn = wal->files.start_lsn, .boot = wal->options.boot};
+    write->header = (struct wal__file_header){.version = WAL__VERSION,
+                                              .base_lsn = base_lsn,
+                                              .start_lsn = wal->files.start_lsn,
+                                              .boot = wal->options.boot,
+                                              .file_bytes = write->sync_dir ? 0 : file->size_bytes};
     clock_random(wal->options.clock, &write->header.salt, sizeof write->header.salt);
 }
 

@@ -341,6 +341,37 @@ static void test_shortened_file_is_noticed(void **state)
     bench_free(b);
 }
 
+/* Nothing stands behind its end that could vouch for what is gone; but it was longer. */
+static void test_shortened_newest_file_is_noticed(void **state)
+{
+    for (unsigned cut = 0; cut < 4; cut++) {
+        struct bench *b = bench_opened();
+        bench_settle(b); /* spares at hand */
+        bench_fill_three_files(b);
+        bench_reopen(b);
+        uint64_t lsns[4];
+        bench_commit_four(b, 3000, lsns);
+        bench_reopen(b);
+        unsigned records = b->seen_count;
+        bench_commit_four(b, 3000, lsns);
+        struct bench_place place = bench_find(b, lsns[cut]);
+        struct wal_disk_node *node = wal_disk_find(&b->d, place.path);
+        assert_true(node->size >= BENCH_FILE_BYTES); /* a spare that was made ahead */
+        node->size = node->synced_size = place.offset + (cut == 3 ? 100 : 0);
+        for (int start = 0; start < 3; start++) {
+            bench_reopen(b);
+            assert_int_equal(b->damaged_count, 1);
+            assert_int_equal(b->damaged[0].count, 0);
+            assert_true(b->damaged[0].lsn >= lsns[cut]);
+            assert_int_equal(b->seen_count, records + (cut < 3 ? 2 * cut : 5) + (start == 2 ? 2 : 0));
+            if (start == 1) {
+                assert_true(bench_commit(b, g12, 2, 9, 100) > b->damaged[0].lsn);
+            }
+        }
+        bench_free(b);
+    }
+}
+
 static void test_lost_header_is_rebuilt_from_the_first_batch(void **state)
 {
     for (int zeroed = 0; zeroed < 2; zeroed++) {
@@ -585,6 +616,7 @@ int main(void)
         cmocka_unit_test(test_voucher_reaches_across_a_roll),
         cmocka_unit_test(test_lost_files_are_noticed),
         cmocka_unit_test(test_shortened_file_is_noticed),
+        cmocka_unit_test(test_shortened_newest_file_is_noticed),
         cmocka_unit_test(test_lost_header_is_rebuilt_from_the_first_batch),
         cmocka_unit_test(test_lost_beginning_of_the_newest_file_blames_all_for_good),
         cmocka_unit_test(test_lost_beginning_of_the_only_file),
