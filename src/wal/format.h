@@ -4,7 +4,8 @@
  * File header: one block of 4 KiB at offset 0 of a file, zeros from byte 512 on. Bytes 0-15 keep their meaning in
  * every version.
  *    0 u64 magic  8 u32 version  12 u32 crc of [0,12) and [16,512)
- *   16 u64 base lsn  24 u64 start lsn  32 u64 salt  40 u64 boot  48 u64 length of the file when this life began, 0: grows
+ *   16 u64 base lsn  24 u64 start lsn  32 u64 salt  40 u64 boot
+ *   48 u64 length of the file when this life began (0: it grows)
  * Start lsn is where the log began when the header was written: files based below it are released, and hold nothing
  * any more. Because the header that overwrites a released file carries it, releasing is atomic with the first
  * destruction, whatever else survives. A header that is lost (rotten, or torn while a new life began) is rebuilt from
