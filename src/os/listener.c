@@ -256,17 +256,23 @@ static enum err address_listen(const struct os_address *address, int *ret_fd)
     return error == ERR_IO ? ERR_ADDRESS : error; /* EACCES and the like */
 }
 
-static void listener_open_handles(struct os_listener *listener)
+static enum err listener_open_handles(struct os_listener *listener)
 {
     struct sockaddr_storage name;
     socklen_t size = sizeof name;
-    int failed = getsockname(listener->fd, (struct sockaddr *)&name, &size);
-    failed |= uv_poll_init(listener->loop->uv, &listener->poll, listener->fd);
-    failed |= uv_timer_init(listener->loop->uv, &listener->pause);
-    ASSERT(failed == 0); /* a good socket, not known to the loop before */
+    if (getsockname(listener->fd, (struct sockaddr *)&name, &size) != 0) {
+        return os__err_of_errno(errno);
+    }
+    int status = uv_poll_init(listener->loop->uv, &listener->poll, listener->fd);
+    if (status < 0) {
+        return os__err_of_uv(status);
+    }
+    int failed = uv_timer_init(listener->loop->uv, &listener->pause);
+    ASSERT(failed == 0); /* it only links the handle into the loop */
     os_address__print((struct sockaddr *)&name, listener->address, sizeof listener->address);
     listener->poll.data = listener->pause.data = listener;
     listener->handles_open = 2;
+    return OK;
 }
 
 enum err os_listen(struct os_loop *loop, const char *address, const char *name, uint32_t connections_max,
@@ -294,7 +300,13 @@ enum err os_listen(struct os_loop *loop, const char *address, const char *name, 
                                      .on_accept = on_accept,
                                      .context = context,
                                      .fd = fd};
-    listener_open_handles(listener);
+    error = listener_open_handles(listener);
+    if (error != OK) {
+        trace_error(loop->trace, "listen_failed", "listener=%s address=%s error=%s", name, address, err_name(error));
+        close(fd);
+        free(listener);
+        return error;
+    }
     listener_update(listener);
     loop->listeners_count++;
     *ret_listener = listener;

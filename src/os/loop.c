@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "os/fault.h"
 #include "os/loop_internal.h"
 
@@ -160,6 +161,9 @@ static void os_loop__open_handles(struct os_loop *loop)
 
 enum err os_loop_open(struct uv_loop_s *uv, const struct trace *trace, struct os_loop **ret_loop)
 {
+    /* Where libuv has no memory for its table of descriptors it would abort; so the process ends in our way. */
+    int failed = uv_replace_allocator(malloc, mem_grow, calloc, free);
+    ASSERT(failed == 0);
     struct os_loop *loop = calloc(1, sizeof *loop);
     if (loop == NULL) {
         return ERR_NO_MEMORY;

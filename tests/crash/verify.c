@@ -21,9 +21,8 @@
 #define FETCH_BYTES  (1u << 20)
 #define TOPICS_MAX_  256
 #define LINES_BYTES  2048
-#define CLOCK_LAG_MS                                                                                                   \
-    2500 /* the log clock, by which records age, follows the wall clock in steps of TIMEOUT entries                    \
-          */
+/* The log clock, by which records age, follows the wall clock in steps of TIMEOUT entries. */
+#define CLOCK_LAG_MS 3500
 
 struct found_log {
     uint64_t group;
