@@ -136,24 +136,27 @@ static void fetch__settle(struct fetch *f)
     fetch__wait(f);
 }
 
-/* The leader epoch of a batch lies outside its CRC: what came from the disk is held against the terms of the log. */
-static bool fetch__epochs_fit(const struct partition *p, const struct segment_read *read)
+/* The leader epoch of a batch lies outside its CRC: what came from the disk, in one part, is held against the terms of
+ * the log. Cuts the read in front of the first batch that does not fit; false: nothing is left. */
+static bool fetch__cut_at_bad_epoch(const struct partition *p, struct segment_read *read)
 {
-    uint64_t skip = 0; /* of the batch that began in an earlier part */
-    for (uint32_t i = 0; i < read->parts_count; i++) {
-        const struct slice *part = &read->parts[i];
-        while (skip < part->size) {
-            const uint8_t *batch = part->data + skip;
-            int64_t base_offset = (int64_t)load_be64(batch);
-            int64_t term_end;
-            if ((int32_t)load_be32(batch + 12) != partition_epoch_at(p, base_offset, &term_end)) {
-                return false;
-            }
-            skip += (uint64_t)load_be32(batch + 8) + BATCH_LENGTH_OVERHEAD;
+    struct slice *part = &read->parts[0];
+    uint32_t good = 0;
+    ASSERT(read->parts_count == 1);
+    while (good < part->size) {
+        const uint8_t *batch = part->data + good;
+        int64_t base_offset = (int64_t)load_be64(batch);
+        int64_t term_end;
+        if ((int32_t)load_be32(batch + 12) != partition_epoch_at(p, base_offset, &term_end)) {
+            trace_error(p->broker->trace, "bad_leader_epoch", "group=%lu offset=%lld", p->group,
+                        (long long)base_offset);
+            break;
         }
-        skip -= part->size;
+        good += load_be32(batch + 8) + (uint32_t)BATCH_LENGTH_OVERHEAD;
     }
-    return true;
+    part->size = good;
+    read->bytes = good;
+    return good > 0;
 }
 
 static void fetch__read_done(struct segment_read *read, enum err error)
@@ -167,8 +170,7 @@ static void fetch__read_done(struct segment_read *read, enum err error)
         groups_reap(p);
         return;
     }
-    if (error == OK && !fetch__epochs_fit(p, read)) {
-        trace_error(p->broker->trace, "bad_leader_epoch", "group=%lu offset=%lld", p->group, (long long)read->offset);
+    if (error == OK && !fetch__cut_at_bad_epoch(p, read)) {
         segment_read_release(read);
         error = ERR_CORRUPT;
     }

@@ -170,12 +170,13 @@ static enum err files__take_spare(struct files *files, struct segment *segment)
     char from[STORE_PATH_BYTES];
     char to[STORE_PATH_BYTES];
     for (uint32_t i = 0; i < files->spares_count; i++) {
-        if (!spare_fits(files->spares[i].length_bytes, segment->capacity_bytes)) {
+        /* A segment whose first write had to be tried again may be older than a spare that came free meanwhile. */
+        if (!spare_fits(files->spares[i].length_bytes, segment->capacity_bytes) ||
+            files->spares[i].generation > segment->generation) {
             continue;
         }
         files__spare_path(files, files->spares[i].generation, from);
         files__path(files, segment, ".log", to);
-        ASSERT(files->spares[i].generation < segment->generation);
         for (uint32_t j = i + 1; j < files->spares_count; j++) { /* oldest first: the rest keep their order */
             files->spares[j - 1] = files->spares[j];
         }
