@@ -56,6 +56,9 @@ void patience_note_taken(struct session *s, uint64_t size)
     s->taken_bytes += size;
     if (s->send_bytes == 0) {
         s->send_since_us = 0;
+    } else if (s->taken_bytes - s->send_since_taken >= REPLY_BYTES_MIN) {
+        s->send_since_us = clock_now_us(s->broker->clock);
+        s->send_since_taken = s->taken_bytes;
     }
 }
 
@@ -74,17 +77,9 @@ static bool patience__frame_is_late(struct session *s, uint64_t now_us, uint64_t
     return now_us > s->frame_begun_us && now_us - s->frame_begun_us > allowed_us;
 }
 
-static bool patience__reader_is_stalled(struct session *s, uint64_t now_us)
+static bool patience__reader_is_stalled(const struct session *s, uint64_t now_us)
 {
-    if (s->send_since_us == 0 || now_us - s->send_since_us < REPLY_DEADLINE_US) {
-        return false;
-    }
-    if (s->taken_bytes - s->send_since_taken < REPLY_BYTES_MIN) {
-        return true;
-    }
-    s->send_since_us = now_us;
-    s->send_since_taken = s->taken_bytes;
-    return false;
+    return s->send_since_us != 0 && now_us >= s->send_since_us + REPLY_DEADLINE_US;
 }
 
 /* While memory is short: holds much and moves little? */

@@ -11,7 +11,8 @@
 #include "broker/memory.h"
 #include "broker/patience.h"
 
-#define READ_BYTES_SHORT 4096u /* one read when there is no room for what it brings */
+#define READ_BYTES_SHORT      4096u /* one read when there is no room for what it brings */
+#define MEMORY_TRIES_PER_TURN 16u
 
 /* --- life --- */
 
@@ -334,14 +335,20 @@ static void session__resume_list(struct broker *b, enum session_wait wait, bool 
     }
 }
 
+/* The newest and the oldest take turns: a crowd that waits in front holds nobody up for long, and whoever waits longest
+ * is not forgotten. Each try counts, since what one of them needs may not fit and the next one's may. */
+static void session__resume_for_memory(struct broker *b)
+{
+    struct session_list *list = &b->waits[SESSION_WAITS_FOR_MEMORY];
+    for (uint32_t tries = MEMORY_TRIES_PER_TURN; tries > 0 && !TAILQ_EMPTY(list) && receive_has_room(&b->receive);
+         tries--) {
+        session__resume(tries % 2 == 0 ? TAILQ_LAST(list, session_list) : TAILQ_FIRST(list));
+    }
+}
+
 static bool session__turn_left(const struct broker *b)
 {
     return b->turn_requests < REQUESTS_PER_TURN_MAX;
-}
-
-static bool session__memory_left(const struct broker *b)
-{
-    return receive_has_room(&b->receive);
 }
 
 void session_resume_all(struct broker *b)
@@ -350,7 +357,7 @@ void session_resume_all(struct broker *b)
     b->turn++;
     b->turn_requests = 0;
     session__resume_list(b, SESSION_WAITS_FOR_TURN, session__turn_left);
-    session__resume_list(b, SESSION_WAITS_FOR_MEMORY, session__memory_left);
+    session__resume_for_memory(b);
     session__resume_list(b, SESSION_WAITS_FOR_ROOM, broker__has_room);
     b->turn++;
     b->turn_requests = 0;

@@ -49,7 +49,7 @@ struct session {
     uint64_t send_bytes;     /* queued at the last look */
     uint64_t taken_bytes;    /* of what was sent, since it was opened */
     uint64_t swept_taken;    /* taken_bytes at the last sweep */
-    uint64_t send_since_us;  /* the reader is judged by what it took since then */
+    uint64_t send_since_us;  /* when it last had taken REPLY_BYTES_MIN; 0: nothing waits */
     uint64_t send_since_taken;
 
     TAILQ_ENTRY(session) all_link;
