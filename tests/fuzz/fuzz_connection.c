@@ -3,8 +3,9 @@
  * but frames, serves an honest client afterwards, keeps what it acknowledged byte for byte, holds no memory for those
  * who left, and stops in order. Each input has a broker of its own, so what is found is found again.
  *
- * Input: byte 0 odd: the broker may die, and leaks are not looked for; then instructions of {bits 0-2 what, bits 3-4
- * which client} and their arguments, a byte each unless said otherwise; what is missing at the end is 0.
+ * Input: byte 0: bit 0 the broker may die, and leaks are not looked for, bit 1 memory is short, so that connections may
+ * be ended for it; then instructions of {bits 0-2 what, bits 3-4 which client} and their arguments, a byte each unless
+ * said otherwise; what is missing at the end is 0.
  *   0 raw bytes     n, n bytes
  *   1 any frame     type, request id, n, n bytes of protobuf, m, m bytes of payload; the CRC is put right
  *   2 produce       flags (see send_produce), producer, epoch, sequence, records, value size
@@ -27,14 +28,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define CLIENTS          4
-#define CONNECTIONS_MAX  24
-#define INSTRUCTIONS_MAX 48
-#define BATCH_CAPACITY   (16u << 10)
-#define ANSWER_US_MAX    70000000u /* fetches wait up to 60 s */
-#define LATE_US_MAX      2000000u  /* what clients who left have sent has come, and is done */
-#define DIES_FROM        250
-#define PROBE_ID         1000000u
+#define CLIENTS            4
+#define CONNECTIONS_MAX    24
+#define INSTRUCTIONS_MAX   48
+#define BATCH_CAPACITY     (16u << 10)
+#define ANSWER_US_MAX      70000000u /* fetches wait up to 60 s */
+#define LATE_US_MAX        2000000u  /* what clients who left have sent has come, and is done */
+#define MEMORY_BYTES       (64u << 20)
+#define MEMORY_SHORT_BYTES (512u << 10)
+#define DIES_FROM          250
+#define PROBE_ID           1000000u
 
 struct message {
     enum frame_type type;
@@ -419,13 +422,14 @@ static unsigned count_requests(const struct wire *wire, enum frame_type type, ui
     return count;
 }
 
-/* The client has left, or took too long over a frame: its requests need no answer any more. */
+/* The client has left, took too long over a frame, or was in the way: its requests need no answer any more. */
 static bool is_excused(const struct wire *wire)
 {
     struct message reply;
     size_t at = 0;
-    return wire->left || (wire->conn == NULL && find_reply(wire, &at, FRAME_ERROR, 0, &reply) &&
-                          reply.body.as_ErrorReply.status == ERR_TIMEOUT);
+    if (wire->left || wire->conn != NULL || !find_reply(wire, &at, FRAME_ERROR, 0, &reply))
+        return wire->left;
+    return reply.body.as_ErrorReply.status == ERR_TIMEOUT || reply.body.as_ErrorReply.status == ERR_BUSY;
 }
 
 static bool is_answered(const struct wire *wire)
@@ -583,10 +587,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct script s;
     s = (struct script){.data = data, .size = size, .next_id = PROBE_ID};
-    s.may_die = take(&s) % 2 == 1;
+    uint8_t options = take(&s);
+    s.may_die = (options & 1) != 0;
     if (s.may_die)
         __lsan_disable();
-    mini_broker_open(&s.m, 1);
+    mini_broker_open(&s.m, 1, (options & 2) != 0 ? MEMORY_SHORT_BYTES : MEMORY_BYTES);
     s.group = probe_topic(&s, connect_new(&s));
     for (unsigned i = 0; i < INSTRUCTIONS_MAX && s.size > 0; i++)
         run_instruction(&s);

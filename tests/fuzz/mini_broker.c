@@ -58,7 +58,7 @@ void mini_broker_run(struct mini_broker *m, uint64_t for_us)
     }
 }
 
-static void configure(struct config *config)
+static void configure(struct config *config, uint64_t memory_bytes)
 {
     *config = (struct config){.id = 1,
                               .data = "sim",
@@ -80,7 +80,7 @@ static void configure(struct config *config)
                               .wal_budget_bytes = 1 << 20,
                               .connections = 100,
                               .inflight_bytes = BATCH_BYTES_MAX,
-                              .memory_bytes = 64 << 20,
+                              .memory_bytes = memory_bytes,
                               .open_files = 8,
                               .level = TRACE_ERROR};
     strcpy(config->client[0].name, "client");
@@ -105,7 +105,7 @@ static void start(struct mini_broker *m)
     }
 }
 
-void mini_broker_open(struct mini_broker *m, uint64_t seed)
+void mini_broker_open(struct mini_broker *m, uint64_t seed, uint64_t memory_bytes)
 {
     memset(m, 0, sizeof *m);
     world_init(&m->world, seed);
@@ -114,7 +114,7 @@ void mini_broker_open(struct mini_broker *m, uint64_t seed)
     sim_clock_init(&m->clock, &m->world, on_timer, m);
     m->net_options = (struct sim_net_options){.delay_us_max = 100, .context = m, .accept = on_accept};
     m->net = sim_net_new(&m->world, &m->net_options);
-    configure(&m->config);
+    configure(&m->config, memory_bytes);
     m->trace = (struct trace){.level = TRACE_ERROR};
     if (getenv("FUZZ_TRACE") != NULL) { /* for people who look at one input */
         m->trace = (struct trace){.level = TRACE_DEBUG, .sink = trace_to_stderr};

@@ -25,11 +25,11 @@ struct mini_broker {
 };
 
 /* A new broker with an empty disk; returns when it is ready. */
-void mini_broker_open(struct mini_broker *m, uint64_t seed);
+void mini_broker_open(struct mini_broker *m, uint64_t seed, uint64_t memory_bytes);
 void mini_broker_run(struct mini_broker *m, uint64_t for_us); /* lets so much simulated time pass */
 /* The process dies, or the machine loses power with it, and a broker starts anew. Connections are cut. The memory of
  * jobs under way is lost: as it goes with a process, so not to be looked for as a leak. */
 void mini_broker_restart(struct mini_broker *m, bool power_cut);
-void mini_broker_close(struct mini_broker *m);                /* a clean stop; the clients have left */
+void mini_broker_close(struct mini_broker *m); /* a clean stop; the clients have left */
 
 #endif

@@ -140,6 +140,8 @@ def connection():
         'producers': other(0, INIT, 1) + other(1, INIT, 5) + pause(18) + other(0, INIT, 1) + other(2, DELETE, 7),
         'pieces': op(7, 0, 7, 1) + produce(0) + other(0, HELLO, 1) + op(7, 1, 1, 3) + fetch(1) + produce(1),
         'slow_reader': op(7, 0, 0, 2) + produce(0, flags=0x40, value=255, records=7) * 3 + fetch(0) * 6,
+        'short_of_memory': op(7, 0, 200, 3) + produce(0, flags=0x40, value=255, records=7) * 6 + fetch(1) * 9
+                           + op(7, 1, 255, 3) + produce(1, flags=0x40, value=255, records=7) * 3,
         'retention': other(0, CREATE, 1, 0x85) + pause(18) + produce(0, group=1, flags=0x40, value=255, records=7) * 9,
         'death': produce(0) + produce(0) + pause(12) + produce(1) + op(6, 0, 250) + produce(0) + pause(14)
                  + op(6, 0, 251) + fetch(2, 0),
@@ -155,7 +157,8 @@ def connection():
         'broken_proto': frame(0, 3, 1, b'\x0a\xff') + frame(0, 9, 2, b'\x08') + frame(0, 5, 3, b'\x0a\x02\xff\xfe')
                         + frame(0, 15, 4, text(1, b'x' * 200) + b'\x0b'),
     }
-    return {name: bytes([name.startswith('death')]) + script for name, script in scripts.items()}
+    return {name: bytes([name.startswith('death') + 2 * name.startswith('short')]) + script
+            for name, script in scripts.items()}
 
 
 # --- segment: options, a lie, the first offset, then what the files hold ---
