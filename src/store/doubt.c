@@ -35,21 +35,24 @@ static enum err doubt__check_crc(struct files *files, struct segment *segment, u
 }
 
 /* The chain is not the one of the manifest. If some batch is bad by itself, that is why, and its readers find it; if
- * all are good and their leader epochs rise, they are not the ones that were written here. */
+ * all are good and their leader epochs rise, they are not the ones that were written here: unless this second look
+ * finds the right chain, and it was the first that read wrong bytes. */
 static bool doubt__is_foreign(struct files *files, struct segment *segment)
 {
     struct walk walk;
     struct batch_header header;
     uint64_t position;
+    uint32_t chain = 0;
     int32_t epoch = 0;
     walk__begin(&walk, files, segment, 0, segment->file.doubt.bytes);
     while (walk__next(&walk, &header, &position) == OK) {
+        chain = crc32c(chain, files->window + (position - walk.window_position), BATCH_HEADER_BYTES);
         if (header.leader_epoch < epoch || doubt__check_crc(files, segment, position, &header) != OK) {
             return false;
         }
         epoch = header.leader_epoch;
     }
-    return true;
+    return chain != segment->file.doubt.chain_wanted;
 }
 
 bool doubt__settle(struct files *files, struct segment *segment)
