@@ -7,10 +7,12 @@
  *   sim_world     time, the event queue, the generators, the hash, the I/O gate (crash at the k-th call)
  *   sim_options   what a seed means: sizes, rates, fault classes; printed with a failure, shrunk after it
  *   sim_point     the product's fault points: crash, delay, count
+ *   sim_memory    allocations of the broker that fail
  *   sim_clock     twin of port/clock
  *   sim_tree      names and bytes of a simulated file system, each with what of it is durable (bytes: sim_inode)
  *   sim_disk      twin of port/disk on a sim_tree: lanes, crash semantics, the shadow (what a power cut now leaves)
  *   sim_media     what a running disk does wrong, call by call
+ *   sim_atlas     which stored batches rotted while the broker ran, and so may be CORRUPT
  *   sim_kv        twin of port/kv
  *   sim_link      twin of port/link: delays, split and merged reads, connections cut in the middle of a frame
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read
@@ -70,8 +72,9 @@
     X(FAULT_LATENCY, "latency")   /* each call of a job takes time of its own */                                       \
     X(FAULT_KV, "kv-error")       /* rows and commits of the checkpoint store find no room, commits fail */            \
     X(FAULT_LEAP, "clock-leaps")  /* the wall clock goes wrong by a day or a year while the broker runs */             \
-    X(FAULT_SHAPE, "clock-shape") /* one for the run: an offset, a drift, a wave, a clock that stands still at times   \
-                                   */
+    X(FAULT_SHAPE, "clock-shape") /* one for the run: off, drifting, swinging, standing still at times */              \
+    X(FAULT_MEMORY, "no-memory")  /* the n-th allocation of a life fails, and a few behind it */                       \
+    X(FAULT_RUST, "running-rot")  /* sectors of segments rot while the broker runs: gone, but never served wrong */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,
@@ -99,6 +102,7 @@ enum sim_io {
 };
 #define SIM_IO_ANY SIM_IO_KINDS
 
+struct sim_atlas;
 struct sim_event;
 typedef void (*sim_action)(void *context, uint64_t argument);
 
@@ -108,7 +112,9 @@ struct sim_world {
     uint64_t events_count;
     uint64_t faults_count; /* faults that really happened */
     /* One generator per subject, so that dropping a fault class leaves the choices of the others as they were. */
-    struct rng disk, link, load, crash, points, media, clock;
+    struct rng disk, link, load, crash, points, media, clock, memory;
+
+    uint32_t inside; /* not 0: product code of the broker is running (and nobody else's) */
 
     /* the I/O gate */
     bool crashed; /* every disk and kv call fails, no completion is delivered */
@@ -117,6 +123,7 @@ struct sim_world {
     uint64_t crash_countdown; /* 0: none planned; 1: the next call of crash_kind */
     enum sim_io crash_kind;
 
+    struct sim_atlas *atlas;   /* NULL: nothing rots while the broker runs */
     int64_t log_clock_max_ms;  /* nothing that the broker was told up to now lets a log entry carry a later time */
     uint64_t corrupt_until_us; /* bad bytes were read: until then CORRUPT is an honest answer, to be asked again */
 
@@ -148,6 +155,12 @@ void world_mix(struct sim_world *world, uint64_t what, uint64_t value);
  * with ERR_IO (a write that dies may leave a part of itself). */
 bool world_io(struct sim_world *world, enum sim_io kind);
 void world_plan_crash(struct sim_world *world, enum sim_io kind, uint64_t countdown);
+
+/* Around each call of the broker. A callback of it that works for the checkers steps outside in between. */
+void world_enter(struct sim_world *world);
+void world_leave(struct sim_world *world);
+uint32_t world_step_out(struct sim_world *world); /* returns what world_step_in needs */
+void world_step_in(struct sim_world *world, uint32_t inside);
 
 /* A broken promise. `check` is the id of the checker ("B1"); only the first failure of a run counts. */
 void world_fail(struct sim_world *world, const char *check, const char *format, ...)

@@ -404,7 +404,9 @@ static void lane_done(void *context, uint64_t life)
     if (lane->ran == NULL) {
         lane->ran_last = &lane->ran;
     }
+    world_enter(lane->disk->world);
     job->done(job);
+    world_leave(lane->disk->world);
 }
 
 static void lane_run(void *context, uint64_t life);
@@ -434,7 +436,9 @@ static void lane_run(void *context, uint64_t life)
     job->next = NULL;
     lane->is_running = true;
     lane->delay_us = 0;
+    world_enter(world);
     job->run(job);
+    world_leave(world);
     lane->is_running = false;
     *lane->ran_last = job;
     lane->ran_last = &job->next;

@@ -290,15 +290,10 @@ void inode_power_cut(struct tree *tree, struct inode *inode, struct rng *rng, co
     inode->durable_size = inode->size;
 }
 
-static void inode_rot(struct inode *inode, struct rng *rng)
+static void sector_rot(struct inode *inode, uint64_t sector, struct rng *rng)
 {
     uint64_t sectors = (inode->size + SECTOR_BYTES - 1) / SECTOR_BYTES;
-    uint8_t *at = inode->data;
-    for (int tries = 0; tries < 200; tries++) {
-        at = inode->data + rng_below(rng, sectors) * SECTOR_BYTES;
-        if (at[0] != 0 || memcmp(at, at + 1, SECTOR_BYTES - 1) != 0)
-            break; /* zeros hold nothing that could be missed */
-    }
+    uint8_t *at = inode->data + sector * SECTOR_BYTES;
     uint64_t kind = rng_below(rng, 4);
     if (kind == 0) {
         at[rng_below(rng, SECTOR_BYTES)] ^= (uint8_t)(1u << rng_below(rng, 8));
@@ -310,6 +305,28 @@ static void inode_rot(struct inode *inode, struct rng *rng)
         for (unsigned i = 0; i < SECTOR_BYTES; i++) {
             at[i] = (uint8_t)rng_next(rng);
         }
+    }
+}
+
+static void inode_rot(struct inode *inode, struct rng *rng)
+{
+    uint64_t sectors = (inode->size + SECTOR_BYTES - 1) / SECTOR_BYTES;
+    uint64_t sector = 0;
+    for (int tries = 0; tries < 200; tries++) {
+        sector = rng_below(rng, sectors);
+        const uint8_t *at = inode->data + sector * SECTOR_BYTES;
+        if (at[0] != 0 || memcmp(at, at + 1, SECTOR_BYTES - 1) != 0)
+            break; /* zeros hold nothing that could be missed */
+    }
+    sector_rot(inode, sector, rng);
+}
+
+void inode_rot_at(struct inode *inode, uint64_t offset, struct rng *rng)
+{
+    ASSERT(offset < inode->size);
+    sector_rot(inode, offset / SECTOR_BYTES, rng);
+    if (inode->size % SECTOR_BYTES != 0) { /* no bytes behind the end */
+        memset(inode->data + inode->size, 0, SECTOR_BYTES - inode->size % SECTOR_BYTES);
     }
 }
 

@@ -166,7 +166,9 @@ static void tell_broker_closed(struct sim_conn *conn, enum err reason)
     if (!conn->broker_done) {
         conn->broker_done = true;
         parcels_drop(conn);
+        world_enter(conn->net->world);
         conn->link.handler->on_closed(&conn->link, reason);
+        world_leave(conn->net->world);
     }
 }
 
@@ -194,7 +196,9 @@ static void up_deliver(void *context, uint64_t argument)
     while (!conn->paused && !conn->broker_closing && pipe_size(&conn->up) > 0) {
         uint8_t *into = NULL;
         size_t room = 0;
+        world_enter(world);
         conn->link.handler->on_alloc(&conn->link, &into, &room);
+        world_leave(world);
         ASSERT(room > 0);
         size_t size = rng_chance(&world->link, 0.01) ? 0 : piece(conn, pipe_size(&conn->up));
         if (size > room) {
@@ -202,7 +206,9 @@ static void up_deliver(void *context, uint64_t argument)
         }
         memcpy(into, conn->up.data + conn->up.start, size);
         conn->up.start += size;
+        world_enter(world);
         conn->link.handler->on_read(&conn->link, size);
+        world_leave(world);
         if (conn->net->options.split && pipe_size(&conn->up) > 0 && rng_chance(&world->link, 0.5)) {
             up_plan(conn, delay_us(conn));
             event_over(conn);
@@ -300,7 +306,9 @@ static void flush(void *context, uint64_t argument)
         plan(conn, world->now_us + 1, close_finish);
     }
     if (!conn->broker_closing) {
+        world_enter(world);
         conn->link.handler->on_drain(&conn->link);
+        world_leave(world);
     }
     event_over(conn);
 }
@@ -326,7 +334,9 @@ static void watch_frames(struct sim_conn *conn, const uint8_t *head, size_t head
     if (conn->frame_left == 0 && head_size >= FRAME_HEADER_BYTES) {
         conn->frame_left = 4 + (size_t)load_le32(head);
         if (options->on_reply != NULL) {
+            uint32_t inside = world_step_out(conn->net->world);
             options->on_reply(options->reply_context, conn, head, head_size);
+            world_step_in(conn->net->world, inside);
         }
     }
     if (head_size + parts_size > conn->frame_left) {
@@ -412,7 +422,9 @@ static void accept_now(void *context, uint64_t argument)
 {
     struct sim_conn *conn = context;
     if (!conn->broker_done && !conn->net->world->crashed) {
+        world_enter(conn->net->world);
         conn->net->options.accept(conn->net->options.context, &conn->link);
+        world_leave(conn->net->world);
         ASSERT(conn->link.handler != NULL);
     }
     event_over(conn);

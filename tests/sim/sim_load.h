@@ -36,6 +36,9 @@ void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *fr
  * done. */
 void load_audit(struct load *load);
 
+/* For sim_atlas: a batch that is about to rot is read while it is good. */
+void load_witness(void *context, uint64_t group, const uint8_t *batch, size_t size);
+
 /* From now on a partition may be CORRUPT: then nothing of it is served. What is served must be as ever. */
 void load_rotten(struct load *load);
 

@@ -2,6 +2,7 @@
  *
  *   sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT]            seeds FIRST, FIRST + 1 ...; PERCENT of them twice, hash
  *                                                               against hash; --seeds N and --first F say the same
+ *   sim ... --no-shrink                                         failures are reported, and not made smaller
  *   sim ... --points                                            also how often each fault point was visited, and was
  *                                                               the end; one that no seed came by fails the run
  *   sim --seed S [--verbose] [--only FAULT,...|none]            one seed; with a story
@@ -30,11 +31,12 @@ struct totals {
     double simulated_s;
     uint64_t last_hash;
     struct sim_point_counts points;
+    bool no_shrink;
 };
 
 struct arguments {
     uint64_t seeds, first, jobs, twice_percent, plant, budget_s;
-    bool one_seed, verbose, plants, points;
+    bool one_seed, verbose, plants, points, no_shrink;
     const char *only;   /* fault classes; NULL: as drawn */
     const char *commit; /* of the tree this was built from, for the report */
 };
@@ -79,6 +81,8 @@ static void report(const struct totals *totals, const struct sim_options *option
            totals->commit == NULL ? "unknown" : totals->commit, result->check, result->text);
     printf("  options: ");
     sim_options_print(options, stdout);
+    if (totals->no_shrink)
+        return;
     struct sim_options small = *options;
     shrink(&small, result);
     printf("  shrunk:  ");
@@ -153,7 +157,7 @@ static uint32_t print_points(const struct sim_point_counts *points)
 
 static int run_many(const struct arguments *arguments)
 {
-    struct totals totals = {.commit = arguments->commit};
+    struct totals totals = {.commit = arguments->commit, .no_shrink = arguments->no_shrink};
     const struct child_batch batch = {.first = arguments->first,
                                       .seeds = arguments->seeds,
                                       .jobs = (uint32_t)arguments->jobs,
@@ -211,7 +215,8 @@ static int run_one(const struct arguments *arguments)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--points] [--commit ID] [--plant N]\n"
+    fprintf(stderr, "usage: sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--points] [--no-shrink]\n           "
+                    "[--commit ID] [--plant N]\n"
                     "       sim --seed S [--verbose] [--only FAULT,...] [--plant N]\n"
                     "       sim --plants [--budget SECONDS] [--jobs J]\n");
     exit(2);
@@ -243,6 +248,10 @@ static void parse(int argc, char **argv, struct arguments *ret_arguments)
         }
         if (strcmp(argv[i], "--plants") == 0) {
             a.plants = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--no-shrink") == 0) {
+            a.no_shrink = true;
             continue;
         }
         if (strcmp(argv[i], "--points") == 0) {

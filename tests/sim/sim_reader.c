@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/batch.h"
 #include "base/crc32c.h"
+#include "sim_atlas.h"
 #include "wire/records.h"
 
 #define FOLLOWED_MAX 16
@@ -112,6 +113,21 @@ static bool take_records(struct load *load, uint64_t group, const struct batch_h
     return error == ERR_CLOSED;
 }
 
+void load_witness(void *context, uint64_t group, const uint8_t *batch, size_t size)
+{
+    struct load *load = context;
+    struct batch_header header;
+    bool is_known = false;
+    for (uint32_t t = 0; t < load->topics_count; t++) {
+        for (uint32_t p = 0; load->topics[t].live && p < load->topics[t].partitions; p++) {
+            is_known = is_known || load->topics[t].groups[p] == group;
+        }
+    }
+    if (is_known && batch_parse(batch, size, &header) == OK) {
+        take_records(load, group, &header, batch);
+    }
+}
+
 static void take_batches(struct reader *reader, const struct request *request, const FetchReply *reply,
                          const uint8_t *data, uint32_t size)
 {
@@ -178,7 +194,10 @@ static void on_fetch_reply(struct reader *reader, const struct request *request,
         }
         return;
     }
-    if (reply->status == ERR_CORRUPT && load->world->now_us < load->world->corrupt_until_us) {
+    int64_t behind = sim_atlas_behind(load->world->atlas, request->group, request->offset);
+    if (reply->status == ERR_CORRUPT && behind > request->offset) {
+        position->offset = behind;
+    } else if (reply->status == ERR_CORRUPT && load->world->now_us < load->world->corrupt_until_us) {
         world_log(load->world, "group %llu at %lld: CORRUPT for now", (unsigned long long)request->group,
                   (long long)request->offset);
     } else if (reply->status == ERR_CORRUPT && load->rotten) {
@@ -210,7 +229,8 @@ static void on_list_reply(struct reader *reader, const struct request *request, 
     struct load *load = reader->client.load;
     if (reply->status != OK) {
         bool rot =
-            reply->status == ERR_CORRUPT && (load->rotten || load->world->now_us < load->world->corrupt_until_us);
+            reply->status == ERR_CORRUPT && (load->rotten || load->world->now_us < load->world->corrupt_until_us ||
+                                             sim_atlas_knows(load->world->atlas, request->group));
         if (!rot && !load_status_is_retriable(reply->status) && !check_group_is_deleted(load->check, request->group)) {
             world_fail(load->world, "B9", "ListOffsets of group %llu is refused: %s",
                        (unsigned long long)request->group, err_name((enum err)reply->status));

@@ -9,11 +9,13 @@
 #include "base/assert.h"
 #include "broker/broker.h"
 #include "broker/status.h"
+#include "sim_atlas.h"
 #include "sim_clock.h"
 #include "sim_disk.h"
 #include "sim_kv.h"
 #include "sim_link.h"
 #include "sim_load.h"
+#include "sim_memory.h"
 #include "sim_point.h"
 #include "sim_rot.h"
 #include "sim_watch.h"
@@ -26,6 +28,7 @@
 #define STOP_LATE_US       8900000u
 #define RECOVERY_CALLS_MAX 200u
 #define EVENTS_MAX         5000000u
+#define ALLOCATIONS_MAX    20000u
 
 enum phase {
     PHASE_LOAD,
@@ -49,6 +52,7 @@ struct run {
     struct kv *kv;
     struct sim_clock clock;
     struct sim_points points;
+    struct sim_atlas atlas;
     struct sim_net_options net_options;
     struct sim_net *net;
     struct check *check;
@@ -66,6 +70,7 @@ struct run {
     bool rotten_kv; /* to refuse the start is the honest answer */
     bool must_die;  /* the broker said fatal: its process ends */
     bool stopping, stopped;
+    bool exited; /* it called _exit in the middle of something: what it left cannot be freed by broker_free */
     uint64_t stop_asked_us;
     struct sim_event *turn;
     enum phase phase;
@@ -80,6 +85,7 @@ static const char *const phase_names[] = {"load",        "quiet",     "proof",  
 static void on_ready(void *context)
 {
     struct run *run = context;
+    uint32_t inside = world_step_out(&run->world);
     if (!run->world.crashed) {
         world_log(&run->world, "ready, life %llu", (unsigned long long)run->life);
         load_broker_up(run->load, run->life);
@@ -87,6 +93,7 @@ static void on_ready(void *context)
             load_audit(run->load);
         }
     }
+    world_step_in(&run->world, inside);
 }
 
 static void on_fatal(void *context, enum broker_exit code, const char *why)
@@ -95,7 +102,7 @@ static void on_fatal(void *context, enum broker_exit code, const char *why)
     if (run->world.crashed)
         return;
     /* A full disk may end the process: it starts again, and again, until there is room. */
-    bool has_reason = sim_disk_broke(run->disk) || run->was_full;
+    bool has_reason = sim_disk_broke(run->disk) || run->was_full || sim_memory_failed();
     if (run->rotten_kv && code == BROKER_EXIT_UNREADABLE) {
         run->phase = PHASE_END;
     } else if (!has_reason || code != BROKER_EXIT_STORAGE) {
@@ -130,7 +137,9 @@ static bool on_kv_point(void *context, const char *point)
     }
     bool dies = !world_io(&run->world, is_commit ? SIM_IO_KV_COMMIT : SIM_IO_KV);
     if (!dies && strcmp(point, "kv.commit.after") == 0 && !run->rotten && rng_chance(&run->world.crash, 0.25)) {
+        uint32_t inside = world_step_out(&run->world);
         shadow_check(run->shadow, rng_chance(&run->world.crash, 0.2));
+        world_step_in(&run->world, inside);
     }
     return dies;
 }
@@ -152,6 +161,10 @@ static void plan_crash(struct run *run)
         return;
     if (o->faults[FAULT_SYNC_ERROR] && rng_chance(rng, 0.3)) {
         sim_disk_plan_sync_error(run->disk, sim_log_between(rng, 1, o->crash_calls_max));
+    }
+    if (run->crashes_left > 0 && o->faults[FAULT_MEMORY] && rng_chance(&run->world.memory, 0.5)) {
+        sim_memory_plan(sim_log_between(&run->world.memory, 1, ALLOCATIONS_MAX),
+                        sim_log_between(&run->world.memory, 1, 20));
     }
     if (run->crashes_left > 0 && o->faults[FAULT_POINT_CRASH] && rng_chance(&run->world.points, 0.5)) {
         sim_points_plan_crash(&run->points);
@@ -184,11 +197,12 @@ static void bury(struct run *run, bool power_cut)
     load_broker_down(run->load);
     sim_clock_disarm(&run->clock);
     sim_net_kill(run->net);
-    if (run->broker != NULL) {
+    if (run->broker != NULL && !run->exited) {
         broker_free(run->broker);
-        run->broker = NULL;
     }
+    run->broker = NULL;
     sim_net_forget(run->net);
+    sim_memory_new_life();
     world_cancel(world, run->turn);
     run->turn = NULL;
     if (!world->failed && !run->rotten) {
@@ -205,7 +219,7 @@ static void bury(struct run *run, bool power_cut)
     shadow_new_life(run->shadow);
     watch_new_life(&run->watch);
     world->crashed = false;
-    run->must_die = run->stopping = run->stopped = false;
+    run->must_die = run->stopping = run->stopped = run->exited = false;
     run->was_full = sim_disk_is_limited(run->disk);
     plan_start(run, sim_log_between(&world->crash, 1000, 3000000));
 }
@@ -235,7 +249,9 @@ static void start(void *context, uint64_t argument)
                                            .on_fatal = on_fatal,
                                            .on_stopped = on_stopped};
     world_log(world, "start, life %llu", (unsigned long long)run->life);
+    world_enter(world);
     enum err error = broker_new(&options, &run->broker);
+    world_leave(world);
     if (error == OK)
         return;
     run->broker = NULL;
@@ -247,7 +263,7 @@ static void start(void *context, uint64_t argument)
         return;
     }
     bool is_full = error == ERR_STORAGE_FULL && run->was_full;
-    if (!is_full && !sim_disk_erred(run->disk)) {
+    if (!is_full && !sim_disk_erred(run->disk) && !sim_memory_failed()) {
         world_fail(world, "S11", "life %llu does not start: %s", (unsigned long long)run->life, err_name(error));
     }
 }
@@ -256,17 +272,24 @@ static void ask_to_stop(struct run *run)
 {
     run->stopping = true;
     run->stop_asked_us = run->world.now_us;
-    broker_stop(run->broker);
+    broker_stop(run->broker); /* allocates nothing */
 }
 
 /* --- the loop's part --- */
+
+static void turn(struct run *run)
+{
+    world_enter(&run->world);
+    broker_turn(run->broker);
+    world_leave(&run->world);
+}
 
 static void take_turn(void *context, uint64_t argument)
 {
     struct run *run = context;
     run->turn = NULL;
     if (run->broker != NULL && !run->world.crashed) {
-        broker_turn(run->broker);
+        turn(run);
     }
 }
 
@@ -274,7 +297,9 @@ static void on_timer(void *context)
 {
     struct run *run = context;
     if (run->broker != NULL && !run->world.crashed) {
+        world_enter(&run->world);
         broker_timer(run->broker);
+        world_leave(&run->world);
     }
 }
 
@@ -312,7 +337,7 @@ static void after_event(struct run *run)
     if (run->broker == NULL || run->world.crashed || run->turn != NULL)
         return;
     if (rng_chance(&run->world.link, 0.7)) {
-        broker_turn(run->broker);
+        turn(run);
     } else {
         run->turn = world_at(&run->world, run->world.now_us + rng_below(&run->world.link, 200), take_turn, run, 0);
     }
@@ -352,6 +377,9 @@ static void on_fault_tick(void *context, uint64_t argument)
         run->clock.wall_skew_ms = (int64_t)rng_between(&world->crash, 0, 7200000) - 3600000;
         world->faults_count++;
     }
+    if (o->faults[FAULT_RUST] && !world->crashed && rng_chance(&world->media, 0.5)) {
+        sim_atlas_wound(&run->atlas);
+    }
     if (o->faults[FAULT_LEAP] && rng_chance(&world->clock, 0.5)) {
         sim_clock_draw_leap(&run->clock);
         world->faults_count++;
@@ -389,6 +417,7 @@ static void end_of_load(struct run *run)
     sim_disk_plan_sync_error(run->disk, 0);
     sim_disk_calm(run->disk);
     sim_points_calm(&run->points);
+    sim_memory_calm();
     make_room(run);
     run->net_options.slow_reader = false;
     sim_net_set(run->net, &run->net_options);
@@ -549,6 +578,7 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
 {
     memset(run, 0, sizeof *run);
     world_init(&run->world, o->seed);
+    sim_memory_begin(&run->world);
     run->world.verbose = verbose;
     run->options = o;
     run->crashes_left = o->crashes;
@@ -578,6 +608,9 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
                                                 .accept = on_accept};
     run->net = sim_net_new(&run->world, &run->net_options);
     run->load = load_new(&run->world, o, run->net, run->check, run->shadow);
+    run->atlas =
+        (struct sim_atlas){.world = &run->world, .disk = run->disk, .witness = load_witness, .context = run->load};
+    run->world.atlas = &run->atlas;
     run->net_options.reply_context = run->load;
     run->net_options.on_reply = load_on_reply;
     sim_net_set(run->net, &run->net_options);
@@ -608,11 +641,27 @@ static void run_close(struct run *run)
     world_done(&run->world);
 }
 
+/* The next event and what the broker makes of it; false: there is none. An exit of the broker jumps back to here. */
+static bool step(struct run *run)
+{
+    jmp_buf home;
+    if (setjmp(home) != 0) {
+        sim_memory_home(NULL);
+        world_log(&run->world, "the broker exits for want of memory");
+        run->exited = run->world.crashed = true;
+        return true;
+    }
+    sim_memory_home(&home);
+    bool more = world_step(&run->world);
+    after_event(run);
+    sim_memory_home(NULL);
+    return more;
+}
+
 static void live(struct run *run)
 {
     struct sim_world *world = &run->world;
-    while (!world->failed && run->phase != PHASE_END && world_step(world)) {
-        after_event(run);
+    while (!world->failed && run->phase != PHASE_END && step(run)) {
         if (world->failed)
             break;
         if (world->crashed) {

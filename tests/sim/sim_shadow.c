@@ -1,6 +1,7 @@
 /* Reads the durable images and feeds the ledger. Values end in {mark, id, crc of the value before}, so that an id is
  * found by its mark in any bytes and known to be whole by its crc. */
 #include "sim_shadow.h"
+#include "sim_atlas.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -358,6 +359,8 @@ static const char *segment_fault(struct shadow *shadow, uint64_t group, const st
     struct disk_file *file;
     char path[128];
     snprintf(path, sizeof path, "parts/%llu/%020lld.log", (unsigned long long)group, (long long)segment->base_offset);
+    if (sim_atlas_has(shadow->world->atlas, group, segment->base_offset))
+        return NULL; /* it rots, and its readers are told */
     if (segment->size_bytes == 0)
         return segment->base_offset == segment->end_offset ? NULL : "an empty segment";
     if (disk->ops->open(disk, path, DISK_READ, &file) != OK)

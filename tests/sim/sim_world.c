@@ -40,6 +40,7 @@ void world_init(struct sim_world *world, uint64_t seed)
     rng_seed(&world->points, rng_next(&root));
     rng_seed(&world->media, rng_next(&root));
     rng_seed(&world->clock, rng_next(&root));
+    rng_seed(&world->memory, rng_next(&root));
 }
 
 void world_done(struct sim_world *world)
@@ -159,6 +160,29 @@ void world_plan_crash(struct sim_world *world, enum sim_io kind, uint64_t countd
 {
     world->crash_kind = kind;
     world->crash_countdown = countdown;
+}
+
+void world_enter(struct sim_world *world)
+{
+    world->inside++;
+}
+
+void world_leave(struct sim_world *world)
+{
+    ASSERT(world->inside > 0);
+    world->inside--;
+}
+
+uint32_t world_step_out(struct sim_world *world)
+{
+    uint32_t inside = world->inside;
+    world->inside = 0;
+    return inside;
+}
+
+void world_step_in(struct sim_world *world, uint32_t inside)
+{
+    world->inside = inside;
 }
 
 void world_fail(struct sim_world *world, const char *check, const char *format, ...)
