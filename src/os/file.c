@@ -34,7 +34,10 @@ static enum err fault(struct disk *port, const char *call, const char *path)
 {
     int number = errno;
     enum err error = os__err_of_errno(number);
-    if (error != ERR_NO_FILE && error != ERR_EXISTS) {
+    if (error == ERR_STORAGE_FULL) { /* tried again every second: whoever tries says when it begins and ends */
+        trace_debug(disk_of(port)->trace, "disk_call_failed", "call=%s path=%s reason=%s", call, path,
+                    strerrorname_np(number));
+    } else if (error != ERR_NO_FILE && error != ERR_EXISTS) {
         trace_error(disk_of(port)->trace, "disk_call_failed", "call=%s path=%s reason=%s", call, path,
                     strerrorname_np(number));
     }

@@ -84,7 +84,9 @@ static enum err lmdb_translate(int code)
 static enum err lmdb_fault(const struct trace *trace, const char *call, int code)
 {
     enum err error = lmdb_translate(code);
-    if (error != OK && error != ERR_NO_FILE) {
+    if (error == ERR_STORAGE_FULL && code != MDB_MAP_FULL) { /* the owner says when it begins and ends */
+        trace_debug(trace, "kv_call_failed", "call=%s reason=\"%s\"", call, mdb_strerror(code));
+    } else if (error != OK && error != ERR_NO_FILE) {
         trace_error(trace, "kv_call_failed", "call=%s reason=\"%s\"", call, mdb_strerror(code));
     }
     return error;

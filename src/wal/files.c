@@ -16,6 +16,7 @@
 #define SLOT_MAX          99999999u
 #define SUFFIX            ".wal"
 #define SCAN_WINDOW_BYTES (32u << 10)
+#define SHORT_BYTES_MIN   (16u << 10)
 
 void wal__files_name(uint32_t slot, char name[WAL__NAME_BYTES_MAX])
 {
@@ -302,11 +303,18 @@ static enum err wal__secure_one(struct wal__files *files, struct wal__file *file
     struct disk_file *handle;
     wal__files_path(files, file->slot, path);
     enum err error = files->disk->ops->open(files->disk, path, DISK_WRITE | DISK_CREATE, &handle);
-    if (error == OK) {
-        error = files->disk->ops->reserve(files->disk, handle, files->file_bytes);
-        files->disk->ops->close(files->disk, handle);
+    if (error != OK) {
+        return error;
     }
+    error = files->disk->ops->reserve(files->disk, handle, files->file_bytes);
     file->reserved = error == OK;
+    /* No whole file: what there is, for the next start, before somebody else takes it. */
+    for (uint64_t part = files->file_bytes / 2; error == ERR_STORAGE_FULL && part >= SHORT_BYTES_MIN; part /= 2) {
+        if (files->disk->ops->reserve(files->disk, handle, part) == OK) {
+            break;
+        }
+    }
+    files->disk->ops->close(files->disk, handle);
     return error;
 }
 

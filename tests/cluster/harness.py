@@ -115,6 +115,11 @@ class Broker:
         assert process.returncode == code, (arguments, process.returncode, self.stderr, self.log()[-2000:])
         return out
 
+    def run_code(self, *arguments):
+        """The exit code of a command that may fail."""
+        return self.popen(*arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).wait(DEADLINE_S)
+
     def consume(self, topic, *arguments):
         """Every record there is: (partition, offset, value) in the order it came."""
         rows = self.run('consume', topic, '-e', '-f', '%p %o %s\\n', *arguments).decode().splitlines()
