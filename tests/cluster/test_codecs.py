@@ -1,5 +1,5 @@
-"""The four codecs through real processes, and against programs that are not ours: what we write they open, what they write
-we open. Blobs that are no blobs are the consumer's to refuse."""
+"""The four codecs through real processes, and against programs that are not ours: what we write they open, what they
+write we open. Blobs that are no blobs are the consumer's to refuse."""
 import glob
 import gzip
 import os
