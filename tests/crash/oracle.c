@@ -118,6 +118,8 @@ void oracle_add(struct oracle *oracle, const struct mark *mark, const uint8_t *t
     struct oracle_log *log;
     oracle->wall_ms = mark->wall_ms;
     switch ((enum mark_kind)mark->kind) {
+    case MARK_TIME:
+        return;
     case MARK_TOPIC_SENT:
     case MARK_TOPIC_GOING:
         add_topic(oracle, mark);

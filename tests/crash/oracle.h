@@ -19,6 +19,7 @@ enum mark_kind {
     MARK_INIT_DONE,      /* name, producer, epoch */
     MARK_BATCH_SENT,     /* batch, groups[0], producer, epoch, sequence, count; the batch follows */
     MARK_BATCH_ACKED,    /* batch, offset (-1: acks leader) */
+    MARK_TIME,           /* wall_ms: it is at most so late until the next mark */
     MARK_SEEN,           /* groups[0], offset (high watermark), log_start: a client was told */
 };
 

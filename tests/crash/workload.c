@@ -92,8 +92,16 @@ static void fail(struct workload *w, const char *what, uint32_t status)
 
 static void mark(struct workload *w, struct mark *mark, const void *tail, uint32_t tail_size)
 {
-    mark->wall_ms = w->host != NULL ? host_wall_ms(w->host) : w->wall_ms;
+    int64_t now_ms = w->host != NULL ? host_wall_ms(w->host) : w->wall_ms;
+    mark->wall_ms = mark->kind == MARK_TIME ? now_ms + mark->wall_ms : now_ms;
     tape_mark(mark, sizeof *mark, tail, tail_size);
+}
+
+/* Nothing is marked for so long, but time may delete. */
+static void mark_quiet(struct workload *w, uint64_t for_us)
+{
+    struct mark quiet = {.kind = MARK_TIME, .wall_ms = (int64_t)(for_us / 1000) + 1};
+    mark(w, &quiet, NULL, 0);
 }
 
 /* --- produce --- */
@@ -162,9 +170,10 @@ static void take_replies(struct workload *w)
     }
 }
 
+/* While there is something to do: a step without would jump to the next deadline, seconds ahead. */
 static void steps(struct workload *w, uint32_t count)
 {
-    for (uint32_t i = 0; i < count && host_step(w->host); i++) {
+    for (uint32_t i = 0; i < count && (w->flights_count > 0 || host_is_busy(w->host)) && host_step(w->host); i++) {
         take_replies(w);
     }
     if (host_failure(w->host) != NULL) {
@@ -479,6 +488,7 @@ static void start(struct workload *w)
     int code = 0;
     w->options.wall_ms = w->wall_ms;
     w->options.seed = rng_next(&w->rng);
+    mark_quiet(w, 3000000); /* a host's clock begins a second on */
     enum err error = host_open(&w->options, &w->host, &code);
     if (error != OK) {
         w->host = NULL;
@@ -499,6 +509,7 @@ static void end(struct workload *w, bool clean)
 {
     if (clean) {
         settle(w);
+        mark_quiet(w, 12000000); /* more than a broker takes to stop */
         if (!w->failed && !host_stop(w->host)) {
             fail(w, "the broker does not stop", ERR_TIMEOUT);
         }
@@ -526,6 +537,7 @@ static void operate(struct workload *w)
     } else if (dice < 984) {
         uint64_t until = rng_below(&w->rng, dice < 960 ? 50000 : 1500000);
         settle(w);
+        mark_quiet(w, until);
         host_idle(w->host, until);
     } else {
         end(w, dice >= 993);
