@@ -304,8 +304,10 @@ enum err inbox_settle(struct inbox *inbox, uint64_t needed)
     if (left <= INBOX_PARKED_BYTES_MAX && inbox->chunk->refs == 1) {
         return inbox__park(inbox);
     }
+    /* Only at its end is a larger one asked for: those who hold memory must not wait for more while they have room. */
     uint32_t wanted = inbox__wanted(inbox, needed);
-    if (wanted > inbox->chunk->size - inbox->start || inbox->end == inbox->chunk->size) {
+    bool straddles = inbox->start > 0 && wanted > inbox->chunk->size - inbox->start;
+    if (straddles || inbox->end == inbox->chunk->size) {
         return inbox__move(inbox, wanted);
     }
     return OK;

@@ -86,9 +86,10 @@ static bool patience__reader_is_stalled(const struct session *s, uint64_t now_us
 static bool patience__is_in_the_way(const struct session *s)
 {
     const struct broker *b = s->broker;
-    bool receives = inbox_held(&s->inbox) > 0 && inbox_memory_bytes(&s->inbox) > INBOX_PARKED_BYTES_MAX &&
-                    s->wait == SESSION_READS && memory_receive_is_short(b) &&
-                    s->received_bytes - s->swept_received < PRESSED_BYTES_PER_S_MIN;
+    /* Those who hold a chunk and wait for a larger one would wait for each other. */
+    bool counts = s->wait == SESSION_READS || (s->wait == SESSION_WAITS_FOR_MEMORY && s->inbox.chunk != NULL);
+    bool receives = inbox_held(&s->inbox) > 0 && inbox_memory_bytes(&s->inbox) > INBOX_PARKED_BYTES_MAX && counts &&
+                    memory_receive_is_short(b) && s->received_bytes - s->swept_received < PRESSED_BYTES_PER_S_MIN;
     bool sends = s->send_bytes > REPLY_BYTES_MIN && memory_send_is_short(b) &&
                  s->taken_bytes - s->swept_taken < PRESSED_BYTES_PER_S_MIN;
     return receives || sends;
