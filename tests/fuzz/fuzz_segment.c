@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/endian.h"
 #include "ram_disk.h"
 #include "store/store.h"
@@ -45,7 +46,8 @@ struct good { /* a good batch with only such before it */
 
 struct made { /* one segment as it is made */
     uint8_t bytes[FILE_BYTES_MAX];
-    uint32_t size, manifest_size; /* manifest_size UINT32_MAX: all of it */
+    uint32_t chain, manifest_chain; /* of the headers as they were written */
+    uint32_t size, manifest_size;   /* manifest_size UINT32_MAX: all of it */
     int64_t base_offset, end_offset, manifest_end;
     struct good good[PIECES_MAX];
     unsigned good_count;
@@ -120,7 +122,7 @@ static uint32_t make_batch(uint8_t *bytes, int64_t base_offset, uint32_t body_si
 static void next_segment(int64_t base_offset)
 {
     struct made *made = &input.made[input.count++];
-    made->size = made->good_count = 0;
+    made->size = made->good_count = made->chain = 0;
     made->manifest_size = UINT32_MAX;
     made->base_offset = made->end_offset = made->manifest_end = base_offset;
     made->is_hostile = made->may_pose = false;
@@ -140,14 +142,18 @@ static void put_batch(struct made *made, uint8_t what, uint8_t n)
     else
         made->is_hostile = true;
     made->may_pose = made->may_pose || what == 2 || what == 5 || made->manifest_size != UINT32_MAX;
+    if (what == 5) {
+        take_into(at + n % (BATCH_HEADER_BYTES - 8), 8, 8);
+        batch_seal(at, size);
+    }
+    made->chain = crc32c(made->chain, at, BATCH_HEADER_BYTES);
     if (what == 3) {
         uint32_t place = (take() * 256u + take()) % size;
         at[place] ^= (uint8_t)(1 + take() % 255);
+        made->may_pose =
+            made->may_pose || place < BATCH_PREFIX_BYTES; /* no CRC covers it: whole, and not what it was */
     } else if (what == 4) {
         store_be32(at + 8, n * 256u + take());
-    } else if (what == 5) {
-        take_into(at + n % (BATCH_HEADER_BYTES - 8), 8, 8);
-        batch_seal(at, size);
     }
     made->size += size;
     made->end_offset += records;
@@ -170,6 +176,7 @@ static void make_files(int64_t first_offset)
         } else if (what == 7 && made->end_offset > made->base_offset && made->manifest_size == UINT32_MAX) {
             made->manifest_size = made->size;
             made->manifest_end = made->end_offset;
+            made->manifest_chain = made->chain;
         } else if (what == 8) {
             input.index_size += take_into(input.index + input.index_size, INDEX_BYTES_MAX - input.index_size, n);
         } else if (what == 9) {
@@ -195,6 +202,7 @@ static void put_files(struct segment_row rows[SEGMENTS_MAX])
         if (made->manifest_size == UINT32_MAX) {
             made->manifest_size = made->size;
             made->manifest_end = made->end_offset;
+            made->manifest_chain = made->chain;
         }
         if ((input.options & 1) != 0 && is_last)
             made->manifest_size += (uint32_t)((int8_t)input.lie * 16);
@@ -204,6 +212,7 @@ static void put_files(struct segment_row rows[SEGMENTS_MAX])
                                        .end_offset = made->manifest_end,
                                        .size_bytes = made->manifest_size,
                                        .generation = i + 1,
+                                       .chain = made->manifest_chain,
                                        .max_timestamp = 255};
         if (is_last && made->manifest_size <= made->size) { /* the manifest holds the last block as it was */
             rows[i].tail_size = made->manifest_size % STORE_BLOCK_BYTES;
@@ -433,13 +442,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     input.may_mislead = (input.options & 3) != 0;
     for (unsigned i = 0; i < input.count; i++)
         input.may_mislead = input.may_mislead || input.made[i].may_pose;
-    for (unsigned i = 0; i < input.count && is_whole; i++)
+    for (unsigned i = 0; i < input.count && is_whole && !input.may_mislead; i++)
         check_good(&input.made[i], bytes_max);
     ask_everywhere(bytes_max);
     append_and_read(1 + first % 3);
     restart();
     append_and_read(1);
-    for (unsigned i = 0; i < input.count && is_whole; i++)
+    for (unsigned i = 0; i < input.count && is_whole && !input.may_mislead; i++)
         check_good(&input.made[i], 100000);
     segment_log_close(bench.log);
     ASSERT(bench.disk.handles == 0);
