@@ -697,8 +697,8 @@ void check_resting(struct check *check, const struct check_image *image)
         const int64_t words[] = {row->producer_id, row->epoch, row->last_sequence, row->last_offset};
         done = crc32c(done, words, sizeof words);
     }
-    if (ghost == NULL || ghost->is_deleted)
-        return;
+    if (ghost == NULL || ghost->is_deleted || image->next_offset < ledger_end(check->ledger, image->group))
+        return; /* a stop that ended at its deadline leaves the rest to the WAL */
     bool same = ghost->rest_end == image->next_offset && ghost->rest_start <= image->log_start &&
                 (ghost->expires || ghost->rest_start == image->log_start) &&
                 (check->producers_expire || ghost->rest_done == done);

@@ -330,8 +330,8 @@ static bool may_be_unknown(const struct producer *producer, uint64_t group)
 static void judge_refusal(struct producer *producer, const struct request *request, bool follows, uint32_t status)
 {
     struct sim_world *world = producer->client.load->world;
-    bool bad = status == ERR_STALE || (request->is_next && status == ERR_OUT_OF_ORDER) ||
-               (request->is_next && status == ERR_UNKNOWN_PRODUCER && !may_be_unknown(producer, request->group)) ||
+    bool bad = status == ERR_STALE || (follows && status == ERR_OUT_OF_ORDER) ||
+               (follows && status == ERR_UNKNOWN_PRODUCER && !may_be_unknown(producer, request->group)) ||
                (!load_status_is_retriable(status) && status != ERR_OUT_OF_ORDER && status != ERR_UNKNOWN_PRODUCER &&
                 status != ERR_FENCED && status != ERR_UNKNOWN_PARTITION && status != ERR_UNKNOWN_TOPIC);
     if (status == ERR_FENCED && !may_be_fenced(producer)) {
