@@ -175,10 +175,13 @@ def test_retention_alone_makes_room(full_broker, small_disk):
     group = connection.groups('t')[0]
     small_disk.fill(8 << 20)
     acknowledged = 0
+    data = BULK
 
     def produced_enough():
-        nonlocal acknowledged
-        status, _, _ = connection.produce(group, BULK)
+        nonlocal acknowledged, data
+        if acknowledged % 20 == 0: # their timestamps count
+            data = protocol.batch([b'x' * 200000])
+        status, _, _ = connection.produce(group, data)
         assert status in (protocol.OK, protocol.STORAGE_FULL, protocol.BUSY)
         acknowledged += status == protocol.OK
         return acknowledged == 200 # 40 MB
@@ -251,8 +254,9 @@ class Weather:
         """Large records into a topic until the disk is full."""
         connection = protocol.Connection(self.broker.addresses['client'], 60)
         group = connection.groups(topic)[0]
+        data = protocol.batch([b'x' * 200000]) # of now: retention would drop older ones at once
         while True:
-            status, _, _ = connection.produce(group, BULK)
+            status, _, _ = connection.produce(group, data)
             assert status in (protocol.OK, protocol.BUSY, protocol.STORAGE_FULL), status
             if status == protocol.STORAGE_FULL:
                 break
