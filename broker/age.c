@@ -88,6 +88,15 @@ void age_traffic(struct partition *p)
 
 /* --- retention --- */
 
+/* The log clock may be two intervals behind when a batch is appended (age_freshen): so much longer it is kept, never
+ * shorter. -1: for ever. */
+static int64_t age__kept_ms(const struct partition *p)
+{
+    int64_t retention_ms = p->config.retention_ms;
+    int64_t behind_ms = (int64_t)(2 * age__interval_us(p->broker) / 1000);
+    return retention_ms < 0 ? -1 : retention_ms > WAIT_MS_MAX ? WAIT_MS_MAX : retention_ms + behind_ms;
+}
+
 static int64_t age__retention_start(const struct partition *p)
 {
     const struct entry_config *config = &p->config;
@@ -96,8 +105,9 @@ static int64_t age__retention_start(const struct partition *p)
         start = segment_log_start_for_bytes(p->log, (uint64_t)config->retention_bytes);
     }
     int64_t now_ms = PLANT(44) ? clock_wall_ms(p->broker->clock) : p->log_clock_ms;
-    if (config->retention_ms >= 0 && now_ms >= config->retention_ms) {
-        int64_t by_time = segment_log_start_for_time(p->log, now_ms - config->retention_ms);
+    int64_t kept_ms = age__kept_ms(p);
+    if (kept_ms >= 0 && now_ms >= kept_ms) {
+        int64_t by_time = segment_log_start_for_time(p->log, now_ms - kept_ms);
         start = by_time > start ? by_time : start;
     }
     return start;
@@ -132,7 +142,7 @@ static int64_t age__wait_ms(struct partition *p)
     int64_t wait_ms = WAIT_MS_MAX;
     int64_t oldest_ms = p->log != NULL ? segment_log_oldest_ms(p->log) : INT64_MAX;
     if (p->config.retention_ms >= 0 && oldest_ms != INT64_MAX) {
-        wait_ms = age__earlier(wait_ms, p->config.retention_ms, age__now_ms(p) - oldest_ms - 1);
+        wait_ms = age__earlier(wait_ms, age__kept_ms(p), age__now_ms(p) - oldest_ms - 1);
     }
     int64_t idle_ms = done_oldest_ms(p->done);
     if (idle_ms != INT64_MAX) {
