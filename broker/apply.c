@@ -63,7 +63,8 @@ static enum err apply__timeout(struct partition *p, const struct window_entry *e
     apply__clock(p, timeout.clock_ms);
     p->idle_clock_ms += timeout.elapsed_ms;
     if (timeout.expire_ms > 0) {
-        p->broker->counters.producers_expired_total += done_expire(p->done, p->idle_clock_ms - timeout.expire_ms / (PLANT(52) ? 2 : 1));
+        p->broker->counters.producers_expired_total +=
+            done_expire(p->done, p->idle_clock_ms - timeout.expire_ms / (PLANT(52) ? 2 : 1));
     }
     p->broker->counters.timeout_entries_applied_total++;
     return OK;

@@ -29,7 +29,8 @@
 #define SEND_PARTS_MAX                     1024 /* slices in one link_send, IOV_MAX */
 #define CONNECTIONS_DEFAULT                10000
 #define CONNECTION_INFLIGHT_BYTES_MAX      (64u << 20) /* produce bytes of one connection not yet answered */
-#define PENDING_REQUESTS_PER_CONNECTION_MAX 1024 /* that wait for something; further ones are answered BUSY */
+/* Requests that wait for something; further ones are answered BUSY. A consumer waits at each partition of a topic. */
+#define PENDING_REQUESTS_PER_CONNECTION_MAX 16384
 #define REQUEST_PROTO_BYTES_MAX            (4u << 10) /* room for fields that clients of a later version know */
 #define CONNECTION_SEND_BYTES_MAX          (16u << 20) /* replies queued beyond it: no more requests are read */
 #define INBOX_PARKED_BYTES_MAX             4096u /* of an unfinished frame: more keeps its connection a chunk */
@@ -144,6 +145,7 @@
 #define LISTENER_ACCEPTS_PER_TURN_MAX 64
 
 _Static_assert(FRAME_PAYLOAD_BYTES_MAX >= FETCH_BYTES_MAX, "a fetch reply must fit a frame");
+_Static_assert(PENDING_REQUESTS_PER_CONNECTION_MAX > PARTITIONS_PER_TOPIC_MAX, "one consumer of one topic");
 _Static_assert(WAL_BATCH_BYTES_MAX > BATCH_BYTES_MAX + WAL_BLOCK_BYTES, "the largest batch must fit a WAL batch");
 _Static_assert(RAFT_INFLIGHT_BYTES_MAX >= RAFT_APPEND_BYTES_MAX, "one append must fit the window");
 _Static_assert(BATCH_BYTES_MAX >= BATCH_BYTES_DEFAULT, "default within the limit");

@@ -7,8 +7,8 @@
 
 /* Reads the meta pages and walks both trees of the newest one (rows and free pages), through read calls, never
  * through a map. OK: every page number leads to a page inside the file, of the right kind, named once, whose rows
- * lie inside it and stand in order. ERR_FORMAT: not so, or no such file; the trace says where. The rows' bytes are not judged: their
- * own CRCs do that. Costs one read of all branch and leaf pages, about 1 us each when cached. */
+ * lie inside it and stand in order. ERR_FORMAT: not so, or no such file; the trace says where. The rows' bytes are not
+ * judged: their own CRCs do that. Costs one read of all branch and leaf pages, about 1 us each when cached. */
 enum err os_lmdb__check(const char *path, const struct trace *trace);
 
 #endif

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""`./dev bench restart`: how long a start takes after kill -9 with a cold page cache (dropping it needs root): with 1 GiB
-of WAL to replay, because checkpoints were held off, and with 10,000 partitions; and what idle partitions cost."""
+"""`./dev bench restart`: how long a start takes after kill -9 with a cold page cache (dropping it needs root): with
+1 GiB of WAL to replay, because checkpoints were held off, and with 10,000 partitions; and what idle ones cost."""
 import os
 import shutil
 import subprocess

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""`./dev bench soak [MINUTES]`: the highest rate for MINUTES (10), with retention by size. Throughput must not sink with
-time, and WAL and memory stay within their budgets all along. One line a minute, then the verdict."""
+"""`./dev bench soak [MINUTES]`: the highest rate for MINUTES (10), with retention by size. Throughput must not sink
+with time, and WAL and memory stay within their budgets all along. One line a minute, then the verdict."""
 import os
 import shutil
 import subprocess
