@@ -42,6 +42,30 @@ int64_t age_lead(struct partition *p)
     return age__now_ms(p);
 }
 
+static uint64_t age__interval_us(const struct broker *b)
+{
+    uint32_t interval_ms = b->config->timeout_entry_ms;
+    return (uint64_t)(interval_ms != 0 ? interval_ms : FRESH_MS_DEFAULT) * 1000;
+}
+
+/* Both clocks may be two intervals behind when a batch is applied (age_freshen): so much longer everything lives, never
+ * shorter. */
+static int64_t age__lengthen(const struct broker *b, int64_t limit_ms)
+{
+    return limit_ms > WAIT_MS_MAX ? WAIT_MS_MAX : limit_ms + (int64_t)(2 * age__interval_us(b) / 1000);
+}
+
+static int64_t age__expiry_ms(const struct broker *b)
+{
+    return age__lengthen(b, b->config->producer_expiry_ms);
+}
+
+/* -1: for ever. */
+static int64_t age__kept_ms(const struct partition *p)
+{
+    return p->config.retention_ms < 0 ? -1 : age__lengthen(p->broker, p->config.retention_ms);
+}
+
 /* Idle time that no entry has counted yet. */
 static int64_t age__uncounted_ms(const struct partition *p)
 {
@@ -52,17 +76,11 @@ static void age__propose_timeout(struct partition *p)
 {
     struct broker *b = p->broker;
     struct entry_timeout entry = {
-        .clock_ms = age__now_ms(p), .elapsed_ms = age__uncounted_ms(p), .expire_ms = b->config->producer_expiry_ms};
+        .clock_ms = age__now_ms(p), .elapsed_ms = age__uncounted_ms(p), .expire_ms = age__expiry_ms(b)};
     p->idle_since_us += (uint64_t)entry.elapsed_ms * 1000;
     p->clock_proposed_us = clock_now_us(b->clock);
     b->counters.timeout_entries_proposed_total++;
     partition_propose(p, ENTRY_TIMEOUT, entry_encode_timeout(&entry), NULL);
-}
-
-static uint64_t age__interval_us(const struct broker *b)
-{
-    uint32_t interval_ms = b->config->timeout_entry_ms;
-    return (uint64_t)(interval_ms != 0 ? interval_ms : FRESH_MS_DEFAULT) * 1000;
 }
 
 void age_freshen(struct partition *p)
@@ -87,15 +105,6 @@ void age_traffic(struct partition *p)
 }
 
 /* --- retention --- */
-
-/* The log clock may be two intervals behind when a batch is appended (age_freshen): so much longer it is kept, never
- * shorter. -1: for ever. */
-static int64_t age__kept_ms(const struct partition *p)
-{
-    int64_t retention_ms = p->config.retention_ms;
-    int64_t behind_ms = (int64_t)(2 * age__interval_us(p->broker) / 1000);
-    return retention_ms < 0 ? -1 : retention_ms > WAIT_MS_MAX ? WAIT_MS_MAX : retention_ms + behind_ms;
-}
 
 static int64_t age__retention_start(const struct partition *p)
 {
@@ -146,8 +155,7 @@ static int64_t age__wait_ms(struct partition *p)
     }
     int64_t idle_ms = done_oldest_ms(p->done);
     if (idle_ms != INT64_MAX) {
-        wait_ms = age__earlier(wait_ms, p->broker->config->producer_expiry_ms,
-                               p->idle_clock_ms - idle_ms + age__uncounted_ms(p));
+        wait_ms = age__earlier(wait_ms, age__expiry_ms(p->broker), p->idle_clock_ms - idle_ms + age__uncounted_ms(p));
     }
     return wait_ms;
 }

@@ -268,6 +268,19 @@ void check_producers_expire(struct check *check)
     check->producers_expire = true;
 }
 
+/* A batch of a newer epoch was sent at least: in flight it fences the older ones, and it may not be in the log yet. */
+static bool has_newer_epoch(const struct check *check, const struct check_record *record)
+{
+    for (uint32_t id = 1; id <= check->messages_count; id++) {
+        const struct check_record *other = &check->messages[id].record;
+        if (other->group == record->group && other->producer_id == record->producer_id &&
+            other->epoch > record->epoch) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* B5: what the done table must say of an acknowledged batch that comes again. The ledger may be a little ahead of the
  * broker, which has synced but not applied: so it decides only what further batches do not change. */
 static void judge_repeat(struct check *check, const struct message *m, uint32_t first, uint32_t status)
@@ -286,7 +299,7 @@ static void judge_repeat(struct check *check, const struct message *m, uint32_t 
         wrong = "older than the window, which it is in";
     } else if (status == ERR_UNKNOWN_PRODUCER && is_known) {
         wrong = "of an unknown producer";
-    } else if (status == ERR_FENCED && is_here) {
+    } else if (status == ERR_FENCED && is_here && !has_newer_epoch(check, &m->record)) {
         wrong = "of an older epoch";
     }
     if (wrong != NULL) {

@@ -75,6 +75,7 @@ struct run {
     struct sim_event *turn;
     enum phase phase;
     uint64_t phase_until_us;
+    uint64_t calm_us; /* the faults ended */
 };
 
 static const char *const phase_names[] = {"load",        "quiet",     "proof",  "audit", "stop", "second audit",
@@ -311,6 +312,8 @@ static void on_accept(void *context, struct link *link)
 }
 
 #define LOOK_EVERY_TURNS 16u
+/* What failed by a fault is tried again every second; only then is the broker at rest. */
+#define REST_US          ((uint64_t)4 * 1000 * 1000)
 
 static void look(struct run *run, bool is_at_rest)
 {
@@ -413,6 +416,7 @@ static void enter(struct run *run, enum phase phase, uint64_t within_us)
 static void end_of_load(struct run *run)
 {
     enter(run, PHASE_QUIET, QUIET_US_MAX);
+    run->calm_us = run->world.now_us;
     world_plan_crash(&run->world, SIM_IO_ANY, 0);
     sim_disk_plan_sync_error(run->disk, 0);
     sim_disk_calm(run->disk);
@@ -517,7 +521,7 @@ static const char *phase_waits_for(struct run *run)
         enter(run, PHASE_AUDIT, AUDIT_US_MAX);
         return NULL;
     case PHASE_AUDIT:
-        if (!audited)
+        if (!audited || run->world.now_us < run->calm_us + REST_US)
             return waits_for;
         after_audit(run);
         return NULL;

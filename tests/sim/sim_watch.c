@@ -4,8 +4,9 @@
 #include "base/limits.h"
 
 #define SYNC_ERROR_US_MAX ((uint64_t)30 * 1000 * 1000) /* a job that stalls holds up the end, too */
-/* A frame that was begun when there was room for it; chunks are counted whole. */
-#define FRAME_SLACK_BYTES (BATCH_BYTES_MAX + RECEIVE_CHUNK_BYTES)
+/* A frame that was begun when there was room for it; chunks are counted whole, and a budget below what may be
+ * configured has room for none. */
+#define FRAME_SLACK_BYTES (BATCH_BYTES_MAX + 6 * RECEIVE_CHUNK_BYTES)
 /* One being written, and what the newest batch and re-appended entries take; each start opens one more. */
 #define WAL_FILES_SLACK   4u
 

@@ -662,7 +662,7 @@ static void test_watch_good_facts_pass(void **state)
 static void test_b15_memory_above_its_budget(void **state)
 {
     struct watch_facts facts = good_facts;
-    facts.memory_bytes = 20 << 20;
+    facts.memory_bytes = 30 << 20;
     watch_trips(facts, 0, "B15");
     facts = good_facts;
     facts.inflight_bytes = 3 << 20;
