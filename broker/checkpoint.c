@@ -172,7 +172,7 @@ static enum err checkpoint__put(struct kv *kv, struct kv_txn *txn, struct checkp
                                             .chain = row->chain,
                                             .max_timestamp = row->max_timestamp,
                                             .created_clock_ms = row->created_clock_ms,
-                                            .newest_clock_ms = row->newest_clock_ms,
+                                            .newest_ms = row->newest_ms,
                                             .tail_size = row->tail_size,
                                             .tail = row->tail};
     }

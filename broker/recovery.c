@@ -132,7 +132,7 @@ static enum err recovery__segment(void *context, uint64_t group, const struct me
                                 .chain = segment->chain,
                                 .max_timestamp = segment->max_timestamp,
                                 .created_clock_ms = segment->created_clock_ms,
-                                .newest_clock_ms = segment->newest_clock_ms,
+                                .newest_ms = segment->newest_ms,
                                 .tail_size = segment->tail_size,
                                 .tail = r->tail};
     if (segment->tail_size > sizeof r->tail) {

@@ -5,7 +5,6 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
-#include "base/plant.h"
 #include "base/text.h"
 #include "broker/impl.h"
 #include "broker/memory.h"
@@ -110,7 +109,7 @@ void session_charge(struct session *s, uint32_t requests)
 static enum session_wait session__must_wait(struct session *s)
 {
     struct broker *b = s->broker;
-    if (s->inflight_bytes >= CONNECTION_INFLIGHT_BYTES_MAX || (s->send_bytes >= memory_send_share(b) && !PLANT(63))) {
+    if (s->inflight_bytes >= CONNECTION_INFLIGHT_BYTES_MAX || s->send_bytes >= memory_send_share(b)) {
         return SESSION_WAITS_FOR_ITSELF;
     }
     if (!broker__has_room(b)) {

@@ -253,8 +253,8 @@ static void make_row(struct repair *repair, struct repair_segment *segment)
         row->max_timestamp = repair->group.log_clock_ms;
     if (row->created_clock_ms == 0)
         row->created_clock_ms = repair->group.log_clock_ms;
-    if (row->newest_clock_ms == 0)
-        row->newest_clock_ms = repair->group.log_clock_ms;
+    if (row->newest_ms == 0)
+        row->newest_ms = repair->group.log_clock_ms;
     row->base_offset = segment->base_offset;
     row->end_offset = segment->end_offset;
     row->size_bytes = segment->found.size_bytes;

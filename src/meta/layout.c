@@ -13,7 +13,7 @@
  * u64
  *
  * segment    0 version u16     4 tail size u32    8 end offset   16 size bytes u64  24 generation u64  32 chain u32
- *           40 max timestamp  48 created clock ms                56 newest clock ms 64 tail
+ *           40 max timestamp  48 created clock ms                56 newest ms       64 tail
  *
  * epoch      0 version u16     8 first offset
  *
@@ -251,7 +251,7 @@ size_t layout_encode_segment(uint8_t bytes[LAYOUT_SEGMENT_BYTES + META_TAIL_BYTE
     store_le32(bytes + 32, segment->chain);
     store_signed(bytes + 40, segment->max_timestamp);
     store_signed(bytes + 48, segment->created_clock_ms);
-    store_signed(bytes + 56, segment->newest_clock_ms);
+    store_signed(bytes + 56, segment->newest_ms);
     if (segment->tail_size > 0) {
         memcpy(bytes + LAYOUT_SEGMENT_BYTES, segment->tail, segment->tail_size);
     }
@@ -275,7 +275,7 @@ enum err layout_decode_segment(uint64_t base_offset, struct kv_bytes value, stru
         .chain = load_le32(bytes + 32),
         .max_timestamp = load_signed(bytes + 40),
         .created_clock_ms = load_signed(bytes + 48),
-        .newest_clock_ms = load_signed(bytes + 56),
+        .newest_ms = load_signed(bytes + 56),
         .tail = bytes + LAYOUT_SEGMENT_BYTES,
     };
     if (value.size - LAYOUT_SEGMENT_BYTES != found.tail_size || found.base_offset < 0 ||

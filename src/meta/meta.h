@@ -64,7 +64,7 @@ struct meta_segment {
     int64_t base_offset, end_offset;
     uint64_t size_bytes, generation;
     uint32_t chain;
-    int64_t max_timestamp, created_clock_ms, newest_clock_ms;
+    int64_t max_timestamp, created_clock_ms, newest_ms;
     uint32_t tail_size;
     const uint8_t *tail; /* borrowed */
 };

@@ -52,7 +52,7 @@ struct store_checkpoint *store_checkpoint_new(struct segment_log *log)
             .chain = segment->chain,
             .max_timestamp = segment->max_timestamp,
             .created_clock_ms = segment->created_clock_ms,
-            .newest_clock_ms = segment->newest_clock_ms,
+            .newest_ms = segment->newest_ms,
             .tail = state->tail,
         };
     }

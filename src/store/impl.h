@@ -159,8 +159,9 @@ struct segment {
     uint32_t tail_crc;  /* of the last, partial block as it was appended */
     bool is_tail_known; /* false: opened without a tail, and no block was finished since */
     int64_t max_timestamp;
-    int64_t created_clock_ms, newest_clock_ms; /* log clock at the first and at the last batch */
-    bool is_sealed;                            /* trimmed and indexed on disk, memory index given up */
+    int64_t created_clock_ms; /* log clock at the first batch */
+    int64_t newest_ms;        /* see segment_log_start_for_time */
+    bool is_sealed;           /* trimmed and indexed on disk, memory index given up */
     struct segment_index index;
     struct segment_hint hints[SEGMENT_HINTS];
     uint32_t hint_next;

@@ -21,7 +21,7 @@ struct segment *segment__new(struct segment_log *log, int64_t base_offset, uint6
     segment->base_offset = segment->end_offset = base_offset;
     segment->generation = generation;
     segment->capacity_bytes = log->segment_bytes;
-    segment->max_timestamp = INT64_MIN;
+    segment->max_timestamp = segment->newest_ms = INT64_MIN;
     segment->is_tail_known = true;
     index__init(&segment->index, base_offset);
     return segment;
@@ -130,6 +130,13 @@ static void segment__note_tail(struct segment *segment, const uint8_t *prefix, s
     segment->tail_crc = crc32c(segment->tail_crc, bytes.data + from, bytes.size - from);
 }
 
+/* What a batch says of its age, as far as the log clock lets it. */
+static int64_t written_at(const struct batch_header *header, int64_t log_clock_ms)
+{
+    bool by_clock = header->max_timestamp < 0 || header->max_timestamp > log_clock_ms;
+    return by_clock ? log_clock_ms : header->max_timestamp;
+}
+
 void segment_log_append(struct segment_log *log, struct slice bytes, const struct batch_header *header,
                         int64_t base_offset, int32_t leader_epoch, int64_t log_clock_ms)
 {
@@ -162,7 +169,10 @@ void segment_log_append(struct segment_log *log, struct slice bytes, const struc
     segment__note_tail(segment, item->prefix, bytes);
     segment->size_bytes += bytes.size;
     segment->end_offset = last_offset + 1;
-    segment->newest_clock_ms = log_clock_ms;
+    int64_t written_ms = written_at(header, log_clock_ms);
+    if (written_ms > segment->newest_ms) {
+        segment->newest_ms = written_ms;
+    }
     if (header->max_timestamp > segment->max_timestamp) {
         segment->max_timestamp = header->max_timestamp;
     }
@@ -215,21 +225,15 @@ int64_t segment_log_start_for_bytes(const struct segment_log *log, uint64_t rete
     return start_offset;
 }
 
-static int64_t segment__newest_ms(const struct segment *segment)
-{
-    bool by_clock = segment->max_timestamp < 0 || segment->max_timestamp > segment->newest_clock_ms;
-    return by_clock ? segment->newest_clock_ms : segment->max_timestamp;
-}
-
 int64_t segment_log_oldest_ms(const struct segment_log *log)
 {
-    return log->segments_count > 0 ? segment__newest_ms(log->segments[0]) : INT64_MAX;
+    return log->segments_count > 0 ? log->segments[0]->newest_ms : INT64_MAX;
 }
 
 int64_t segment_log_start_for_time(const struct segment_log *log, int64_t before_ms)
 {
     int64_t start_offset = log->start_offset;
-    for (uint32_t i = 0; i < log->segments_count && segment__newest_ms(log->segments[i]) < before_ms; i++) {
+    for (uint32_t i = 0; i < log->segments_count && log->segments[i]->newest_ms < before_ms; i++) {
         start_offset = log->segments[i]->end_offset;
     }
     return start_offset;

@@ -39,7 +39,7 @@ static struct segment *segment_of_row(struct segment_log *log, const struct segm
     segment->is_tail_known = row->tail_size == row->size_bytes % STORE_BLOCK_BYTES;
     segment->max_timestamp = row->max_timestamp;
     segment->created_clock_ms = row->created_clock_ms;
-    segment->newest_clock_ms = row->newest_clock_ms;
+    segment->newest_ms = row->newest_ms;
     segment->index.max_timestamp = row->max_timestamp; /* listed: only a newer one makes an entry */
     segment->index.covered_from = row->size_bytes;
     segment->index.covered_offset = row->end_offset;

@@ -77,7 +77,7 @@ uint64_t store_tail_bytes(const struct store *store);   /* memory held for tail 
 uint64_t store_read_bytes(const struct store *store);   /* memory that disk reads were served from, spares included */
 /* Another tail_bytes_max: when memory is short elsewhere the tail gives way. */
 void store_limit_tail(struct store *store, uint64_t bytes_max);
-bool store_is_busy(const struct store *store);          /* a job is under way */
+bool store_is_busy(const struct store *store); /* a job is under way */
 /* Batches of a log wait because the disk was full when they were last tried: refuse produce. Ends by itself. */
 bool store_disk_full(const struct store *store);
 /* The owner's verdict: while the disk is full, spare files are given up and freed segments become no new ones. */
@@ -108,7 +108,7 @@ struct segment_row {
     uint32_t chain;      /* running crc32c over the 61-byte headers of its batches, as stored (with prefix) */
     int64_t max_timestamp;
     int64_t created_clock_ms; /* log clock at its first batch, for rolls by time */
-    int64_t newest_clock_ms;  /* log clock at its last batch, for retention by time */
+    int64_t newest_ms;        /* when its newest record counts as written, for retention by time */
     uint32_t tail_size;       /* bytes of the last, partial 4 KiB block, active segment only; below 4096 */
     const uint8_t *tail;      /* borrowed when opening; in a checkpoint valid until store_checkpoint_done */
 };

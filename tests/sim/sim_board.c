@@ -49,7 +49,6 @@ static const struct plant {
     {58, "unknown-outcome-called-busy"},
     {60, "older-than-the-window-called-known"},
     {61, "log-clock-follows-every-jump"},
-    {63, "deaf-reader-is-read-on"},
     {64, "in-flight-bytes-without-bound"},
 };
 

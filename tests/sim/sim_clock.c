@@ -6,7 +6,6 @@
 
 #include "base/limits.h"
 
-#define WALL_START_MS     1700000000000
 #define TIMER_LATE_US_MAX 1200 /* a loop's timers have millisecond granularity */
 
 static struct sim_clock *clock_of(struct clock *port)
@@ -43,7 +42,7 @@ static int64_t shape_error_ms(const struct sim_clock *clock)
 
 static int64_t wall_ms(const struct sim_clock *clock)
 {
-    return WALL_START_MS + (int64_t)(clock->world->now_us / 1000) + clock->wall_skew_ms + clock->leap_ms +
+    return SIM_WALL_START_MS + (int64_t)(clock->world->now_us / 1000) + clock->wall_skew_ms + clock->leap_ms +
            shape_error_ms(clock);
 }
 

@@ -15,6 +15,8 @@
  * standing still for that long and then catching up. */
 enum sim_clock_shape { SHAPE_TRUE, SHAPE_OFFSET, SHAPE_DRIFT, SHAPE_WAVE, SHAPE_STAIRS };
 
+#define SIM_WALL_START_MS 1700000000000 /* an undisturbed wall clock when the simulated time is 0 */
+
 struct sim_clock {
     struct clock port;
     struct sim_world *world;

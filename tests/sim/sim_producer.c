@@ -2,6 +2,7 @@
  * about a batch the stream waits until nothing of it is under way, then sends what is not acknowledged again, in order.
  * That is what the client library does, and what makes "exactly once" the broker's duty. */
 #include "sim_client.h"
+#include "sim_clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,6 +105,13 @@ static uint32_t batch_disguise(struct load *load, uint8_t *memory, uint32_t capa
     return header.size_bytes;
 }
 
+/* What an application's clock may say: now, or for every sixteenth record none, long ago or far ahead. */
+static int64_t timestamp_of(const struct load *load, uint32_t id)
+{
+    static const int64_t odd[] = {-1, 0, INT64_C(9000000000000), INT64_MAX / 2};
+    return id % 16 == 0 ? odd[id / 16 % 4] : SIM_WALL_START_MS + (int64_t)(load->world->now_us / 1000);
+}
+
 static void batch_fill(struct producer *producer, struct stream *stream, struct batch *batch, uint32_t count)
 {
     struct load *load = producer->client.load;
@@ -127,7 +135,7 @@ static void batch_fill(struct producer *producer, struct stream *stream, struct 
         uint32_t id = check_sent(load->check, &sent);
         shadow_value_write(value, size, id, load->options->seed);
         check_set_crc(load->check, id, crc32c(0, value, size));
-        const struct record record = {.value = {value, size}, .timestamp = (int64_t)(load->world->now_us / 1000)};
+        const struct record record = {.value = {value, size}, .timestamp = timestamp_of(load, id)};
         enum err error = batch_builder_append(&builder, &record);
         ASSERT(error == OK);
         batch->first = batch->count++ == 0 ? id : batch->first;

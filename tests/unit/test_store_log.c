@@ -246,6 +246,11 @@ static void age_of_strange_timestamps(void **state)
         assert_int_equal(segment_log_start_for_time(log, cases[i].newest_ms + 1), 1);
         bench_free(b);
     }
+    struct bench *b = bench_new(0, 0); /* a segment is as young as its youngest batch, whichever that is */
+    bench_append_at(b, 0, 1, 6000, -1, 1000);
+    bench_append_at(b, 0, 1, 6000, 0, 1000);
+    assert_int_equal(segment_log_oldest_ms(b->logs[0].log), 1000);
+    bench_free(b);
 }
 
 static void log_start_by_size_and_time(void **state)
