@@ -1,4 +1,6 @@
 """Fixtures of the tests with real processes."""
+import shutil
+
 import pytest
 
 from harness import Broker
@@ -19,6 +21,7 @@ def make_broker(tmp_path):
     yield make
     for broker in made:
         broker.clean_up()
+        shutil.rmtree(broker.data, ignore_errors=True) # a broker sets 200 MiB aside, and there are hundreds
 
 
 @pytest.fixture
