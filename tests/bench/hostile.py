@@ -7,38 +7,23 @@ one record at a time and waits until it is acknowledged: every record is synced.
 time a second one sends at a fixed rate; its latency counts from when a record was due, so that no stall is hidden."""
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import urllib.request
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
-BUILD = os.environ.get('FLOTILLA_BUILD', os.path.join(ROOT, 'build'))
+from broker import BUILD, Broker
+
 IDLE, LORIS, CONNECTS, ADDRESSES = 10000, 1000, 2000, 16
 RATE = 500
 CONNECTIONS = 15000
 FLOOR, GOAL = 5, 2
 
 
-class Broker:
+class Target(Broker):
     def __init__(self, folder):
-        with open(os.path.join(folder, 'conf'), 'w') as conf:
-            conf.write('[limits]\nconnections = %d\n' % CONNECTIONS)
-        command = [os.path.join(BUILD, 'flotillad'), '-c', conf.name, '--data', os.path.join(folder, 'data')]
-        for listener in ('--client', '--peer', '--admin'):
-            command += [listener, '127.0.0.1:0']
-        log = open(os.path.join(folder, 'log'), 'wb')
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-        line = self.process.stdout.readline().decode()
-        assert line.startswith('ready '), open(os.path.join(folder, 'log')).read()
-        self.words = dict(word.split('=', 1) for word in line.split()[1:])
-
-    def flotilla(self, *arguments):
-        command = [os.path.join(BUILD, 'flotilla'), '-q', '-b', self.words['client'], *arguments]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode()
+        super().__init__(folder, {'limits': {'connections': CONNECTIONS}})
 
     def honest(self, seconds):
         """(p50, p99, p99 at the fixed rate) in microseconds of clients that behave."""
@@ -47,22 +32,6 @@ class Broker:
                        for arguments in (['roundtrip'], ['produce', '--rate', str(RATE), '--linger-ms', '0']))
         assert trip['failed'] == paced['failed'] == 0 and trip['acked'] > 100, (trip, paced)
         return trip['p50_us'], trip['p99_us'], paced['p99_us']
-
-    def rss_mib(self, name='VmRSS'):
-        text = open('/proc/%d/status' % self.process.pid).read()
-        return int(re.search(name + r':\s+(\d+) kB', text).group(1)) / 1024
-
-    def cpu_seconds(self):
-        fields = open('/proc/%d/stat' % self.process.pid).read().rsplit(')', 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
-
-    def metrics(self):
-        text = urllib.request.urlopen('http://%s/metrics' % self.words['admin']).read().decode()
-        return {name: float(value) for name, value in re.findall(r'^flotilla_(\w+) (\S+)$', text, re.M)}
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(30)
 
 
 class Crowd:
@@ -98,7 +67,7 @@ def main():
     folder = tempfile.mkdtemp(prefix='hostile-', dir=BUILD)
     broker = None
     try:
-        broker = Broker(folder)
+        broker = Target(folder)
         broker.flotilla('topic', 'create', 't')
         broker.honest(2)
         quiet, attacked = [], []
