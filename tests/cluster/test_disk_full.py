@@ -127,7 +127,7 @@ def test_any_number_of_starts_on_a_full_disk(full_broker, small_disk):
     small_disk.fill()
     for n in range(12):
         if n % 3 == 2:
-            assert broker.stop() == 0
+            assert broker.stop(clean=False) == 0 # the log may be in the middle of an entry that has no room
         else:
             broker.kill9()
         small_disk.fill() # whatever the end gave back
