@@ -24,7 +24,6 @@
 
 #include "base/assert.h"
 #include "base/rng.h"
-#include "verify.h"
 
 #define TURNED_MAX   3
 #define DEADLINE_S   60
@@ -175,12 +174,14 @@ static void crash_again(struct explore *e, const char *dir)
     pid_t child = fork();
     if (child == 0) {
         alarm(DEADLINE_S);
-        bool good = tape_begin(dir, path) && verify_start(e->oracle, dir, e->options->seed, e->shared->why);
-        tape_end();
+        const struct explore_subject *subject = e->options->subject;
+        bool good = subject->recover(subject->context, e->oracle, dir, path, e->options->seed, e->shared->why);
         _exit(good ? 0 : 1);
     }
     if (waitpid(child, &status, 0) != child || status != 0 || !tape_read(path, &tape)) {
-        snprintf(e->shared->why, sizeof e->shared->why, "S11: recovery that is recorded ends with status %d", status);
+        if (e->shared->why[0] == '\0') {
+            snprintf(e->shared->why, sizeof e->shared->why, "S11: what is recorded ends with status %d", status);
+        }
         _exit(1);
     }
     explore_remove(dir);
@@ -208,8 +209,9 @@ static void crash_again(struct explore *e, const char *dir)
     model_free(model);
 }
 
-_Noreturn static void child_run(struct explore *e, const char *dir, unsigned flags, bool again)
+_Noreturn static void child_run(struct explore *e, const char *dir, uint64_t number, bool again)
 {
+    const struct explore_subject *subject = e->options->subject;
     alarm(DEADLINE_S);
     dup2(e->output, 2);
     if (mkdir(dir, 0750) != 0 || !model_build(e->model, e->fates, dir)) {
@@ -220,7 +222,7 @@ _Noreturn static void child_run(struct explore *e, const char *dir, unsigned fla
         alarm(DEADLINE_S * 10);
         crash_again(e, dir);
     }
-    bool good = verify_dir(e->oracle, dir, e->options->seed ^ e->point, flags, e->shared->why);
+    bool good = subject->judge(subject->context, e->oracle, dir, e->options->seed ^ e->point, number, e->shared->why);
     if (good || !e->options->keep) {
         explore_remove(dir);
     }
@@ -253,8 +255,6 @@ static void try_state(struct explore *e, const struct choice *choice)
     uint64_t number = e->counts->states++;
     const struct explore_options *o = e->options;
     bool again = o->nested_every > 0 && number % o->nested_every == o->nested_every - 1;
-    unsigned flags = (number % 4 == 0 ? VERIFY_TWICE : 0u) | (number % 8 == 3 ? VERIFY_NAMED : 0u);
-    e->counts->second_starts += number % 4 == 0;
     e->counts->nested_tapes += again;
     memset(e->shared, 0, sizeof *e->shared);
     if (ftruncate(e->output, 0) != 0 || lseek(e->output, 0, SEEK_SET) != 0) {
@@ -265,7 +265,7 @@ static void try_state(struct explore *e, const struct choice *choice)
     int status = 0;
     pid_t child = fork();
     if (child == 0) {
-        child_run(e, dir, flags, again);
+        child_run(e, dir, number, again);
     }
     if (child < 0 || waitpid(child, &status, 0) != child) {
         abort();
@@ -279,6 +279,18 @@ static void try_state(struct explore *e, const struct choice *choice)
             explore_remove(dir);
         }
     }
+}
+
+void explore_add(struct explore_counts *sum, const struct explore_counts *counts)
+{
+    sum->events += counts->events;
+    sum->points += counts->points;
+    sum->combinations += counts->combinations;
+    sum->states += counts->states;
+    sum->whole_points += counts->whole_points;
+    sum->nested_tapes += counts->nested_tapes;
+    sum->nested_states += counts->nested_states;
+    sum->failures += counts->failures;
 }
 
 /* --- one point --- */

@@ -8,17 +8,30 @@
 #include "disk_model.h"
 #include "oracle.h"
 #include "tape.h"
+#include "verify.h"
 
 struct explore_counts {
     uint64_t events, points;
     double combinations;   /* of all points: more than fit an integer */
     uint64_t states;       /* tried, all different */
     uint64_t whole_points; /* points of which every combination was tried */
-    uint64_t second_starts, nested_tapes, nested_states;
+    uint64_t nested_tapes, nested_states;
     uint64_t failures;
 };
 
+/* Who reads the states. Both calls are made in a process of their own, which may end; false: `why`. */
+struct explore_subject {
+    void *context;
+    /* Opens the state in dir and judges it; `number` counts the states. */
+    bool (*judge)(void *context, struct oracle *oracle, const char *dir, uint64_t seed, uint64_t number,
+                  char why[VERIFY_WHY_BYTES]);
+    /* Only does what may be cut off again, and writes it to a tape. */
+    bool (*recover)(void *context, const struct oracle *oracle, const char *dir, const char *tape, uint64_t seed,
+                    char why[VERIFY_WHY_BYTES]);
+};
+
 struct explore_options {
+    const struct explore_subject *subject;
     uint64_t seed;
     uint64_t states;          /* to be tried at most, by all workers together */
     uint32_t workers, worker; /* this one takes every workers-th point */
@@ -38,5 +51,8 @@ void explore_tape(const struct explore_options *options, const struct tape *tape
                   struct oracle *oracle, struct explore_counts *counts);
 
 void explore_remove(const char *dir); /* and what is in it */
+
+/* Adds what a worker counted to what others did. */
+void explore_add(struct explore_counts *sum, const struct explore_counts *counts);
 
 #endif

@@ -317,6 +317,11 @@ void host_idle(struct host *host, uint64_t for_us)
     host->now_us = host->now_us > until_us ? host->now_us : until_us;
 }
 
+void host_status(const struct host *host, struct status_broker *ret_status)
+{
+    status_read(host->broker, ret_status);
+}
+
 const char *host_failure(const struct host *host)
 {
     return host->failure;

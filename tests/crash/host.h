@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "base/trace.h"
 #include "broker/config.h"
+#include "broker/status.h"
 #include "port/kv.h"
 #include "wire/codec.h"
 
@@ -52,6 +53,7 @@ bool host_stop(struct host *host);  /* clean: false if the broker does not stop;
 bool host_step(struct host *host); /* false: nothing will ever happen again without a request, or it failed */
 void host_idle(struct host *host, uint64_t for_us);
 int64_t host_wall_ms(const struct host *host);
+void host_status(const struct host *host, struct status_broker *ret_status);
 bool host_is_busy(const struct host *host);        /* jobs wait in the lanes */
 const char *host_failure(const struct host *host); /* why the broker ended by itself, or NULL */
 

@@ -181,6 +181,20 @@ static void record(const struct arguments *a, uint64_t seed, const char *work, s
     explore_remove(data);
 }
 
+static bool judge(void *context, struct oracle *oracle, const char *dir, uint64_t seed, uint64_t number,
+                  char why[VERIFY_WHY_BYTES])
+{
+    (void)context, (void)number;
+    return verify_dir(oracle, dir, seed, why);
+}
+
+static bool recover(void *context, const struct oracle *oracle, const char *dir, const char *tape, uint64_t seed,
+                    char why[VERIFY_WHY_BYTES])
+{
+    (void)context;
+    return verify_record(oracle, dir, tape, seed, why);
+}
+
 static void explore(const struct arguments *a, uint64_t seed, const char *work, uint32_t worker, struct run *run)
 {
     char path[4200], dir[4200], label[64];
@@ -192,7 +206,9 @@ static void explore(const struct arguments *a, uint64_t seed, const char *work, 
     snprintf(label, sizeof label, "--first %llu", (unsigned long long)seed);
     bool good = tape_read(path, &tape) && mkdir(dir, 0750) == 0;
     ASSERT(good);
-    const struct explore_options o = {.seed = seed,
+    static const struct explore_subject subject = {.judge = judge, .recover = recover};
+    const struct explore_options o = {.subject = &subject,
+                                      .seed = seed,
                                       .states = a->states,
                                       .workers = (uint32_t)a->workers,
                                       .worker = worker,
@@ -221,20 +237,18 @@ static void summary(uint64_t seed, const struct arguments *a, const struct run *
         sum.combinations += c->combinations;
         sum.states += c->states;
         sum.whole_points += c->whole_points;
-        sum.second_starts += c->second_starts;
         sum.nested_tapes += c->nested_tapes;
         sum.nested_states += c->nested_states;
         sum.failures += c->failures;
     }
     const struct workload_counts *w = &run->workload;
     printf("seed=%llu operations=%u batches=%u acked=%u made=%u deleted=%u kills=%u stops=%u events=%llu points=%llu "
-           "combinations=%.3g states=%llu whole_points=%llu second_starts=%llu recrashed=%llu recrash_states=%llu "
+           "combinations=%.3g states=%llu whole_points=%llu recrashed=%llu recrash_states=%llu "
            "failures=%llu seconds=%.0f\n",
            (unsigned long long)seed, w->operations, w->batches, w->acked, w->topics_made, w->topics_deleted, w->kills,
            w->stops, (unsigned long long)sum.events, (unsigned long long)sum.points, sum.combinations,
-           (unsigned long long)sum.states, (unsigned long long)sum.whole_points, (unsigned long long)sum.second_starts,
-           (unsigned long long)sum.nested_tapes, (unsigned long long)sum.nested_states,
-           (unsigned long long)sum.failures, seconds);
+           (unsigned long long)sum.states, (unsigned long long)sum.whole_points, (unsigned long long)sum.nested_tapes,
+           (unsigned long long)sum.nested_states, (unsigned long long)sum.failures, seconds);
     fflush(stdout);
     total->points += sum.points;
     total->combinations += sum.combinations;

@@ -55,7 +55,8 @@ struct oracle_batch {
     int64_t sent_ms;
     const uint8_t *data; /* as sent; owned by the oracle */
     uint32_t size_bytes, crc;
-    int64_t found; /* while verifying: where it was read, -1: nowhere */
+    int64_t found;  /* while verifying: where it was read, -1: nowhere */
+    bool is_absent; /* a whole log was read without it, and it was not sent again */
 };
 
 struct oracle_producer {

@@ -372,7 +372,7 @@ static int run_verify(const struct sweep *sweep, const char *dir)
         alarm(DEADLINE_S);
         dup2(sweep->output, 2);
         load_marks(sweep->shared, &oracle);
-        _exit(verify_dir(&oracle, dir, 1, VERIFY_TWICE | VERIFY_NAMED, sweep->shared->why) ? 0 : 1);
+        _exit(verify_dir(&oracle, dir, 1, sweep->shared->why) ? 0 : 1);
     }
     pid_t ended = waitpid(child, &status, 0);
     ASSERT(ended == child);

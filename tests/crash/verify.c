@@ -16,6 +16,7 @@
 #include "host.h"
 #include "meta/meta.h"
 #include "port/registry.h"
+#include "tape.h"
 
 #define READY_US_MAX 30000000u
 #define FETCH_BYTES  (1u << 20)
@@ -157,6 +158,7 @@ static void start(struct verify *v)
     static struct trace held;
     held = trace;
     host_config(&config);
+    config.scrub_period_ms = SCRUB_PERIOD_MS_MIN;
     const struct host_options options = {.dir = v->dir,
                                          .config = &config,
                                          .trace = &held,
@@ -197,7 +199,7 @@ static void told(struct verify *v, struct mark mark)
     oracle_add(v->oracle, &mark, NULL, 0);
 }
 
-/* --- S9: topics --- */
+/* --- S1: topics --- */
 
 /* The youngest topic of this name that may be there; its groups must be these. */
 static const struct oracle_topic *topic_expected(const struct oracle *oracle, const char *name, uint64_t first_group)
@@ -226,7 +228,7 @@ static enum err read_topic(struct verify *v, struct codec_cursor *cursor, bool s
         if (p == 0 && row.kind == TOPIC_DATA) {
             topic = topic_expected(v->oracle, row.name, partition.group);
             if (topic == NULL) {
-                fail(v, "S9: topic %s, group %lu, should not be there", row.name, partition.group);
+                fail(v, "S1: topic %s, group %lu, should not be there", row.name, partition.group);
                 return OK;
             }
             seen[topic - v->oracle->topics] = true;
@@ -284,7 +286,7 @@ static void check_topics(struct verify *v)
     for (uint32_t i = 0; i < v->oracle->topics_count && !v->failed; i++) {
         const struct oracle_topic *topic = &v->oracle->topics[i];
         if (topic->status == TOPIC_THERE && !seen[i]) {
-            fail(v, "S9: topic %s, group %lu, was acknowledged and is not there", topic->mark.name,
+            fail(v, "S1: topic %s, group %lu, was acknowledged and is not there", topic->mark.name,
                  topic->mark.groups[0]);
         }
     }
@@ -315,6 +317,10 @@ static void found_batch(struct verify *v, struct found_log *log, const struct ba
                                 header->size_bytes - BATCH_PREFIX_BYTES) != 0) {
         fail(v, "S4: group %lu serves at offset %ld what was not sent to it", log->group, header->base_offset);
         return;
+    }
+    if (batch->is_absent) {
+        fail(v, "S11: group %lu has a batch at %ld that was not there after the start before", log->group,
+             header->base_offset);
     }
     if (batch->found >= 0) {
         fail(v, "S1: group %lu has a batch twice, at %ld and %ld", log->group, batch->found, header->base_offset);
@@ -420,7 +426,16 @@ static void check_log(struct verify *v, const struct found_log *log)
     }
 }
 
-/* What was read is a promise from now on. */
+static bool is_known(const struct verify *v, uint64_t group)
+{
+    for (uint32_t i = 0; i < v->logs_count; i++) {
+        if (v->logs[i].group == group)
+            return true;
+    }
+    return false;
+}
+
+/* What was read is a promise from now on, and so is that nothing else was there. */
 static void promise_found(struct verify *v)
 {
     for (uint32_t i = 0; i < v->oracle->batches_count; i++) {
@@ -428,6 +443,8 @@ static void promise_found(struct verify *v)
         if (batch->found >= 0) {
             batch->is_acked = true;
             batch->offset = batch->found;
+        } else if (is_known(v, batch->group)) {
+            batch->is_absent = true;
         }
     }
     for (uint32_t i = 0; i < v->logs_count; i++) {
@@ -459,6 +476,7 @@ static void retry(struct verify *v, uint32_t number)
 {
     struct oracle_batch *batch = &v->oracle->batches[number];
     ProduceRequest request = {.group = batch->group, .acks = -1, .timeout_ms = 30000};
+    batch->is_absent = false;
     for (int tries = 0; tries < 100; tries++) {
         const struct host_reply *reply = call(v, FRAME_PRODUCE, &request, batch->data, batch->size_bytes);
         if (reply == NULL)
@@ -504,11 +522,8 @@ static void check_retries(struct verify *v)
     struct oracle *oracle = v->oracle;
     for (uint32_t i = 0; i < oracle->batches_count && !v->failed; i++) {
         const struct oracle_batch *batch = &oracle->batches[i];
-        bool is_known = false, is_last = true;
-        for (uint32_t n = 0; n < v->logs_count; n++) {
-            is_known = is_known || v->logs[n].group == batch->group;
-        }
-        if (batch->producer < 0 || !is_known)
+        bool is_last = true;
+        if (batch->producer < 0 || !is_known(v, batch->group))
             continue;
         check_hole(v, i);
         for (uint32_t n = i + 1; n < oracle->batches_count && is_last; n++) {
@@ -550,23 +565,50 @@ static void check_named(struct verify *v)
     }
 }
 
+/* --- S10: the scrub --- */
+
+/* A whole round over everything at rest: what the start and the retries left there. It takes its time by the host's
+ * clock only. */
+static void check_scrub(struct verify *v)
+{
+    struct status_broker status;
+    if (v->failed)
+        return;
+    host_idle(v->host, 100000);
+    host_status(v->host, &status);
+    uint64_t wanted = status.counters->scrub_rounds_total + 1;
+    for (uint32_t waited_us = 0;
+         waited_us < READY_US_MAX && status.counters->scrub_rounds_total < wanted && host_failure(v->host) == NULL;
+         waited_us += 10000) {
+        host_idle(v->host, 10000);
+        host_status(v->host, &status);
+    }
+    if (host_failure(v->host) != NULL) {
+        fail(v, "S11: the broker ends by itself: %s", host_failure(v->host));
+    } else if (status.counters->scrub_rounds_total < wanted) {
+        fail(v, "S10: the scrub does not end its round");
+    } else if (status.counters->scrub_damaged_total > 0 || status.scrub_damaged_ranges > 0) {
+        fail(v, "S10: the scrub finds damage in %lu places", status.counters->scrub_damaged_total);
+    }
+}
+
 /* --- all of it --- */
 
-bool verify_dir(struct oracle *oracle, const char *dir, uint64_t seed, unsigned flags, char why[VERIFY_WHY_BYTES])
+bool verify_dir(struct oracle *oracle, const char *dir, uint64_t seed, char why[VERIFY_WHY_BYTES])
 {
     struct verify *v = calloc(1, sizeof *v);
     ASSERT(v != NULL);
     *v = (struct verify){.oracle = oracle, .dir = dir, .seed = seed, .why = why};
-    for (unsigned life = 0; life < (flags & VERIFY_TWICE ? 2u : 1u) && !v->failed; life++) {
+    for (unsigned life = 0; life < 2 && !v->failed; life++) {
         start(v);
         check_topics(v);
         check_records(v);
         check_retries(v);
-        if (flags & VERIFY_NAMED) {
-            check_named(v);
+        if (life == 1) {
+            check_named(v); /* it fences them */
         }
+        check_scrub(v);
         if (!v->failed) {
-            host_idle(v->host, 100000);
             check_dirs(v);
             v->oracle->wall_ms = host_wall_ms(v->host);
         }
@@ -580,8 +622,13 @@ bool verify_dir(struct oracle *oracle, const char *dir, uint64_t seed, unsigned 
     return good;
 }
 
-bool verify_start(const struct oracle *oracle, const char *dir, uint64_t seed, char why[VERIFY_WHY_BYTES])
+bool verify_record(const struct oracle *oracle, const char *dir, const char *tape, uint64_t seed,
+                   char why[VERIFY_WHY_BYTES])
 {
+    if (!tape_begin(dir, tape)) {
+        snprintf(why, VERIFY_WHY_BYTES, "the tape cannot be written");
+        return false;
+    }
     struct verify *v = calloc(1, sizeof *v);
     ASSERT(v != NULL);
     *v = (struct verify){.oracle = (struct oracle *)(uintptr_t)oracle, .dir = dir, .seed = seed, .why = why};
@@ -590,6 +637,7 @@ bool verify_start(const struct oracle *oracle, const char *dir, uint64_t seed, c
         host_idle(v->host, 50000);
     }
     end(v);
+    tape_end();
     bool good = !v->failed;
     free(v);
     return good;

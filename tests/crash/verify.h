@@ -1,18 +1,23 @@
-/* Opens a data directory with the product and holds what it serves against an oracle. The failures begin with the name
- * of the rule that is broken:
+/* Opens a data directory with the product and holds what it serves against an oracle. Every state goes through all of
+ * it: a start, every topic, every record, retries, a round of the scrub; then it is given up as by kill -9 and the same
+ * again, with named producers. Failures begin with the rule of the storage that is broken:
  *
- *   S1   what was acknowledged, and so had been synced, is there: at its offset, once, with its bytes
- *   S2   any combination of lost names opens; nothing stays on the disk that no name should lead to
+ *   S1   what was acknowledged, and so had been synced, is there: topics, and records at their offset, once, with their
+ *        bytes, behind all that their producer sent before them; what was deleted is not there; no producer's id comes
+ *        again and no epoch goes back
+ *   S2   any combination of lost names opens; nothing stays on the disk of a topic whose deletion was acknowledged
  *   S4   nothing half written is taken for a record: all that is served was sent, byte by byte
- *   S5   a batch is never refused as damaged: a crash damages nothing that was durable
+ *   S5   a crash damages nothing: no group and no batch is answered CORRUPT
  *   S6   nothing is served in a group, or at an offset, that it was not sent to
- *   S7   applied index, segment ends and done table in the checkpoint store are of one moment: the manifest ends where
- *        the group's next offset is, no done row is beyond it, a retry gets the offset of the first try
- *   S8   the checkpoint store opens at its size
- *   S9   topics: those acknowledged are there, those deleted are not, none is unknown
- *   S11  the start succeeds, and a second start gives the same
+ *   S7   applied index, segment ends and done table in the checkpoint store are of one moment: the manifest is without
+ *        gaps and ends where the group's next offset is, no term and no done row is beyond it, a retry gets the offset
+ *        of the first try
+ *   S10  a round of the scrub, over segments, rows and log, finds nothing
+ *   S11  the start succeeds, everything gets a leader, nothing hangs; the second start serves what the first one did,
+ * no more and no less
  *
- * S3 (full disk) and S10 (scrub) are not about crashes. */
+ * Of S1, a failed sync is not played here (sweep.c does); nor are S3, the full disk (tests/cluster/test_disk_full.py),
+ * S8, the full map, and S9, how LMDB is opened (tests/unit/test_os_lmdb.c): none of them is about crashes. */
 #ifndef FLOTILLA_CRASH_VERIFY_H
 #define FLOTILLA_CRASH_VERIFY_H
 
@@ -23,15 +28,11 @@
 
 #define VERIFY_WHY_BYTES 400
 
-enum verify_flags {
-    VERIFY_TWICE = 1 << 0, /* start again after the retries, and check again */
-    VERIFY_NAMED = 1 << 1, /* also that named producers keep their ids */
-};
+/* The oracle learns what clients are told: a later call on the same directory expects that too. false: `why`. */
+bool verify_dir(struct oracle *oracle, const char *dir, uint64_t seed, char why[VERIFY_WHY_BYTES]);
 
-/* The oracle learns what clients are told now: a later call on the same directory expects that too. false: `why`. */
-bool verify_dir(struct oracle *oracle, const char *dir, uint64_t seed, unsigned flags, char why[VERIFY_WHY_BYTES]);
-
-/* Only starts the broker and lets it finish what it does by itself: to be recorded. */
-bool verify_start(const struct oracle *oracle, const char *dir, uint64_t seed, char why[VERIFY_WHY_BYTES]);
+/* Only starts the broker and lets it finish what it does by itself, all of it on a tape. */
+bool verify_record(const struct oracle *oracle, const char *dir, const char *tape, uint64_t seed,
+                   char why[VERIFY_WHY_BYTES]);
 
 #endif
