@@ -16,46 +16,46 @@
 #define TOPIC_CONFIG_KEYS_MAX    16
 
 /* batches, frames, connections */
-#define BATCH_HEADER_BYTES                 61u         /* RecordBatch v2, bytes before the first record */
-#define BATCH_BYTES_MAX                    (16u << 20) /* the most that [topic] max_batch_bytes may be set to */
-#define BATCH_BYTES_DEFAULT                (1u << 20)  /* [topic] max_batch_bytes */
-#define RECORDS_BYTES_MAX                  (64u << 20) /* of one batch, decompressed: what a consumer opens at most */
-#define FRAME_HEADER_BYTES                 24u
-#define FRAME_PROTO_BYTES_MAX              (64u << 10)
-#define FRAME_PAYLOAD_BYTES_MAX            (BATCH_BYTES_MAX + (1u << 20))
-#define FRAME_BYTES_MAX                    (FRAME_HEADER_BYTES + FRAME_PROTO_BYTES_MAX + FRAME_PAYLOAD_BYTES_MAX)
-#define RECEIVE_CHUNK_BYTES                (1u << 20) /* one receive buffer; larger frames get a buffer of their own */
-#define FETCH_BYTES_MAX                    (16u << 20)
-#define SEND_PARTS_MAX                     1024 /* slices in one link_send, IOV_MAX */
-#define CONNECTIONS_DEFAULT                10000
-#define CONNECTION_INFLIGHT_BYTES_MAX      (64u << 20) /* produce bytes of one connection not yet answered */
+#define BATCH_HEADER_BYTES                  61u         /* RecordBatch v2, bytes before the first record */
+#define BATCH_BYTES_MAX                     (16u << 20) /* the most that [topic] max_batch_bytes may be set to */
+#define BATCH_BYTES_DEFAULT                 (1u << 20)  /* [topic] max_batch_bytes */
+#define RECORDS_BYTES_MAX                   (64u << 20) /* of one batch, decompressed: what a consumer opens at most */
+#define FRAME_HEADER_BYTES                  24u
+#define FRAME_PROTO_BYTES_MAX               (64u << 10)
+#define FRAME_PAYLOAD_BYTES_MAX             (BATCH_BYTES_MAX + (1u << 20))
+#define FRAME_BYTES_MAX                     (FRAME_HEADER_BYTES + FRAME_PROTO_BYTES_MAX + FRAME_PAYLOAD_BYTES_MAX)
+#define RECEIVE_CHUNK_BYTES                 (1u << 20) /* one receive buffer; larger frames get a buffer of their own */
+#define FETCH_BYTES_MAX                     (16u << 20)
+#define SEND_PARTS_MAX                      1024 /* slices in one link_send, IOV_MAX */
+#define CONNECTIONS_DEFAULT                 10000
+#define CONNECTION_INFLIGHT_BYTES_MAX       (64u << 20) /* produce bytes of one connection not yet answered */
 /* Requests that wait for something; further ones are answered BUSY. A consumer waits at each partition of a topic. */
 #define PENDING_REQUESTS_PER_CONNECTION_MAX 16384
-#define REQUEST_PROTO_BYTES_MAX            (4u << 10) /* room for fields that clients of a later version know */
-#define CONNECTION_SEND_BYTES_MAX          (16u << 20) /* replies queued beyond it: no more requests are read */
-#define INBOX_PARKED_BYTES_MAX             4096u /* of an unfinished frame: more keeps its connection a chunk */
-#define REQUESTS_PER_TURN_MAX              4096u /* of all connections; the rest is handled in the next turns */
-#define CONNECTION_REQUESTS_PER_TURN_MAX   512u
-#define METADATA_PAGE_BYTES                (1u << 20) /* a page ends with the topic that passes it */
+#define REQUEST_PROTO_BYTES_MAX             (4u << 10)  /* room for fields that clients of a later version know */
+#define CONNECTION_SEND_BYTES_MAX           (16u << 20) /* replies queued beyond it: no more requests are read */
+#define INBOX_PARKED_BYTES_MAX              4096u       /* of an unfinished frame: more keeps its connection a chunk */
+#define REQUESTS_PER_TURN_MAX               4096u       /* of all connections; the rest is handled in the next turns */
+#define CONNECTION_REQUESTS_PER_TURN_MAX    512u
+#define METADATA_PAGE_BYTES                 (1u << 20) /* a page ends with the topic that passes it */
 /* The last quarter of [limits] connections is not for an address that has the other three. */
-#define CONNECTIONS_FOR_OTHERS_PARTS 4
+#define CONNECTIONS_FOR_OTHERS_PARTS        4
 
 /* patience with clients: looked at once in PATIENCE_SWEEP_US, while somebody is waited for */
 #define PATIENCE_SWEEP_US       1000000u
-#define FRAME_DEADLINE_US       10000000u    /* from a frame's first byte to its last ... */
-#define FRAME_BYTES_PER_S_MIN   (16u << 10)  /* ... and as much longer as it takes what came at this rate */
-#define REPLY_DEADLINE_US       30000000u    /* in so long a reader takes ... */
-#define REPLY_BYTES_MIN         (64u << 10)  /* ... at least so much of what waits for it, or all */
-#define PRESSED_BYTES_PER_S_MIN (64u << 10)  /* when memory is short: who moves less and holds more goes first */
+#define FRAME_DEADLINE_US       10000000u   /* from a frame's first byte to its last ... */
+#define FRAME_BYTES_PER_S_MIN   (16u << 10) /* ... and as much longer as it takes what came at this rate */
+#define REPLY_DEADLINE_US       30000000u   /* in so long a reader takes ... */
+#define REPLY_BYTES_MIN         (64u << 10) /* ... at least so much of what waits for it, or all */
+#define PRESSED_BYTES_PER_S_MIN (64u << 10) /* when memory is short: who moves less and holds more goes first */
 
 /* shares of [limits] memory_bytes: one part in so many */
-#define MEMORY_TAIL_PARTS     4 /* newest batches, and those queued for segments */
-#define MEMORY_INFLIGHT_PARTS 4 /* or [limits] inflight_bytes, if less */
-#define MEMORY_SEND_PARTS     4 /* replies that clients have not taken */
-#define MEMORY_RECEIVE_PARTS  8 /* unfinished frames */
-#define MEMORY_READ_PARTS     16 /* segments read for replies */
-#define MEMORY_REQUEST_PARTS  16 /* requests under way, without their bytes */
-#define REQUEST_BYTES         256u /* what one is taken for */
+#define MEMORY_TAIL_PARTS     4     /* newest batches, and those queued for segments */
+#define MEMORY_INFLIGHT_PARTS 4     /* or [limits] inflight_bytes, if less */
+#define MEMORY_SEND_PARTS     4     /* replies that clients have not taken */
+#define MEMORY_RECEIVE_PARTS  8     /* unfinished frames */
+#define MEMORY_READ_PARTS     16    /* segments read for replies */
+#define MEMORY_REQUEST_PARTS  16    /* requests under way, without their bytes */
+#define REQUEST_BYTES         256u  /* what one is taken for */
 #define CONNECTION_BYTES      4096u /* what one is taken for, without what it holds */
 
 /* time: how far the wall clock may run ahead of the monotonic clock since the start before it is not followed */
@@ -132,17 +132,17 @@
 /* links */
 #define LINK_HEAD_BLOCK_BYTES         4096u /* copied heads of one link share blocks of this size while they wait */
 #define LINK_HEAD_BLOCKS_KEPT         1024u /* free ones kept for reuse, per loop */
-#define LINK_READ_BYTES_PER_TURN      (16u << 20) /* of all links together, shared evenly; 40 MB were a 20 ms turn */
-#define LINK_READ_BYTES_MAX           (1u << 20)  /* of one link in one turn */
+#define LINK_READ_BYTES_PER_TURN      (4u << 20) /* of all links together, shared evenly: a turn of 2 ms */
+#define LINK_READ_BYTES_MAX           (1u << 20) /* of one link in one turn */
 #define LINK_READ_BYTES_MIN           (64u << 10)
-#define LINK_CLOSE_MS                 1000 /* writing out the queue, then waiting for the other side to close */
-#define LINK_CONNECT_MS               5000 /* one attempt, one address */
-#define LINK_KEEPALIVE_S              30   /* idle this long: the kernel asks whether the other side lives, ... */
-#define LINK_KEEPALIVE_INTERVAL_S     10   /* ... again after so long, ... */
-#define LINK_KEEPALIVE_PROBES         3    /* ... and so often; then the connection is over */
+#define LINK_CLOSE_MS                 1000  /* writing out the queue, then waiting for the other side to close */
+#define LINK_CONNECT_MS               5000  /* one attempt, one address */
+#define LINK_KEEPALIVE_S              30    /* idle this long: the kernel asks whether the other side lives, ... */
+#define LINK_KEEPALIVE_INTERVAL_S     10    /* ... again after so long, ... */
+#define LINK_KEEPALIVE_PROBES         3     /* ... and so often; then the connection is over */
 #define LINK_UNHEARD_MS               60000 /* so is one whose other side does not confirm what was sent for so long */
-#define LISTENER_PAUSE_MS             100  /* no accepting after running out of descriptors */
-#define LISTENER_ACCEPTS_PER_TURN_MAX 64
+#define LISTENER_PAUSE_MS             100   /* no accepting after running out of descriptors */
+#define LISTENER_ACCEPTS_PER_TURN_MAX 4     /* a storm of them must not keep the others' requests waiting: 20 us each */
 
 _Static_assert(FRAME_PAYLOAD_BYTES_MAX >= FETCH_BYTES_MAX, "a fetch reply must fit a frame");
 _Static_assert(PENDING_REQUESTS_PER_CONNECTION_MAX > PARTITIONS_PER_TOPIC_MAX, "one consumer of one topic");

@@ -87,8 +87,12 @@ static void connecting_on_connect(uv_connect_t *request, int status)
         return;
     }
     void (*on_connected)(struct link *) = c->on_connected;
+    uv_os_fd_t fd;
     link->on_gone = NULL;
     connecting_free(c);
+    if (uv_fileno((uv_handle_t *)&link->tcp, &fd) == 0) {
+        os_link__set_options(fd);
+    }
     os_link__opened(link);
     if (on_connected != NULL) {
         on_connected(&link->link);

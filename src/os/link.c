@@ -412,30 +412,28 @@ struct os_link *os_link__new(struct os_loop *loop)
 
 /* A host that vanished says nothing: silence and missing confirmations end the connection. Hints, all of them: a link
  * without is slower to end, not wrong. */
-static void link_set_options(struct os_link *link)
+void os_link__set_options(int fd)
 {
-    const int interval_s = LINK_KEEPALIVE_INTERVAL_S, probes = LINK_KEEPALIVE_PROBES, unheard_ms = LINK_UNHEARD_MS;
-    uv_os_fd_t fd;
-    uv_tcp_nodelay(&link->tcp, 1);
-    uv_tcp_keepalive(&link->tcp, 1, LINK_KEEPALIVE_S);
-    if (uv_fileno((uv_handle_t *)&link->tcp, &fd) == 0) {
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
-        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unheard_ms, sizeof unheard_ms);
+    static const struct {
+        int level, name, value;
+    } options[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, LINK_KEEPALIVE_S},
+        {IPPROTO_TCP, TCP_KEEPINTVL, LINK_KEEPALIVE_INTERVAL_S},
+        {IPPROTO_TCP, TCP_KEEPCNT, LINK_KEEPALIVE_PROBES},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, LINK_UNHEARD_MS},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
     }
 }
 
 void os_link__opened(struct os_link *link)
 {
-    struct sockaddr_storage remote;
-    int size = sizeof remote;
     ASSERT(link->state == OS_LINK_CONNECTING);
     link->state = OS_LINK_OPEN;
     uv_timer_stop(&link->deadline);
-    link_set_options(link);
-    if (uv_tcp_getpeername(&link->tcp, (struct sockaddr *)&remote, &size) == 0) {
-        os_address__print((struct sockaddr *)&remote, link->link.remote, sizeof link->link.remote);
-    }
 }
 
 void os_link__start(struct os_link *link)

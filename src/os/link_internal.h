@@ -27,12 +27,12 @@ struct os_link {
     enum err reason;
     bool owner_closed; /* link_close was called: no more callbacks but on_closed, no more sends */
     bool paused;
-    bool reading;     /* uv_read_start is in force */
-    bool writing;     /* uv_write is under way with the first `writing_count` pieces */
-    bool dirty;       /* in loop->dirty */
+    bool reading;      /* uv_read_start is in force */
+    bool writing;      /* uv_write is under way with the first `writing_count` pieces */
+    bool dirty;        /* in loop->dirty */
     bool end_of_input; /* theirs came */
     uint32_t writing_count;
-    uint64_t read_turn;      /* loop->read_turn that read_left_bytes is about */
+    uint64_t read_turn; /* loop->read_turn that read_left_bytes is about */
     uint32_t read_left_bytes;
     uint32_t handles_open;
     struct os_link_queue queue;
@@ -48,7 +48,11 @@ struct os_link {
 /* A link without a connection, state CONNECTING, no handler. NULL: no memory. */
 struct os_link *os_link__new(struct os_loop *loop);
 
-/* link->tcp is connected: state OPEN, but nothing is read before os_link__start. */
+/* What every connection wants of TCP. Of a listening socket the accepted ones inherit it, which saves six calls each.
+ */
+void os_link__set_options(int fd);
+
+/* link->tcp is connected, link.remote named: state OPEN, but nothing is read before os_link__start. */
 void os_link__opened(struct os_link *link);
 
 /* Reads unless paused or closed meanwhile, and writes what was queued. */

@@ -138,7 +138,8 @@ static bool listener_refuses(struct os_listener *listener, const struct guest *g
     return true;
 }
 
-static void listener_make_link(struct os_listener *listener, struct guest *guest, int fd)
+static void listener_make_link(struct os_listener *listener, struct guest *guest, int fd,
+                               const struct sockaddr_storage *address)
 {
     struct os_link *link = os_link__new(listener->loop);
     if (link == NULL) {
@@ -157,6 +158,7 @@ static void listener_make_link(struct os_listener *listener, struct guest *guest
         os_link__fail(link, os__err_of_uv(status)); /* no handler yet: nobody is told */
         return;
     }
+    os_address__print((const struct sockaddr *)address, link->link.remote, sizeof link->link.remote);
     os_link__opened(link);
     listener->on_accept(listener->context, &link->link);
     ASSERT(link->link.handler != NULL || link->owner_closed);
@@ -181,7 +183,7 @@ static void listener_on_readable(uv_poll_t *poll, int status, int events)
         if (fd >= 0) {
             struct guest *guest = guest_find(listener, &address);
             if (!listener_refuses(listener, guest, fd)) {
-                listener_make_link(listener, guest, fd);
+                listener_make_link(listener, guest, fd, &address);
             }
             guest_settle(guest);
             listener_update(listener);
@@ -216,6 +218,7 @@ static int socket_listen(const struct addrinfo *address)
         return -1;
     }
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    os_link__set_options(fd);
     if (address->ai_family == AF_INET6) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off); /* "::" serves IPv4 too */
     }
