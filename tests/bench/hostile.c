@@ -30,13 +30,13 @@
 #include "wire/codec.h"
 
 #define EVENTS_MAX     1024
-#define TICK_NS        10000000u /* 10 ms: the storm comes in small gusts */
+#define TICK_NS        1000000u /* 1 ms: many hosts that know nothing of one another come one by one, not in gusts */
 #define DRIP_NS        1000000000u
 #define BACK_NS        100000000u /* after being thrown out */
 #define BATCH_BYTES    (1u << 20)
 #define HEAVY_BYTES    (600u << 10)
 #define STORM_LIFE_NS  1000000000u /* a connect that takes longer is given up */
-#define OPENS_PER_TICK 200
+#define OPENS_PER_TICK 20
 
 enum kind { IDLE, LORIS_HEADER, LORIS_BODY, LORIS_HEAVY, STORM_LEAVES, STORM_NOISE, STORM_RESETS, KINDS };
 enum state { AWAY, CONNECTING, THERE };
