@@ -17,7 +17,9 @@
 struct link;
 
 struct link_handler {
-    /* Gives memory for the next read: at least 1 byte, valid until the matching on_read (or on_closed). */
+    /* Gives memory for the next read: at least 1 byte. on_read follows directly: no call to the handler of this or any
+     * other link comes in between, so an owner may give all its links the same piece of memory, and keep of it what
+     * on_read says. If another call comes first, nothing was read, and the memory is the owner's again. */
     void (*on_alloc)(struct link *link, uint8_t **ret_data, size_t *ret_size);
     void (*on_read)(struct link *link, size_t size); /* size bytes stand at what on_alloc gave; may be 0 */
     /* The bytes queued fell below half of what they were when link_send last found them above the owner's mark; a
