@@ -80,9 +80,13 @@ static void api__fill_broker(const struct session *s, BrokerRow *row)
 static void api__fill_topic(const struct topic *topic, TopicRow *row)
 {
     const struct registry_topic *t = &topic->row;
-    *row = (TopicRow){.partition_count = t->partitions_count, .kind = t->kind, .state = t->state, .has_config = true};
+    *row = (TopicRow){.partition_count = t->partitions_count, .kind = t->kind, .state = t->state};
     text_copy(row->name, sizeof row->name, t->name);
     memcpy(row->id, t->id, sizeof row->id);
+    if (t->state == TOPIC_UNREADABLE) { /* nobody knows its configuration any more */
+        return;
+    }
+    row->has_config = true;
     row->config = (TopicConfig){
         .has_segment_bytes = true,
         .segment_bytes = t->config.segment_bytes,

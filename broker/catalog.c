@@ -393,6 +393,7 @@ static void load__topic(void *context, const struct registry_topic *row)
         struct partition *p = groups_find(catalog->broker, row->first_group + i);
         if (p != NULL) {
             topic->partitions[i] = p;
+            topic->row.kind = row->state == TOPIC_UNREADABLE && p->kind == TOPIC_STATE ? TOPIC_STATE : row->kind;
             p->topic = topic;
             p->number = i;
             p->config.max_batch_bytes = row->config.max_batch_bytes; /* a check of requests: not in the log's picture */
@@ -413,6 +414,12 @@ static void load__deleted(void *context, uint64_t group)
 static void load__join(struct catalog *catalog, struct topic *topic)
 {
     struct broker *b = catalog->broker;
+    if (topic->row.state ==
+        TOPIC_UNREADABLE) { /* its partitions are kept as they are, answer CORRUPT, can be deleted */
+        trace_error(b->trace, "topic_unreadable", "topic=%s partitions=%u first_group=%lu", topic->row.name,
+                    topic->row.partitions_count, topic->row.first_group);
+        return;
+    }
     if (topic->row.state == TOPIC_CREATING) {
         create__births(catalog__task(catalog, topic, NULL, NULL));
         return;
@@ -436,6 +443,25 @@ static void load__done(void *context, enum err error)
         }
     }
     catalog->load_done(catalog->load_context, error);
+}
+
+static void mend__done(void *context, enum err error)
+{
+    struct catalog *catalog = context;
+    catalog->tasks_count--; /* what failed is found again by the next round */
+}
+
+bool catalog_mend(struct catalog *catalog, uint64_t first_group)
+{
+    struct broker *b = catalog->broker;
+    for (struct topic *topic = catalog->topics; topic != NULL; topic = topic->hh.next) {
+        if (topic->row.first_group == first_group && topic->row.state == TOPIC_LIVE && topic->task == NULL) {
+            catalog->tasks_count++;
+            b->registry->ops->put_topic(b->registry, &topic->row, mend__done, catalog);
+            return true;
+        }
+    }
+    return false;
 }
 
 void catalog_load(struct catalog *catalog, registry_done done, void *context)

@@ -54,6 +54,10 @@ bool catalog_name_internal(const char *name); /* begins with "__": not for clien
 void catalog_partition_born(struct catalog *catalog, struct partition *p);
 void catalog_partition_ready(struct catalog *catalog, struct partition *p);
 
+/* The registry's row of the topic with this first group rotted while the broker ran: writes it again. False: there is
+ * no such topic, or it is changing anyway, or was unreadable already at the start. */
+bool catalog_mend(struct catalog *catalog, uint64_t first_group);
+
 bool catalog_is_busy(const struct catalog *catalog);
 
 #endif

@@ -20,7 +20,8 @@ enum err groups_missing(const struct broker *b, uint64_t group)
 {
     for (const struct topic *topic = catalog_first(b->catalog); topic != NULL; topic = topic->hh.next) {
         const struct registry_topic *row = &topic->row;
-        if (row->state == TOPIC_LIVE && group >= row->first_group && group - row->first_group < row->partitions_count) {
+        bool is_stable = row->state == TOPIC_LIVE || row->state == TOPIC_UNREADABLE;
+        if (is_stable && group >= row->first_group && group - row->first_group < row->partitions_count) {
             return ERR_CORRUPT; /* its birth rotted away with everything else of it */
         }
     }

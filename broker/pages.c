@@ -111,9 +111,11 @@ static void pages__list_topic(void *context, const struct status_topic *topic)
     char id[UUID_TEXT_BYTES];
     pages__uuid(topic->row->id, id);
     json_t *config =
-        json_pack("{s:I,s:I,s:I,s:I,s:I}", "segment_bytes", (json_int_t)c->segment_bytes, "segment_ms",
-                  (json_int_t)c->segment_ms, "retention_bytes", (json_int_t)c->retention_bytes, "retention_ms",
-                  (json_int_t)c->retention_ms, "max_batch_bytes", (json_int_t)c->max_batch_bytes);
+        topic->row->state == TOPIC_UNREADABLE
+            ? json_object()
+            : json_pack("{s:I,s:I,s:I,s:I,s:I}", "segment_bytes", (json_int_t)c->segment_bytes, "segment_ms",
+                        (json_int_t)c->segment_ms, "retention_bytes", (json_int_t)c->retention_bytes, "retention_ms",
+                        (json_int_t)c->retention_ms, "max_batch_bytes", (json_int_t)c->max_batch_bytes);
     json_array_append_new(context, json_pack("{s:s,s:s,s:b,s:o,s:[]}", "name", topic->row->name, "id", id, "internal",
                                              (int)topic->internal, "config", config, "partitions"));
 }

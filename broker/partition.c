@@ -105,7 +105,7 @@ void partition_mark_dirty(struct partition *p)
 enum partition_state partition_told_state(const struct partition *p)
 {
     bool is_partly = p->state == PARTITION_LIVE && p->log != NULL && segment_log_damaged_ranges(p->log) > 0;
-    return is_partly ? PARTITION_PARTLY : p->state;
+    return partition_status(p) == ERR_CORRUPT ? PARTITION_DAMAGED : is_partly ? PARTITION_PARTLY : p->state;
 }
 
 int32_t partition_epoch_at(const struct partition *p, int64_t offset, int64_t *ret_end_offset)
@@ -132,7 +132,7 @@ enum err partition_status(const struct partition *p)
 {
     switch (p->state) {
     case PARTITION_BIRTH:
-        return ERR_NOT_READY;
+        return p->topic != NULL && p->topic->row.state == TOPIC_UNREADABLE ? ERR_CORRUPT : ERR_NOT_READY;
     case PARTITION_DAMAGED:
         return ERR_CORRUPT;
     case PARTITION_DEAD:

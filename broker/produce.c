@@ -101,7 +101,7 @@ static enum err produce__check(struct broker *b, const ProduceRequest *request, 
     if (p == NULL) {
         return groups_missing(b, request->group);
     }
-    if (p->state == PARTITION_DAMAGED) {
+    if (partition_status(p) == ERR_CORRUPT) {
         return ERR_CORRUPT; /* of which even the kind may be lost */
     }
     if (p->kind != TOPIC_DATA || request->acks < ACKS_ALL || request->acks > ACKS_LEADER) {

@@ -47,7 +47,9 @@ static void init__propose(struct init_request *r, struct topic *topic)
     uint32_t number = size > 0 ? partitioner_choose(r->name, (uint32_t)size, count) : b->producers_next++ % count;
     struct partition *p = topic->partitions[number];
     /* While the topic is being made some partitions are not there yet; later that means damage. */
-    enum err status = p != NULL ? partition_status(p) : topic->row.state == TOPIC_LIVE ? ERR_CORRUPT : ERR_NOT_READY;
+    enum err status = p != NULL                            ? partition_status(p)
+                      : topic->row.state == TOPIC_CREATING ? ERR_NOT_READY
+                                                           : ERR_CORRUPT;
     if (status != OK) {
         init__fail(r, status);
         return;

@@ -5,6 +5,9 @@
  * kept in memory. A notice that could not be written stays pending and is tried again with the next notice or after the
  * next write that succeeds: while the disk is full there is no loop of retries.
  *
+ * A topic's key says its name and its groups and ends in a CRC of its own, so that of a row whose value is rotten it is
+ * known who has to answer CORRUPT. A deleted mark that cannot be read deletes nothing: deleting cannot be undone.
+ *
  * Row values but TopicRecord, little-endian: 0 version u16, 2 reserved[6], then
  *   'n'  8 next free id u64      'd'  8 topic id[16]      'l'  8 broker u64  16 term u64 */
 #include "broker/registry_embedded.h"
@@ -13,8 +16,9 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "base/mem.h"
+#include "base/crc32c.h"
 #include "base/endian.h"
+#include "base/mem.h"
 #include "base/map.h"
 #include "meta/row.h"
 #include "wire/codec.h"
@@ -28,9 +32,14 @@
 
 enum registry_row_type { ROW_TYPE_TOPIC = 't', ROW_TYPE_NEXT_ID = 'n', ROW_TYPE_DELETED = 'd', ROW_TYPE_LEADER = 'l' };
 
-#define KEY_PREFIX_BYTES 2u
+#define KEY_PREFIX_BYTES    2u
+#define KEY_PARTITIONS_AT   (KEY_PREFIX_BYTES + 8u)
+#define KEY_NAME_AT         (KEY_PARTITIONS_AT + 4u)
+#define KEY_CRC_BYTES       4u
+#define TOPIC_KEY_BYTES_MAX (KEY_NAME_AT + TOPIC_NAME_BYTES_MAX + KEY_CRC_BYTES)
+_Static_assert(TOPIC_KEY_BYTES_MAX <= KV_KEY_BYTES_MAX, "the longest name fits");
 struct registry_key {
-    uint8_t bytes[KEY_PREFIX_BYTES + TOPIC_NAME_BYTES_MAX];
+    uint8_t bytes[TOPIC_KEY_BYTES_MAX];
     size_t size;
 };
 
@@ -92,12 +101,15 @@ static void registry__group_key(struct registry_key *ret_key, enum registry_row_
     ret_key->size += sizeof group;
 }
 
-static void registry__topic_key(struct registry_key *ret_key, const char *name)
+static void registry__topic_key(struct registry_key *ret_key, const struct registry_topic *topic)
 {
-    registry__key(ret_key, ROW_TYPE_TOPIC);
-    size_t size = strlen(name);
-    memcpy(ret_key->bytes + KEY_PREFIX_BYTES, name, size);
-    ret_key->size += size;
+    registry__group_key(ret_key, ROW_TYPE_TOPIC, topic->first_group);
+    size_t size = strlen(topic->name);
+    store_be32(ret_key->bytes + KEY_PARTITIONS_AT, topic->partitions_count);
+    memcpy(ret_key->bytes + KEY_NAME_AT, topic->name, size);
+    ret_key->size = KEY_NAME_AT + size;
+    store_be32(ret_key->bytes + ret_key->size, crc32c(0, ret_key->bytes, ret_key->size));
+    ret_key->size += KEY_CRC_BYTES;
 }
 
 static struct kv_bytes registry__bytes(const struct registry_key *key)
@@ -134,14 +146,40 @@ static enum err registry__get(struct kv *kv, struct kv_txn *txn, const struct re
     return OK;
 }
 
-static bool registry__topic_is_sane(const struct registry_topic *topic)
+/* What its key says of it. */
+static bool registry__topic_is_named(const struct registry_topic *topic)
 {
     size_t name_size = strnlen(topic->name, sizeof topic->name);
-    return name_size > 0 && name_size <= TOPIC_NAME_BYTES_MAX && topic->state >= TOPIC_CREATING &&
-           topic->state <= TOPIC_DELETING && (topic->kind == TOPIC_DATA || topic->kind == TOPIC_STATE) &&
-           topic->partitions_count > 0 && topic->partitions_count <= PARTITIONS_PER_TOPIC_MAX &&
-           topic->config.replicas > 0 && topic->config.replicas <= RAFT_VOTERS_MAX && topic->first_group >= FIRST_ID &&
-           topic->first_replica >= FIRST_ID && topic->first_group <= UINT64_MAX - topic->partitions_count;
+    return name_size > 0 && name_size <= TOPIC_NAME_BYTES_MAX && topic->partitions_count > 0 &&
+           topic->partitions_count <= PARTITIONS_PER_TOPIC_MAX && topic->first_group >= FIRST_ID &&
+           topic->first_group <= UINT64_MAX - topic->partitions_count;
+}
+
+static bool registry__topic_is_sane(const struct registry_topic *topic)
+{
+    return registry__topic_is_named(topic) && topic->state >= TOPIC_CREATING && topic->state <= TOPIC_DELETING &&
+           (topic->kind == TOPIC_DATA || topic->kind == TOPIC_STATE) && topic->config.replicas > 0 &&
+           topic->config.replicas <= RAFT_VOTERS_MAX && topic->first_replica >= FIRST_ID;
+}
+
+/* The topic of a row that cannot be read, or ERR_FORMAT: not even the key can. */
+static enum err registry__parse_topic_key(struct kv_bytes key, struct registry_topic *ret_topic)
+{
+    const uint8_t *bytes = key.data;
+    struct registry_topic topic = {.state = TOPIC_UNREADABLE, .kind = TOPIC_DATA};
+    if (key.size <= KEY_NAME_AT + KEY_CRC_BYTES || key.size > TOPIC_KEY_BYTES_MAX ||
+        load_be32(bytes + key.size - KEY_CRC_BYTES) != crc32c(0, bytes, key.size - KEY_CRC_BYTES)) {
+        return ERR_FORMAT;
+    }
+    size_t name_size = key.size - KEY_NAME_AT - KEY_CRC_BYTES;
+    topic.first_group = load_be64(bytes + KEY_PREFIX_BYTES);
+    topic.partitions_count = load_be32(bytes + KEY_PARTITIONS_AT);
+    memcpy(topic.name, bytes + KEY_NAME_AT, name_size);
+    if (strlen(topic.name) != name_size || !registry__topic_is_named(&topic)) {
+        return ERR_FORMAT;
+    }
+    *ret_topic = topic;
+    return OK;
 }
 
 static enum err registry__put_topic_row(struct kv *kv, struct kv_txn *txn, const struct registry_topic *topic)
@@ -170,7 +208,7 @@ static enum err registry__put_topic_row(struct kv *kv, struct kv_txn *txn, const
     if (error != OK) {
         return error;
     }
-    registry__topic_key(&key, topic->name);
+    registry__topic_key(&key, topic);
     return row_put(kv, txn, registry__bytes(&key), (struct kv_bytes){bytes, size});
 }
 
@@ -199,9 +237,12 @@ static enum err registry__parse_topic_row(struct kv_bytes key, struct kv_bytes v
     };
     memcpy(topic.id, record.id, sizeof topic.id);
     memcpy(topic.name, record.name, sizeof topic.name);
-    size_t name_size = strnlen(topic.name, sizeof topic.name);
-    if (!registry__topic_is_sane(&topic) || key.size != KEY_PREFIX_BYTES + name_size ||
-        memcmp((const uint8_t *)key.data + KEY_PREFIX_BYTES, topic.name, name_size) != 0) {
+    if (!registry__topic_is_sane(&topic)) {
+        return ERR_FORMAT;
+    }
+    struct registry_key expected;
+    registry__topic_key(&expected, &topic);
+    if (key.size != expected.size || memcmp(key.data, expected.bytes, key.size) != 0) {
         return ERR_FORMAT;
     }
     *ret_topic = topic;
@@ -224,20 +265,33 @@ static void *registry__grow(void *items, size_t item_size, size_t count, size_t 
     return grown;
 }
 
-static enum err registry__collect_topic(void *context, struct kv_bytes key, struct kv_bytes value)
+static enum err registry__collect(struct registry_operation *op, const struct registry_topic *topic)
 {
-    struct registry_operation *op = context;
     struct registry_topic *topics =
         registry__grow(op->topics, sizeof topics[0], op->topics_count, &op->topics_capacity);
     if (topics == NULL) {
         return ERR_NO_MEMORY;
     }
     op->topics = topics;
-    enum err error = registry__parse_topic_row(key, value, &topics[op->topics_count]);
-    if (error == OK) {
-        op->topics_count++;
+    topics[op->topics_count++] = *topic;
+    return OK;
+}
+
+static enum err registry__collect_unreadable(void *context, struct kv_bytes key)
+{
+    struct registry_topic topic;
+    enum err error = registry__parse_topic_key(key, &topic);
+    return error == OK ? registry__collect(context, &topic) : error;
+}
+
+static enum err registry__collect_topic(void *context, struct kv_bytes key, struct kv_bytes value)
+{
+    struct registry_topic topic;
+    enum err error = registry__parse_topic_row(key, value, &topic);
+    if (error == ERR_FORMAT) {
+        return registry__collect_unreadable(context, key);
     }
-    return error;
+    return error == OK ? registry__collect(context, &topic) : error;
 }
 
 /* The key says it all; what stands in the value is for people. */
@@ -256,14 +310,24 @@ static enum err registry__collect_deleted(void *context, struct kv_bytes key, st
     return OK;
 }
 
+/* What it named may be another group than the one that stands there now: that one is kept, and served only if a topic
+ * names it. */
+static enum err registry__skip_deleted(void *context, struct kv_bytes key)
+{
+    const struct registry_operation *op = context;
+    trace_error(op->registry->trace, "row_damaged", "type=R what=\"deleted mark\" key_bytes=%zu", key.size);
+    return OK;
+}
+
 static enum err registry__work_load(struct registry_operation *op, struct kv *kv, struct kv_txn *txn)
 {
     struct registry_key prefix;
     registry__key(&prefix, ROW_TYPE_TOPIC);
-    enum err error = row_scan(kv, txn, registry__bytes(&prefix), registry__collect_topic, op);
+    enum err error =
+        row_scan_all(kv, txn, registry__bytes(&prefix), registry__collect_topic, registry__collect_unreadable, op);
     if (error == OK) {
         registry__key(&prefix, ROW_TYPE_DELETED);
-        error = row_scan(kv, txn, registry__bytes(&prefix), registry__collect_deleted, op);
+        error = row_scan_all(kv, txn, registry__bytes(&prefix), registry__collect_deleted, registry__skip_deleted, op);
     }
     return error;
 }
@@ -293,30 +357,12 @@ static enum err registry__work_put(struct registry_operation *op, struct kv *kv,
     return registry__put_topic_row(kv, txn, &op->topic);
 }
 
-/* The name may belong to a younger topic by now: its row stays. An unreadable row under the name goes: deleting is how
- * an operator gets rid of it. */
-static enum err registry__delete_topic_row(struct kv *kv, struct kv_txn *txn, const struct registry_topic *topic)
-{
-    struct registry_key key;
-    struct kv_bytes value;
-    struct registry_topic stored;
-    registry__topic_key(&key, topic->name);
-    enum err error = row_get(kv, txn, registry__bytes(&key), &value);
-    if (error == OK) {
-        error = registry__parse_topic_row(registry__bytes(&key), value, &stored);
-    }
-    if (error == ERR_NO_FILE || (error == OK && memcmp(stored.id, topic->id, sizeof stored.id) != 0)) {
-        return OK;
-    }
-    if (error != OK && error != ERR_FORMAT) {
-        return error;
-    }
-    return kv->ops->del(kv, txn, registry__bytes(&key));
-}
-
+/* Readable or not, the row goes. A younger topic of this name has other groups, and so a row of its own. */
 static enum err registry__work_delete(struct registry_operation *op, struct kv *kv, struct kv_txn *txn)
 {
-    enum err error = registry__delete_topic_row(kv, txn, &op->topic);
+    struct registry_key topic_key;
+    registry__topic_key(&topic_key, &op->topic);
+    enum err error = kv->ops->del(kv, txn, registry__bytes(&topic_key));
     for (uint32_t p = 0; error == OK && p < op->topic.partitions_count; p++) {
         struct registry_key key;
         uint8_t bytes[REGISTRY_ROW_BYTES_MAX] = {0};
@@ -492,7 +538,7 @@ static void registry_put_topic(struct registry *base, const struct registry_topi
 static void registry_delete_topic(struct registry *base, const struct registry_topic *topic, registry_done done,
                                   void *context)
 {
-    ASSERT(registry__topic_is_sane(topic));
+    ASSERT(registry__topic_is_named(topic));
     struct registry_operation *op =
         registry__operation_new((struct registry_embedded *)base, "delete_topic", true, registry__work_delete);
     op->topic = *topic;

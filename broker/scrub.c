@@ -84,9 +84,23 @@ static void scrub__wal_damaged(void *context, uint64_t from_lsn, uint64_t end_ls
     }
 }
 
+/* A topic's row is in memory too. A leader is a hint that the next one replaces; the next free id and deleted marks are
+ * in the store alone. */
+static bool scrub__mend_registry(struct scrub *scrub, const struct meta_bad_row *row)
+{
+    return row->number == 't' && catalog_mend(scrub->broker->catalog, row->group);
+}
+
 static void scrub__row_damaged(struct scrub *scrub, const struct meta_bad_row *row)
 {
     struct broker *b = scrub->broker;
+    if (row->type == 'R') {
+        bool is_mended = scrub__mend_registry(scrub, row);
+        scrub__count_damage(scrub);
+        trace_error(b->trace, "scrub_row_damaged", "type=R row=%c group=%" PRIu64 " mended=%d", (int)row->number,
+                    row->group, (int)is_mended);
+        return;
+    }
     struct partition *p = groups_find(b, row->group);
     bool is_mended = row->type == 'B' || (p != NULL && p->state == PARTITION_LIVE);
     scrub__count_damage(scrub);

@@ -10,6 +10,7 @@
  * - a range of a segment: marked, and reads of it answer CORRUPT at once; described as "damaged" until retention
  * deletes it or it reads well again
  * - a row of the checkpoint store: what is in memory is right, so the whole picture of that group is written again
+ * - a topic's row of the registry: is in memory too, and is written again; its other rows are said
  * - a part of the log: what is in memory is right, so the groups that still need it are checkpointed or write it again
  *   at the head, and the next start does not judge it
  * Counted as flotilla_scrub_*, one log line each. */

@@ -35,7 +35,7 @@ static void status__groups(const struct broker *b, struct status_broker *out)
     for (const struct partition *p = b->groups; p != NULL; p = p->hh.next) {
         out->groups++;
         out->leaders += partition_leads(p);
-        out->damaged += p->state == PARTITION_DAMAGED;
+        out->damaged += partition_told_state(p) == PARTITION_DAMAGED;
         out->scrub_damaged_ranges += p->log != NULL ? segment_log_damaged_ranges(p->log) : 0;
         if (p->raft != NULL) {
             out->leaderless += p->state == PARTITION_LIVE && raft_leader(p->raft) == 0;

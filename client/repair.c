@@ -30,31 +30,67 @@ struct line repair_line(const struct repair *repair, const char *name)
 
 /* ---- the partition ---- */
 
-/* The registry's row of the topic: from its name to its groups. */
+struct topic_search {
+    const char *name;
+    bool found, readable;
+    uint64_t first_group;
+    uint32_t partitions;
+};
+
+/* The registry's row of a topic: 'R' 't' first group, partitions, name, crc. */
+#define TOPIC_KEY_NAME_AT   14u
+#define TOPIC_KEY_CRC_BYTES 4u
+
+static bool search_is_named(const struct topic_search *search, struct kv_bytes key)
+{
+    size_t size = strlen(search->name);
+    return key.size == TOPIC_KEY_NAME_AT + size + TOPIC_KEY_CRC_BYTES &&
+           memcmp((const uint8_t *)key.data + TOPIC_KEY_NAME_AT, search->name, size) == 0;
+}
+
+static enum err on_unreadable_topic(void *context, struct kv_bytes key)
+{
+    struct topic_search *search = context;
+    search->found = search->found || search_is_named(search, key);
+    return OK;
+}
+
+static enum err on_topic(void *context, struct kv_bytes key, struct kv_bytes value)
+{
+    struct topic_search *search = context;
+    TopicRecord topic;
+    if (!search_is_named(search, key))
+        return OK;
+    search->found = true;
+    search->readable = value.size <= CODEC_STORED_BYTES_MAX &&
+                       codec_decode_stored(STORED_TOPIC, value.data, (uint32_t)value.size, &topic) == OK;
+    if (search->readable) {
+        search->first_group = topic.first_group;
+        search->partitions = topic.partitions;
+    }
+    return OK;
+}
+
+/* From the topic's name to its groups. ERR_FORMAT: its row cannot be read. */
 static enum err find_group(struct repair *repair)
 {
-    uint8_t key[2 + TOPIC_NAME_BYTES_MAX] = {'R', 't'};
-    size_t size = strlen(repair->topic);
+    struct topic_search search = {.name = repair->topic};
     struct kv_txn *txn;
-    struct kv_bytes value;
-    TopicRecord topic;
-    memcpy(key + 2, repair->topic, size);
     enum err error = repair->kv->ops->begin(repair->kv, false, &txn);
     if (error != OK)
         return error;
-    error = row_get(repair->kv, txn, (struct kv_bytes){key, 2 + size}, &value);
-    if (error == OK)
-        error = value.size <= CODEC_STORED_BYTES_MAX
-                    ? codec_decode_stored(STORED_TOPIC, value.data, (uint32_t)value.size, &topic)
-                    : ERR_FORMAT;
+    error = row_scan_all(repair->kv, txn, (struct kv_bytes){"Rt", 2}, on_topic, on_unreadable_topic, &search);
     repair->kv->ops->abort(repair->kv, txn);
-    if (error == ERR_NO_FILE)
+    if (error != OK)
+        return error;
+    if (!search.found)
         cli_usage("there is no topic '%s' in %s", repair->topic, repair->dir);
-    if (error == OK && repair->partition >= topic.partitions)
-        cli_usage("topic '%s' has partitions 0 to %u", repair->topic, topic.partitions - 1);
-    if (error == OK)
-        repair->group.group = topic.first_group + repair->partition;
-    return error;
+    if (!search.readable)
+        return ERR_FORMAT;
+    if (repair->partition >= search.partitions)
+        cli_usage("topic '%s' has partitions 0 to %u", repair->topic, search.partitions - 1);
+    repair->group.group = search.first_group + repair->partition;
+    return OK;
 }
 
 static enum err on_group(void *context, const struct meta_group *group)

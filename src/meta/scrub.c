@@ -4,8 +4,11 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/endian.h"
 #include "meta/layout.h"
 #include "meta/row.h"
+
+#define REGISTRY_NUMBER_AT 2u /* in its keys: behind 'R' and the kind of row */
 
 static void step__judge(struct meta_scrub_step *step, struct kv_bytes key, struct kv_bytes stored)
 {
@@ -20,6 +23,11 @@ static void step__judge(struct meta_scrub_step *step, struct kv_bytes key, struc
     if (bad->type != 0 && strchr("GMEDS", bad->type) != NULL && key.size >= LAYOUT_GROUP_KEY_BYTES &&
         layout_parse_group_key((struct kv_bytes){key.data, LAYOUT_GROUP_KEY_BYTES}, &group) == OK) {
         bad->group = group;
+    }
+    if (bad->type == 'R' && key.size >= REGISTRY_NUMBER_AT) {
+        const uint8_t *bytes = key.data;
+        bad->number = bytes[1];
+        bad->group = key.size >= REGISTRY_NUMBER_AT + sizeof group ? load_be64(bytes + REGISTRY_NUMBER_AT) : 0;
     }
 }
 

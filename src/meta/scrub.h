@@ -18,7 +18,9 @@ struct meta_scrub_step {
     bool is_over; /* behind the last row */
     uint32_t rows, bytes;
     uint32_t bad_count;
-    struct meta_bad_row bad[META_SCRUB_ROWS_MAX]; /* type and group; number is 0 */
+    /* Type and group; number is 0. Of the registry's rows the number is the key's second byte, the kind of row, and the
+     * group the number that follows it, 0 if there is none. */
+    struct meta_bad_row bad[META_SCRUB_ROWS_MAX];
 };
 
 /* One step, in a read transaction of its own; on the thread that kv calls are made on. ERR_FORMAT: the store cannot be

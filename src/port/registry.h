@@ -15,7 +15,12 @@
 
 #define UUID_BYTES 16
 
-enum registry_topic_state { TOPIC_CREATING = 1, TOPIC_LIVE = 2, TOPIC_DELETING = 3 };
+enum registry_topic_state {
+    TOPIC_CREATING = 1,
+    TOPIC_LIVE = 2,
+    TOPIC_DELETING = 3,
+    TOPIC_UNREADABLE = 4, /* never stored: what the registry has of it rotted, only name and groups are known */
+};
 enum registry_topic_kind { TOPIC_DATA = 1, TOPIC_STATE = 2 };
 
 struct registry_topic_config {
@@ -57,7 +62,7 @@ struct registry_ops {
     void (*reserve_ids)(struct registry *registry, uint64_t count, uint64_t *ret_first, registry_done done,
                         void *context);
     void (*put_topic)(struct registry *registry, const struct registry_topic *topic, registry_done done, void *context);
-    /* Removes the topic and writes deleted/<group> for each of its groups, in one transaction. */
+    /* Removes the topic, unreadable or not, and writes deleted/<group> for each of its groups, in one transaction. */
     void (*delete_topic)(struct registry *registry, const struct registry_topic *topic, registry_done done,
                          void *context);
     /* Compare-and-set on the term: a lower term of the same group is ignored. Coalesced; no callback, retried inside.

@@ -497,6 +497,51 @@ def test_a_bad_row_of_the_producers(broker):
     assert [row['group'] for row in described] == [state[0]['group']]
 
 
+def key_of_topic(name, first_group, partitions):
+    return b'Rt' + struct.pack('>QI', first_group, partitions) + name.encode()
+
+
+def test_an_unreadable_topic_keeps_its_groups_from_nobody_else(broker):
+    """The row says nothing any more, its key says whose it was: CORRUPT, and nothing of its records is touched."""
+    groups = two_partitions(broker)
+    broker.start()
+    make_topic(broker, 'other', 1)
+    produce(broker, 'other', 0, lines(0, 0, 100))
+    assert broker.stop() == 0
+    flip_row(broker, key_of_topic('t', groups[0], 2), at=8)
+    for start in range(3):
+        broker.start()
+        for group in groups.values():
+            assert status_of(broker, group) == (CORRUPT, CORRUPT, CORRUPT)
+        assert state_of(broker, 0) == state_of(broker, 1) == 'corrupt' and state_of(broker, 0, 'other') == 'live'
+        assert broker.metric('damaged') == 2
+        assert 'topic_unreadable topic=t partitions=2' in broker.log()
+        assert values_of(broker, 'other', 0) == lines(0, 0, 100 + start)
+        produce(broker, 'other', 0, lines(0, 100 + start, 1))
+        broker.run('topic', 'create', 't', code=1)
+        assert 'exists' in broker.stderr
+        for group in groups.values():
+            assert len(os.listdir(os.path.join(broker.data, 'parts', str(group)))) >= 3
+        broker.kill9() if start == 0 else broker.stop()
+    broker.start()
+    broker.run('topic', 'delete', 't')
+    wait_for(lambda: not os.path.exists(os.path.join(broker.data, 'parts', str(groups[1]))), 'the files of the group')
+    make_topic(broker)
+    produce(broker, 't', 0, lines(0, 0, 10))
+    broker.kill9()
+    broker.start()
+    assert values_of(broker, 't', 0) == lines(0, 0, 10) and broker.metric('damaged') == 0
+    assert broker.stop() == 0
+
+
+def test_a_topic_whose_key_is_none_ends_with_4(broker):
+    """A byte of the name: which topic it was, and whose groups they are, nobody can say."""
+    groups = two_partitions(broker)
+    flip_row(broker, key_of_topic('t', groups[0], 2)[:-1], at=0)
+    assert broker.launch().end() == 4
+    assert 'registry' in broker.log() and 'keep a copy' in broker.log()
+
+
 def test_an_unreadable_identity_ends_with_4(broker):
     two_partitions(broker)
     flip_row(broker, b'B\x01\x00', at=30)

@@ -135,6 +135,30 @@ def test_a_flipped_bit_in_the_checkpoint_store(make_broker):
     assert broker.consume('t') == [(0, 0, 'one'), (0, 1, 'two'), (0, 2, 'three')]
 
 
+def test_a_flipped_bit_in_the_registry(make_broker):
+    """The row of a topic is in memory, too, and is written again before a start needs it."""
+    broker = make_broker(config=QUICK).start()
+    broker.run('topic', 'create', 't', '-p', '2')
+    broker.run('produce', 't', '-p', '0', stdin=b'one\n')
+    rounds(broker, 1)
+    group = min(p['group'] for p in broker.json('/v1/partitions') if p['topic'] == 't')
+    key = b'Rt' + struct.pack('>QI', group, 2) + b't'
+    path = os.path.join(broker.data, 'meta', 'data.mdb')
+    with open(path, 'rb') as file:
+        data = file.read()
+    for place in [i for i in range(len(data)) if data.startswith(key, i)]: # older copies of the page hold it too
+        flip(path, place + len(key) + 4 + 6)
+    wait_for(lambda: broker.metric('scrub_damaged_total') >= 1, 'the scrub to find it')
+    assert 'scrub_row_damaged type=R row=t group=%d mended=1' % group in broker.log()
+    found = wait_for(lambda: rounds(broker, 1) or broker.metric('scrub_damaged_total'), 'a round')
+    rounds(broker, 3)
+    assert broker.metric('scrub_damaged_total') == found # mended
+    broker.kill9()
+    broker.start()
+    assert 'topic_unreadable' not in broker.log()
+    assert broker.consume('t') == [(0, 0, 'one')]
+
+
 def wal_files(broker):
     """(base lsn, path) of the files that were ever used, by base lsn."""
     result = []

@@ -17,6 +17,7 @@
 
 #include "../sim/sim_kv.h"
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/endian.h"
 #include "broker/registry_embedded.h"
 #include "meta/row.h"
@@ -92,12 +93,17 @@ static void put_raw(struct kv_bytes key, struct kv_bytes value)
     ASSERT(row_put(bench.kv, txn, key, value) == OK && bench.kv->ops->commit(bench.kv, txn) == OK);
 }
 
+/* The key of the row that was put last, or of one that never was. */
 static struct kv_bytes topic_key(unsigned which, uint8_t key[KV_KEY_BYTES_MAX])
 {
+    const struct registry_topic *put = &bench.put[which];
     size_t size = strlen(names[which]);
     memcpy(key, "Rt", 2);
-    memcpy(key + 2, names[which], size);
-    return (struct kv_bytes){key, size + 2};
+    store_be64(key + 2, put->first_group > 0 ? put->first_group : 1 + which);
+    store_be32(key + 10, put->partitions_count > 0 ? put->partitions_count : 1);
+    memcpy(key + 14, names[which], size);
+    store_be32(key + 14 + size, crc32c(0, key, 14 + size));
+    return (struct kv_bytes){key, 18 + size};
 }
 
 static void put_topic_row(unsigned which)
@@ -118,7 +124,9 @@ static void put_other_row(void)
     if (key[1] == 'n')
         bench.next_id = 0;
     for (unsigned i = 0; i < TOPICS && key[1] == 't'; i++) {
-        bool is_its = rest.size == strlen(names[i]) && memcmp(key + 2, names[i], rest.size) == 0;
+        uint8_t its[KV_KEY_BYTES_MAX];
+        struct kv_bytes its_key = topic_key(i, its);
+        bool is_its = rest.size + 2 == its_key.size && memcmp(key, its, its_key.size) == 0;
         bench.is_put[i] = bench.is_put[i] && !is_its;
     }
     put_raw((struct kv_bytes){key, rest.size + 2}, value);
@@ -133,6 +141,20 @@ static void flip(unsigned which)
 }
 
 /* --- operations --- */
+
+static void delete_topic(unsigned which)
+{
+    const struct registry_topic *topic = &bench.put[which];
+    if (topic->partitions_count == 0)
+        return;
+    uint32_t hash = sim_kv_hash(bench.kv);
+    bench.registry->ops->delete_topic(bench.registry, topic, on_done, NULL);
+    if (finish(hash) != OK)
+        return;
+    bench.is_put[which] = false;
+    for (uint32_t i = 0; i < topic->partitions_count && bench.deleted_count < DELETED_MAX; i++)
+        bench.deleted[bench.deleted_count++] = topic->first_group + i;
+}
 
 static void put_topic(unsigned which)
 {
@@ -150,25 +172,14 @@ static void put_topic(unsigned which)
                                               .replicas = 1 + number % RAFT_VOTERS_MAX}};
     memset(topic.id, 1 + number, sizeof topic.id);
     strcpy(topic.name, names[which]);
+    if (topic.first_group != bench.put[which].first_group ||
+        topic.partitions_count != bench.put[which].partitions_count)
+        delete_topic(which); /* a name has one topic at a time: its owner's business */
     uint32_t hash = sim_kv_hash(bench.kv);
     bench.registry->ops->put_topic(bench.registry, &topic, on_done, NULL);
     ASSERT(finish(hash) == OK);
     bench.put[which] = topic;
     bench.is_put[which] = true;
-}
-
-static void delete_topic(unsigned which)
-{
-    const struct registry_topic *topic = &bench.put[which];
-    if (topic->partitions_count == 0)
-        return;
-    uint32_t hash = sim_kv_hash(bench.kv);
-    bench.registry->ops->delete_topic(bench.registry, topic, on_done, NULL);
-    if (finish(hash) != OK)
-        return;
-    bench.is_put[which] = false;
-    for (uint32_t i = 0; i < topic->partitions_count && bench.deleted_count < DELETED_MAX; i++)
-        bench.deleted[bench.deleted_count++] = topic->first_group + i;
 }
 
 static void reserve(uint64_t count)
@@ -195,14 +206,17 @@ static void see_topic(void *context, const struct registry_topic *topic)
 {
     size_t size = strnlen(topic->name, sizeof topic->name);
     ASSERT(size > 0 && size <= TOPIC_NAME_BYTES_MAX);
-    ASSERT(topic->state >= TOPIC_CREATING && topic->state <= TOPIC_DELETING);
-    ASSERT(topic->kind == TOPIC_DATA || topic->kind == TOPIC_STATE);
     ASSERT(topic->partitions_count > 0 && topic->partitions_count <= PARTITIONS_PER_TOPIC_MAX);
-    ASSERT(topic->config.replicas > 0 && topic->config.replicas <= RAFT_VOTERS_MAX);
     ASSERT(topic->first_group > 0 && topic->first_group + topic->partitions_count > topic->first_group);
+    ASSERT(topic->state >= TOPIC_CREATING && topic->state <= TOPIC_UNREADABLE);
+    ASSERT(topic->kind == TOPIC_DATA || topic->kind == TOPIC_STATE);
+    ASSERT(topic->state == TOPIC_UNREADABLE ||
+           (topic->config.replicas > 0 && topic->config.replicas <= RAFT_VOTERS_MAX));
     for (unsigned i = 0; i < TOPICS; i++) {
         const struct registry_topic *put = &bench.put[i];
-        if (strcmp(topic->name, names[i]) != 0 || !bench.is_put[i])
+        bool is_its = strcmp(topic->name, names[i]) == 0 && topic->first_group == put->first_group &&
+                      topic->partitions_count == put->partitions_count;
+        if (!is_its || !bench.is_put[i])
             continue;
         bench.found[i] = true;
         ASSERT(memcmp(topic->id, put->id, sizeof put->id) == 0 && topic->state == put->state);

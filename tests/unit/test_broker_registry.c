@@ -12,6 +12,7 @@
 
 #include "../sim/sim_kv.h"
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/endian.h"
 #include "broker/registry_embedded.h"
 #include "meta/row.h"
@@ -240,8 +241,8 @@ static void test_topics_there_and_back(void **state)
     assert_int_equal(loaded.answer.error, OK);
     assert_int_equal(loaded.topics_count, 2);
     assert_int_equal(loaded.deleted_count, 0);
-    assert_same_topic(&loaded.topics[0], &second);
-    assert_same_topic(&loaded.topics[1], &first);
+    assert_same_topic(&loaded.topics[0], &first);
+    assert_same_topic(&loaded.topics[1], &second);
     life_free(life);
 }
 
@@ -290,8 +291,8 @@ static void test_delete_marks_groups(void **state)
     assert_int_equal(delete_topic(life, topic_of("orders", 1, 3, 256)), OK);
     load(life, &loaded);
     assert_int_equal(loaded.topics_count, 2);
-    assert_string_equal(loaded.topics[0].name, "orders");
-    assert_int_equal(loaded.topics[0].first_group, 400);
+    assert_string_equal(loaded.topics[1].name, "orders");
+    assert_int_equal(loaded.topics[1].first_group, 400);
     assert_int_equal(loaded.deleted_count, 4);
     life_free(life);
 }
@@ -332,45 +333,127 @@ static void test_delete_is_one_transaction(void **state)
     }
 }
 
-static void test_rot(void **state)
+/* The key that the topic's row has; bytes has room for it. */
+static struct kv_bytes topic_key(const struct registry_topic *topic, uint8_t bytes[KV_KEY_BYTES_MAX])
+{
+    size_t size = strlen(topic->name);
+    memcpy(bytes, "Rt", 2);
+    store_be64(bytes + 2, topic->first_group);
+    store_be32(bytes + 10, topic->partitions_count);
+    memcpy(bytes + 14, topic->name, size);
+    store_be32(bytes + 14 + size, crc32c(0, bytes, 14 + size));
+    return (struct kv_bytes){bytes, 18 + size};
+}
+
+static void put_row(struct life *life, struct kv_bytes key, struct kv_bytes value)
+{
+    struct kv_txn *txn;
+    assert_int_equal(life->kv->ops->begin(life->kv, true, &txn), OK);
+    assert_int_equal(row_put(life->kv, txn, key, value), OK);
+    assert_int_equal(life->kv->ops->commit(life->kv, txn), OK);
+}
+
+static void delete_row(struct life *life, struct kv_bytes key)
+{
+    struct kv_txn *txn;
+    assert_int_equal(life->kv->ops->begin(life->kv, true, &txn), OK);
+    assert_int_equal(life->kv->ops->del(life->kv, txn, key), OK);
+    assert_int_equal(life->kv->ops->commit(life->kv, txn), OK);
+}
+
+/* Topic a is itself, of b only its name and its groups are known. */
+static void assert_b_is_unreadable(struct life *life)
+{
+    struct loaded loaded;
+    load(life, &loaded);
+    assert_int_equal(loaded.answer.error, OK);
+    assert_int_equal(loaded.topics_count, 2);
+    assert_string_equal(loaded.topics[0].name, "a");
+    assert_int_equal(loaded.topics[0].state, TOPIC_LIVE);
+    assert_string_equal(loaded.topics[1].name, "b");
+    assert_int_equal(loaded.topics[1].state, TOPIC_UNREADABLE);
+    assert_int_equal(loaded.topics[1].first_group, 2);
+    assert_int_equal(loaded.topics[1].partitions_count, 3);
+}
+
+static void test_rot_of_a_topic_is_its_own(void **state)
 {
     struct life *life = life_new();
     struct loaded loaded;
-    assert_int_equal(put_topic(life, topic_of("a", 1, 1, 1)), OK);
-    assert_int_equal(put_topic(life, topic_of("b", 2, 1, 2)), OK);
-    for (size_t bit = 0; sim_kv_flip_bit(life->kv, BYTES("Rtb"), bit); bit++) {
-        load(life, &loaded);
-        assert_int_equal(loaded.answer.error, ERR_FORMAT);
-        assert_int_equal(loaded.topics_count, 0); /* nothing is shown of a registry that cannot be read */
-        assert_true(sim_kv_flip_bit(life->kv, BYTES("Rtb"), bit));
+    struct registry_topic b = topic_of("b", 2, 3, 2);
+    uint8_t bytes[KV_KEY_BYTES_MAX], copy[600], bytes_of_a[KV_KEY_BYTES_MAX];
+    struct kv_bytes key = topic_key(&b, bytes), value;
+    struct registry_topic a = topic_of("a", 1, 1, 1);
+    assert_int_equal(put_topic(life, a), OK);
+    assert_int_equal(put_topic(life, b), OK);
+    for (size_t bit = 0; sim_kv_flip_bit(life->kv, key, bit); bit++) {
+        assert_b_is_unreadable(life);
+        assert_true(sim_kv_flip_bit(life->kv, key, bit));
     }
-    /* A topic whose row cannot be read can be deleted. */
-    assert_true(sim_kv_flip_bit(life->kv, BYTES("Rtb"), 0));
-    assert_int_equal(delete_topic(life, topic_of("b", 2, 1, 2)), OK);
+    /* It can be deleted, and its groups are marked. */
+    assert_true(sim_kv_flip_bit(life->kv, key, 0));
     load(life, &loaded);
-    assert_int_equal(loaded.answer.error, OK);
+    assert_int_equal(delete_topic(life, loaded.topics[1]), OK);
+    load(life, &loaded);
     assert_int_equal(loaded.topics_count, 1);
+    assert_int_equal(loaded.deleted_count, 3);
 
-    /* A good row under another name, and rows that no writer makes, with good CRCs. */
+    /* A good row under another key, and rows that no writer makes, with good CRCs. */
     struct kv_txn *txn;
-    struct kv_bytes value;
-    uint8_t copy[600];
     assert_int_equal(life->kv->ops->begin(life->kv, true, &txn), OK);
-    assert_int_equal(row_get(life->kv, txn, BYTES("Rta"), &value), OK);
+    assert_int_equal(row_get(life->kv, txn, topic_key(&a, bytes_of_a), &value), OK);
     assert_true(value.size <= sizeof copy);
     memcpy(copy, value.data, value.size);
-    assert_int_equal(row_put(life->kv, txn, BYTES("Rtb"), (struct kv_bytes){copy, value.size}), OK);
-    assert_int_equal(life->kv->ops->commit(life->kv, txn), OK);
-    load(life, &loaded);
-    assert_int_equal(loaded.answer.error, ERR_FORMAT);
-    const struct kv_bytes bad[] = {{"", 0}, {"\xff\xff\xff", 3}, {copy, sizeof copy}};
-    for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(life->kv->ops->begin(life->kv, true, &txn), OK);
-        assert_int_equal(row_put(life->kv, txn, BYTES("Rtb"), bad[i]), OK);
-        assert_int_equal(life->kv->ops->commit(life->kv, txn), OK);
+    life->kv->ops->abort(life->kv, txn);
+    const struct kv_bytes bad[] = {{copy, value.size}, {"", 0}, {"\xff\xff\xff", 3}, {copy, sizeof copy}};
+    for (size_t i = 0; i < 4; i++) {
+        put_row(life, key, bad[i]);
+        assert_b_is_unreadable(life);
+    }
+    life_free(life);
+}
+
+/* Whose row it is cannot be said when the key is no key: nothing is shown of such a registry. */
+static void test_rot_of_a_key_is_everybodys(void **state)
+{
+    struct life *life = life_new();
+    struct registry_topic b = topic_of("b", 2, 3, 2);
+    uint8_t bytes[KV_KEY_BYTES_MAX];
+    struct kv_bytes key = topic_key(&b, bytes);
+    assert_int_equal(put_topic(life, topic_of("a", 1, 1, 1)), OK);
+    for (size_t bit = 16; bit < key.size * 8; bit++) {
+        struct loaded loaded;
+        bytes[bit / 8] ^= 1u << bit % 8;
+        put_row(life, key, BYTES("whatever"));
         load(life, &loaded);
         assert_int_equal(loaded.answer.error, ERR_FORMAT);
+        assert_int_equal(loaded.topics_count, 0);
+        delete_row(life, key);
+        bytes[bit / 8] ^= 1u << bit % 8;
     }
+    memcpy(bytes + 14, "b", 2); /* a name that ends early */
+    store_be32(bytes + 16, crc32c(0, bytes, 16));
+    put_row(life, (struct kv_bytes){bytes, 20}, BYTES("whatever"));
+    struct loaded loaded;
+    load(life, &loaded);
+    assert_int_equal(loaded.answer.error, ERR_FORMAT);
+    life_free(life);
+}
+
+/* The group that the key names now may be one that lives. */
+static void test_a_rotten_mark_deletes_nothing(void **state)
+{
+    struct life *life = life_new();
+    struct loaded loaded;
+    uint8_t key[10] = {'R', 'd'};
+    assert_int_equal(put_topic(life, topic_of("t", 1, 2, 50)), OK);
+    assert_int_equal(delete_topic(life, topic_of("t", 1, 2, 50)), OK);
+    store_be64(key + 2, 50);
+    assert_true(sim_kv_flip_bit(life->kv, (struct kv_bytes){key, sizeof key}, 77));
+    load(life, &loaded);
+    assert_int_equal(loaded.answer.error, OK);
+    assert_int_equal(loaded.deleted_count, 1);
+    assert_int_equal(loaded.deleted[0], 51);
     life_free(life);
 }
 
@@ -632,7 +715,9 @@ int main(void)
         cmocka_unit_test(test_names_do_not_run_together),
         cmocka_unit_test(test_delete_marks_groups),
         cmocka_unit_test(test_delete_is_one_transaction),
-        cmocka_unit_test(test_rot),
+        cmocka_unit_test(test_rot_of_a_topic_is_its_own),
+        cmocka_unit_test(test_rot_of_a_key_is_everybodys),
+        cmocka_unit_test(test_a_rotten_mark_deletes_nothing),
         cmocka_unit_test(test_ids_are_never_reused),
         cmocka_unit_test(test_leader_term_never_falls),
         cmocka_unit_test(test_leaders_are_coalesced),
