@@ -125,7 +125,9 @@ static void admin__serve(struct admin_connection *c)
     }
     c->path[strcspn(c->path, "?#")] = '\0';
     FILE *out = open_memstream(&body, &size);
-    ASSERT(out != NULL);
+    if (out == NULL) {
+        mem_exhausted();
+    }
     unsigned status = c->admin->source.page(c->admin->source.context, c->path, out, &type);
     fclose(out);
     admin__answer(c, status, type, body, size);
