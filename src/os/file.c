@@ -83,6 +83,9 @@ static enum err file_open(struct disk *port, const char *path, unsigned flags, s
     if (file->is_uncached) {
         file->direct_fd = openat(root_fd, path, O_CLOEXEC | O_RDONLY | O_DIRECT);
     }
+    if (flags & DISK_SEQUENTIAL) {
+        (void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    }
     *ret_file = file;
     return OK;
 }

@@ -294,7 +294,7 @@ static enum err reader_read_file(struct reader *r, const struct wal__file *file)
         r->limit_lsn = file->end_lsn;
     }
     wal__files_path(r->files, file->slot, path);
-    enum err error = disk->ops->open(disk, path, DISK_READ, &r->handle);
+    enum err error = disk->ops->open(disk, path, DISK_READ | DISK_SEQUENTIAL, &r->handle);
     if (error == OK) {
         if (r->sink->file != NULL) {
             r->sink->file(r->sink->context, file);
