@@ -225,6 +225,7 @@ void fetch_request(struct session *s, const struct frame *frame)
         error = f->partition == NULL                ? groups_missing(b, request.group)
                 : f->partition->kind == TOPIC_STATE ? ERR_INVALID
                 : !session_may_wait(s)              ? ERR_BUSY
+                : PLANT(67) && broker__disk_full(b) ? ERR_STORAGE_FULL
                                                     : OK;
     }
     if (error != OK) {

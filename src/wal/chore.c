@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/plant.h"
 #include "base/point.h"
 
 #define FILL_PIECE_BYTES (1u << 20) /* about 1 ms of the lane */
@@ -111,7 +112,7 @@ static void wal__chore_free(struct wal__chore *chore)
 /* Each change of fortune is worth a line, each try is not. */
 static void wal__note_chore(struct wal__files *files, const struct wal__chore *chore)
 {
-    files->disk_full = chore->error == ERR_STORAGE_FULL;
+    files->disk_full = chore->error == ERR_STORAGE_FULL || (PLANT(66) && files->disk_full);
     if (chore->error != OK) {
         files->retry_us = UINT64_MAX; /* the next tend, which knows the time, turns it into a moment */
     }

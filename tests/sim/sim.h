@@ -6,6 +6,7 @@
  *
  *   sim_world     time, the event queue, the generators, the hash, the I/O gate (crash at the k-th call)
  *   sim_options   what a seed means: sizes, rates, fault classes; printed with a failure, shrunk after it
+ *   sim_tally     the classes of faults and the checkers, and how often each fault happened, each checker judged
  *   sim_point     the product's fault points: crash, delay, count
  *   sim_memory    allocations of the broker that fail
  *   sim_clock     twin of port/clock
@@ -17,6 +18,7 @@
  *   sim_link      twin of port/link: delays, split and merged reads, connections cut in the middle of a frame
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read
  *   sim_ledger    the durable log of every group, replayed by a machine of its own
+ *   sim_room      what is owed while the disk is full
  *   sim_watch     bounds of what the broker says of itself: memory, WAL, errors
  *   sim_rot       bits that flip at a known address, and who may be damaged by it
  *   sim_shadow    reads the shadow with the product's own offline readers: what a restart would find
@@ -37,53 +39,7 @@
 #include <stdint.h>
 
 #include "base/rng.h"
-
-/* --- fault classes --- */
-
-/* Each is on with probability one half per seed (swarm testing), and is what shrinking drops one by one. */
-#define SIM_FAULT_TABLE(X)                                                                                             \
-    X(FAULT_DEATH, "process-death")        /* crash at an I/O call, page cache survives */                             \
-    X(FAULT_POWER, "power-cut")            /* crash at an I/O call, un-synced bytes and names are lost or torn */      \
-    X(FAULT_RECOVERY, "crash-in-recovery") /* the next crash comes within the first calls of a life */                 \
-    X(FAULT_SYNC_ERROR, "sync-error")      /* fdatasync fails once; its pages are gone, as on ext4 */                  \
-    X(FAULT_STALL, "disk-stall")           /* jobs that take seconds */                                                \
-    X(FAULT_DISCONNECT, "disconnect")      /* connections break, also inside a frame */                                \
-    X(FAULT_SPLIT, "split-reads")          /* bytes arrive in pieces of any size */                                    \
-    X(FAULT_ZOMBIE, "zombie-frames")       /* frames of an abandoned connection arrive late */                         \
-    X(FAULT_SLOW_READER, "slow-reader")    /* clients that take their replies slowly */                                \
-    X(FAULT_FENCE, "takeover")             /* a named producer is started a second time */                             \
-    X(FAULT_TOPICS, "topic-churn")         /* topics are created and deleted under load */                             \
-    X(FAULT_RETENTION, "retention")        /* log start moves */                                                       \
-    X(FAULT_WALL, "wall-clock-jumps")      /* by up to an hour, both ways */                                           \
-    X(FAULT_STOP, "clean-stop")            /* broker_stop instead of some crashes */                                   \
-    X(FAULT_FULL, "disk-full")             /* for a while there is no room for longer files and new rows */            \
-    X(FAULT_VANDAL, "vandal")              /* a client that sends what is no frame */                                  \
-    X(FAULT_LIAR, "liar")                  /* a client that repeats others, lies about sequences, asks for nonsense */ \
-    X(FAULT_CROWD, "crowd")                /* connections in numbers: silent, slow, deaf; and one greedy producer */   \
-    X(FAULT_EXPIRY, "producer-expiry")     /* producers are forgotten after seconds */                                 \
-    X(FAULT_ROT, "bit-rot")                /* at the end, durable bytes change while the broker is down */             \
-    X(FAULT_POINT_CRASH, "point-crash")    /* crash at a fault point of the product, between two I/O calls */          \
-    X(FAULT_POINT_DELAY, "point-delay")    /* some fault points hold up their lane, or the loop */                     \
-    X(FAULT_READ_ERROR, "read-error")      /* EIO: reads of segments, rarely of the log */                             \
-    X(FAULT_WRITE_ERROR, "write-error")    /* EIO: writes and names of segments, rarely of the log */                  \
-    X(FAULT_LATENT, "latent-error")        /* sectors of segments that cannot be read until they are written */        \
-    X(FAULT_MISREAD, "misread")   /* reads of segments that bring flipped, stale or misdirected bytes, once */         \
-    X(FAULT_FILES, "file-limit")  /* EMFILE: opens of segments */                                                      \
-    X(FAULT_LATENCY, "latency")   /* each call of a job takes time of its own */                                       \
-    X(FAULT_KV, "kv-error")       /* rows and commits of the checkpoint store find no room, commits fail */            \
-    X(FAULT_LEAP, "clock-leaps")  /* the wall clock goes wrong by a day or a year while the broker runs */             \
-    X(FAULT_SHAPE, "clock-shape") /* one for the run: off, drifting, swinging, standing still at times */              \
-    X(FAULT_MEMORY, "no-memory")  /* the n-th allocation of a life fails, and a few behind it */                       \
-    X(FAULT_RUST, "running-rot")  /* sectors of segments rot while the broker runs: gone, but never served wrong */
-
-enum sim_fault {
-#define SIM_FAULT_ENUM(name, text) name,
-    SIM_FAULT_TABLE(SIM_FAULT_ENUM)
-#undef SIM_FAULT_ENUM
-        FAULT_CLASSES
-};
-
-const char *sim_fault_name(enum sim_fault fault);
+#include "sim_tally.h"
 
 /* --- world --- */
 
@@ -111,6 +67,7 @@ struct sim_world {
     uint64_t hash;
     uint64_t events_count;
     uint64_t faults_count; /* faults that really happened */
+    struct sim_tally tally;
     /* One generator per subject, so that dropping a fault class leaves the choices of the others as they were. */
     struct rng disk, link, load, crash, points, media, clock, memory;
 
@@ -125,6 +82,7 @@ struct sim_world {
 
     struct sim_atlas *atlas;   /* NULL: nothing rots while the broker runs */
     int64_t log_clock_max_ms;  /* nothing that the broker was told up to now lets a log entry carry a later time */
+    uint64_t no_room_us;       /* when a call last found no room in this life; 0: none did */
     uint64_t corrupt_until_us; /* bad bytes were read: until then CORRUPT is an honest answer, to be asked again */
 
     /* the first failure ends the run */
@@ -161,6 +119,10 @@ void world_enter(struct sim_world *world);
 void world_leave(struct sim_world *world);
 uint32_t world_step_out(struct sim_world *world); /* returns what world_step_in needs */
 void world_step_in(struct sim_world *world, uint32_t inside);
+
+/* For the tally: one more fault of a class happened; a checker held one more fact against its promise. */
+void world_fault(struct sim_world *world, enum sim_fault fault);
+void world_judged(struct sim_world *world, enum sim_judge judge);
 
 /* A broken promise. `check` is the id of the checker ("B1"); only the first failure of a run counts. */
 void world_fail(struct sim_world *world, const char *check, const char *format, ...)

@@ -138,7 +138,7 @@ static void churn(struct admin *admin)
         snprintf(name, sizeof name, "churn%u", (unsigned)rng_below(rng, 4));
         if (load_find_topic(load, name) == NULL) {
             topic_add(load, name, (uint32_t)rng_between(rng, 1, 3), true);
-            load->world->faults_count++;
+            world_fault(load->world, FAULT_TOPICS);
         }
         return;
     }

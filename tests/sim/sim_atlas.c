@@ -103,7 +103,7 @@ void sim_atlas_wound(struct sim_atlas *atlas)
     struct wounding w = {.atlas = atlas, .wound = wound, .data = data, .from = sector * SECTOR_BYTES};
     walk(data, size, choice.base_offset, visit_batch, &w);
     inode_rot_at(inode, sector * SECTOR_BYTES, rng);
-    atlas->world->faults_count++;
+    world_fault(atlas->world, FAULT_RUST);
     world_log(atlas->world, "rot: %s sector %" PRIu64 ", offsets [%" PRId64 ", %" PRId64 ")", choice.path, sector,
               wound->first, wound->end);
 }

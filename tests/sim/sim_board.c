@@ -50,6 +50,8 @@ static const struct plant {
     {60, "older-than-the-window-called-known"},
     {61, "log-clock-follows-every-jump"},
     {64, "in-flight-bytes-without-bound"},
+    {66, "full-disk-is-never-over"},
+    {67, "reads-are-refused-on-a-full-disk"},
 };
 
 bool board_plant(uint32_t plant)

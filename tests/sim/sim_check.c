@@ -172,6 +172,7 @@ struct ledger *check_ledger(const struct check *check)
 
 void check_group_born(struct check *check, uint64_t group, const char *name)
 {
+    world_judged(check->world, JUDGE_W6);
     if (ghost_of(check, group) != NULL) {
         world_fail(check->world, "W6", "group %llu of %s was %s before", (unsigned long long)group, name,
                    ghost_of(check, group)->name);
@@ -237,6 +238,7 @@ void check_acked(struct check *check, uint32_t first, uint32_t count, int64_t of
         struct message *m = message_of(check, first + i);
         ASSERT(m != NULL);
         struct ghost *ghost = ghost_of(check, m->record.group);
+        world_judged(check->world, JUDGE_W1);
         if (!durable && !ghost->is_deleted) {
             world_fail(check->world, "W1", "message %u of %s is acknowledged but a power cut now would lose it",
                        first + i, ghost->name);
@@ -287,6 +289,7 @@ static void judge_repeat(struct check *check, const struct message *m, uint32_t 
 {
     struct ledger_row row;
     const char *wrong = NULL;
+    world_judged(check->world, JUDGE_B5);
     bool is_known = ledger_find_row(check->ledger, m->record.group, m->record.producer_id, &row);
     bool is_here = is_known && row.epoch == m->record.epoch;
     bool is_in_window = false;
@@ -319,6 +322,7 @@ void check_refused(struct check *check, uint32_t first, uint32_t count, uint32_t
         return;
     for (uint32_t id = first; id < first + count; id++) {
         struct message *refused = message_of(check, id);
+        world_judged(check->world, JUDGE_B2);
         refused->open_attempts -= refused->open_attempts > 0 ? 1 : 0;
         if (refused->fate == FATE_SENT && refused->open_attempts == 0) {
             refused->fate = FATE_REFUSED;
@@ -336,6 +340,7 @@ void check_term(struct check *check, uint64_t group, uint64_t term, uint64_t lif
     struct ghost *ghost = ghost_of(check, group);
     if (ghost == NULL || ghost->is_deleted)
         return;
+    world_judged(check->world, JUDGE_R8);
     if (!durable) {
         world_fail(check->world, "R8", "%s is led in term %llu, which is not durable", ghost->name,
                    (unsigned long long)term);
@@ -360,6 +365,7 @@ void check_high_watermark(struct check *check, uint64_t group, int64_t offset)
     struct ghost *ghost = ghost_of(check, group);
     if (ghost == NULL || ghost->is_deleted)
         return;
+    world_judged(check->world, JUDGE_B8);
     if (offset < ghost->high_watermark) {
         world_fail(check->world, "B8", "the high watermark of %s goes back from %lld to %lld", ghost->name,
                    (long long)ghost->high_watermark, (long long)offset);
@@ -397,6 +403,7 @@ void check_producer(struct check *check, const char *name, int64_t producer_id, 
 {
     struct producer_fact *known, *other, *next;
     HASH_FIND(hh, check->producers, &producer_id, sizeof producer_id, known);
+    world_judged(check->world, JUDGE_B6);
     if (known != NULL && (strcmp(known->name, name) != 0 || name[0] == '\0')) {
         world_fail(check->world, "B6", "producer id %lld is given to '%s', it is that of '%s'", (long long)producer_id,
                    name, known->name);
@@ -436,6 +443,7 @@ void check_may_be_damaged(struct check *check, uint64_t group)
 void check_corrupt(struct check *check, uint64_t group)
 {
     const struct ghost *ghost = ghost_of(check, group);
+    world_judged(check->world, JUDGE_W7);
     if (ghost != NULL && check->rot_has_address && !ghost->may_be_damaged) {
         world_fail(check->world, "W7", "%s answers CORRUPT, but the rot was elsewhere", ghost->name);
     }
@@ -460,6 +468,8 @@ static void order_step(struct check *check, struct ghost *ghost, int64_t offset)
     if (seen->producer_id < 0)
         return;
     struct order *order;
+    world_judged(check->world, JUDGE_B4);
+    world_judged(check->world, JUDGE_B6);
     HASH_FIND(hh, ghost->orders, &seen->producer_id, sizeof seen->producer_id, order);
     if (order == NULL) {
         if (seen->sequence != 0 && !ghost->has_hole) {
@@ -504,6 +514,7 @@ void check_read(struct check *check, uint64_t group, int64_t offset, const struc
     struct ghost *ghost = ghost_of(check, group);
     struct message *m = message_of(check, seen->id);
     ASSERT(ghost != NULL && offset >= 0);
+    world_judged(check->world, JUDGE_W2);
     if (m == NULL) {
         world_fail(check->world, "W2", "%s holds at %lld what nobody sent", ghost->name, (long long)offset);
         return;
@@ -513,6 +524,9 @@ void check_read(struct check *check, uint64_t group, int64_t offset, const struc
                    (unsigned long long)m->record.group, ghost->name, (long long)offset);
         return;
     }
+    world_judged(check->world, JUDGE_B2);
+    world_judged(check->world, JUDGE_B3);
+    world_judged(check->world, JUDGE_B7);
     if (m->value_crc != seen->value_crc || m->record.producer_id != seen->producer_id ||
         m->record.epoch != seen->epoch || m->record.sequence != seen->sequence) {
         world_fail(check->world, "B7", "message %u of %s at %lld is not as it was sent", seen->id, ghost->name,
@@ -562,6 +576,7 @@ void check_complete(struct check *check, uint64_t group, int64_t log_start, int6
         const struct message *m = &check->messages[id];
         if (m->record.group != group || m->fate != FATE_ACKED)
             continue;
+        world_judged(check->world, JUDGE_B1);
         if (m->offset < 0 && log_start > 0)
             continue; /* acks=leader names no offset: it may lie below log start */
         if (m->offset < 0 || (m->offset >= log_start && seen_at(ghost, m->offset)->id != id)) {
@@ -696,6 +711,7 @@ void check_image(struct check *check, const struct check_image *image)
     const struct ghost *ghost = ghost_of(check, image->group);
     if (ghost == NULL || ghost->is_deleted)
         return;
+    world_judged(check->world, JUDGE_S7);
     image_index(check, ghost, image);
     image_segments(check, ghost, image);
     image_done(check, ghost, image);
@@ -715,6 +731,9 @@ void check_resting(struct check *check, const struct check_image *image)
     bool same = ghost->rest_end == image->next_offset && ghost->rest_start <= image->log_start &&
                 (ghost->expires || ghost->rest_start == image->log_start) &&
                 (check->producers_expire || ghost->rest_done == done);
+    if (ghost->rests) {
+        world_judged(check->world, JUDGE_S11);
+    }
     if (ghost->rests && !same) {
         world_fail(check->world, "S11",
                    "%s: two restarts ago the log was %lld..%lld, done table %08x; now it is %lld..%lld, %08x",

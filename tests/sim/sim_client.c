@@ -111,6 +111,9 @@ static void on_wake(void *context, uint64_t argument)
     client->wake = NULL;
     if (client->requests_open > 0 && client->load->world->now_us > client->oldest_us + client->timeout_us) {
         world_log(client->load->world, "%s gives up waiting", client->class->name);
+        if (client->class->only_reads && client->conn != NULL) {
+            room_no_answer(client->load->room, client->oldest_us);
+        }
         client_drop(client, client->load->options->faults[FAULT_ZOMBIE] && !client->load->quiet);
     }
     client->class->wake(client);

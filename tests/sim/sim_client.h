@@ -33,6 +33,7 @@ struct request {
 
 struct client_class {
     const char *name;
+    bool only_reads;
     void (*connected)(struct client *client);
     void (*lost)(struct client *client); /* the connection is gone, requests under way are unanswered */
     void (*reply)(struct client *client, struct request *request, const union codec_message *message,
@@ -86,6 +87,7 @@ struct load {
     struct sim_net *net;
     struct check *check;
     struct shadow *shadow;
+    struct room *room;
     bool broker_up;
     uint64_t life;
     bool quiet;

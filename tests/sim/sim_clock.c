@@ -110,6 +110,7 @@ void sim_clock_draw_shape(struct sim_clock *clock)
 {
     struct rng *rng = &clock->world->clock;
     int64_t sign = rng_chance(rng, 0.5) ? 1 : -1;
+    clock->world->tally.faults[FAULT_SHAPE]++;
     clock->shape = (enum sim_clock_shape)rng_between(rng, SHAPE_OFFSET, SHAPE_STAIRS);
     clock->period_us = sim_log_between(rng, 1000000, 100000000);
     if (clock->shape == SHAPE_OFFSET) {

@@ -93,7 +93,7 @@ static void on_wake(void *context, uint64_t argument)
         struct guest *guest = &crowd->guests[i];
         if (guest->conn == NULL && flood) {
             come(crowd, guest);
-            load->world->faults_count++;
+            world_fault(load->world, FAULT_CROWD);
         } else if (guest->conn != NULL && flight) {
             leave(guest);
         } else if (guest->conn != NULL && guest->kind == GUEST_SLOW) {

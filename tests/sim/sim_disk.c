@@ -90,6 +90,12 @@ static uint64_t room_for(const struct sim_disk *disk, uint64_t growth_bytes)
     return growth_bytes < room ? growth_bytes : room;
 }
 
+static enum err no_room(struct sim_disk *disk)
+{
+    disk->world->no_room_us = disk->world->now_us;
+    return ERR_STORAGE_FULL;
+}
+
 static enum err sim_open(struct disk *port, const char *path, unsigned flags, struct disk_file **ret_file)
 {
     struct sim_disk *disk = disk_of(port);
@@ -105,7 +111,7 @@ static enum err sim_open(struct disk *port, const char *path, unsigned flags, st
         return ERR_EXISTS;
     if (error == ERR_NO_FILE && (flags & DISK_CREATE)) {
         if (room_for(disk, 1) == 0)
-            return ERR_STORAGE_FULL;
+            return no_room(disk);
         error = tree_create(disk->tree, path, &inode);
         world_log(disk->world, "    disk: create %s", path);
     }
@@ -203,7 +209,7 @@ static enum err sim_write(struct disk *port, struct disk_file *file, const struc
         inode_write(disk->tree, file->inode, parts[i].iov_base, part, offset);
         offset += part;
         if (missing > 0)
-            return ERR_STORAGE_FULL;
+            return no_room(disk);
     }
     return OK;
 }
@@ -232,7 +238,7 @@ static bool sync_error_is_due(struct sim_disk *disk)
     if (disk->sync_error_countdown == 0 || --disk->sync_error_countdown > 0)
         return false;
     disk->media.broke = true;
-    disk->world->faults_count++;
+    world_fault(disk->world, FAULT_SYNC_ERROR);
     world_log(disk->world, "a sync fails");
     return true;
 }
@@ -294,7 +300,7 @@ static enum err sim_truncate(struct disk *port, struct disk_file *file, uint64_t
         return ERR_IO;
     uint64_t old_size = inode_size(file->inode, TREE_NOW);
     if (size > old_size && room_for(disk, size - old_size) < size - old_size)
-        return ERR_STORAGE_FULL;
+        return no_room(disk);
     enum err error =
         sim_media_write(&disk->media, file->path, file->inode, size, old_size > size ? old_size - size : 0);
     if (error == OK) {
@@ -312,7 +318,7 @@ static enum err sim_reserve(struct disk *port, struct disk_file *file, uint64_t 
     uint64_t had = inode_blocks_bytes(file->inode);
     uint64_t growth = size > had ? size - had : 0;
     if (room_for(disk, growth) < growth)
-        return ERR_STORAGE_FULL;
+        return no_room(disk);
     inode_reserve(file->inode, size);
     return OK;
 }
@@ -379,7 +385,7 @@ static uint64_t job_delay_us(struct sim_disk *disk)
 {
     struct rng *rng = &disk->world->disk;
     if (disk->options.stall > 0 && rng_chance(rng, disk->options.stall)) {
-        disk->world->faults_count++;
+        world_fault(disk->world, FAULT_STALL);
         return rng_between(rng, disk->options.stall_us_max / 100, disk->options.stall_us_max);
     }
     return rng_below(rng, disk->options.job_us_max + 1);
@@ -665,7 +671,7 @@ bool sim_disk_is_limited(const struct sim_disk *disk)
 
 void sim_disk_rot(struct sim_disk *disk)
 {
-    disk->world->faults_count++;
+    world_fault(disk->world, FAULT_ROT);
     tree_rot(disk->tree, &disk->world->crash);
 }
 

@@ -45,8 +45,8 @@ void sim_disk_set_faults(struct sim_disk *disk, const bool faults[FAULT_CLASSES]
 /* For the checkpoint store, which is on the same disk: sim_kv's `error`. */
 enum err sim_disk_kv_error(struct sim_disk *disk, const char *point);
 bool sim_disk_sync_failed(const struct sim_disk *disk); /* in this life */
-bool sim_disk_broke(const struct sim_disk *disk); /* in this life something failed that may end the process */
-bool sim_disk_erred(const struct sim_disk *disk); /* or at least its start */
+bool sim_disk_broke(const struct sim_disk *disk);       /* in this life something failed that may end the process */
+bool sim_disk_erred(const struct sim_disk *disk);       /* or at least its start */
 
 /* After a crash, when the broker is freed: forgets jobs and open files. Un-synced bytes and names stay (death) or meet
  * their fate (power). */

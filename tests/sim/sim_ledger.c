@@ -196,16 +196,20 @@ static void remember(struct machine *machine, struct row *row, const struct ledg
     r->last_idle_ms = machine->idle_ms;
 }
 
-static void expire(struct machine *machine, int64_t expire_ms)
+/* Returns how many are forgotten. */
+static uint32_t expire(struct machine *machine, int64_t expire_ms)
 {
     struct row *row, *next;
+    uint32_t count = 0;
     HASH_ITER(hh, machine->rows, row, next)
     {
         if (row->row.last_idle_ms <= machine->idle_ms - expire_ms) {
             HASH_DEL(machine->rows, row);
             free(row);
+            count++;
         }
     }
+    return count;
 }
 
 static void apply_data(struct machine *machine, struct item *item)
@@ -224,7 +228,7 @@ static void apply_data(struct machine *machine, struct item *item)
 }
 
 /* Applies the next entry if it is known. */
-static struct item *machine_step(struct machine *machine, const struct group *group)
+static struct item *machine_step(struct sim_world *world, struct machine *machine, const struct group *group)
 {
     uint64_t index = machine->applied_index + 1;
     if (index >= group->items_capacity || !group->items[index].is_known)
@@ -240,7 +244,7 @@ static struct item *machine_step(struct machine *machine, const struct group *gr
         machine->clock_ms = e->clock_ms > machine->clock_ms ? e->clock_ms : machine->clock_ms;
         machine->idle_ms += e->elapsed_ms;
         if (e->expire_ms > 0) {
-            expire(machine, e->expire_ms);
+            world->tally.faults[FAULT_EXPIRY] += expire(machine, e->expire_ms);
         }
     }
     return item;
@@ -286,6 +290,8 @@ static void judge_start(struct ledger *ledger, const struct group *group, uint64
     int64_t to = group->items[index].entry.log_start;
     if (!group->is_watched || to <= from)
         return;
+    world_judged(ledger->world, JUDGE_B13);
+    ledger->world->tally.faults[FAULT_RETENTION]++;
     /* A finished segment may go while the others hold more than is to be kept. */
     bool by_size = policy->retention_bytes >= 0 && bytes_from(group, index, from) > policy->retention_bytes &&
                    bytes_from(group, index, to) + policy->segment_bytes > policy->retention_bytes;
@@ -310,6 +316,8 @@ static void judge_clock(struct ledger *ledger, struct group *group, const struct
     const struct sim_world *world = ledger->world;
     group->born_us = group->born_us == 0 ? world->now_us : group->born_us;
     group->elapsed_ms += entry->elapsed_ms;
+    world_judged(ledger->world, JUDGE_B13);
+    world_judged(ledger->world, JUDGE_B3);
     int64_t lived_ms = (int64_t)((world->now_us - group->born_us) / 1000) + IDLE_SLACK_MS;
     if (world->log_clock_max_ms != 0 && entry->clock_ms > world->log_clock_max_ms) {
         world_fail(ledger->world, "B13", "group %llu: entry %llu says that it is %lld ms later than can be believed",
@@ -350,7 +358,7 @@ static void head_go_on(struct ledger *ledger, struct group *group)
 {
     struct item *item;
     int64_t from = group->head.log_start;
-    while ((item = machine_step(&group->head, group)) != NULL) {
+    while ((item = machine_step(ledger->world, &group->head, group)) != NULL) {
         const struct ledger_entry *e = &item->entry;
         if (e->kind == LEDGER_START) {
             judge_start(ledger, group, e->index, from);
@@ -370,6 +378,7 @@ void ledger_durable(struct ledger *ledger, const struct ledger_entry *entry)
     struct item *item = &group->items[entry->index];
     group->term = entry->term > group->term ? entry->term : group->term;
     if (item->is_known) {
+        world_judged(ledger->world, JUDGE_W2);
         /* Written again at the head of the WAL, or read again. */
         if (item->entry.term != entry->term || item->entry.first != entry->first || item->entry.kind != entry->kind) {
             world_fail(ledger->world, "W2",
@@ -433,6 +442,7 @@ void ledger_read_end(struct ledger *ledger)
     for (struct group *group = ledger->groups; group != NULL; group = group->hh.next) {
         if (!group->is_watched)
             continue;
+        world_judged(ledger->world, JUDGE_W4);
         if (group->birth_reading != ledger->reading && group->picture_reading != ledger->reading) {
             world_fail(ledger->world, "W4", "%s: a power cut now would leave nothing that says it was ever born",
                        group->name);
@@ -498,6 +508,8 @@ void ledger_judge_picture(struct ledger *ledger, const struct ledger_picture *pi
     struct group *group = watched(ledger, picture->group);
     if (group == NULL || picture->applied_index < group->picture.applied_index)
         return;
+    world_judged(ledger->world, JUDGE_R9);
+    world_judged(ledger->world, JUDGE_B11);
     if (picture->applied_index > group->head.applied_index) {
         world_fail(ledger->world, "R9", "%s: a checkpoint has applied entry %llu, the durable log ends at %llu",
                    group->name, (unsigned long long)picture->applied_index,
@@ -505,7 +517,7 @@ void ledger_judge_picture(struct ledger *ledger, const struct ledger_picture *pi
         return;
     }
     while (group->picture.applied_index < picture->applied_index) {
-        machine_step(&group->picture, group);
+        machine_step(ledger->world, &group->picture, group);
     }
     const struct machine *made = &group->picture;
     /* The start may be ahead of the picture's entry: segments that retention dropped go without a newer picture while
@@ -539,6 +551,8 @@ void ledger_acked(struct ledger *ledger, uint64_t number, uint32_t first, int64_
     const struct place *place = place_find(ledger, number, first);
     if (group == NULL || place == NULL)
         return; /* not in the WAL at all is W1's */
+    world_judged(ledger->world, JUDGE_R9);
+    world_judged(ledger->world, JUDGE_B5);
     if (place->index > group->head.applied_index) {
         world_fail(ledger->world, "R9", "message %u of %s is acknowledged in entry %llu, but entry %llu is not durable",
                    first, group->name, (unsigned long long)place->index,
@@ -554,6 +568,7 @@ void ledger_served(struct ledger *ledger, uint64_t number, int64_t high_watermar
     const struct group *group = watched(ledger, number);
     if (group == NULL)
         return;
+    world_judged(ledger->world, JUDGE_B8);
     if (high_watermark > group->head.next_offset) {
         world_fail(ledger->world, "B8", "%s is served up to %lld, its durable log ends at %lld", group->name,
                    (long long)high_watermark, (long long)group->head.next_offset);

@@ -315,7 +315,7 @@ static void on_wake(struct client *client)
         client_drop(client, load->options->faults[FAULT_ZOMBIE]);
     } else {
         act(liar_of(client));
-        load->world->faults_count++;
+        world_fault(load->world, FAULT_LIAR);
     }
     client_wake(client, sim_log_between(rng, 1000, load->options->load_us / 20));
 }

@@ -146,6 +146,7 @@ static size_t piece(struct sim_conn *conn, size_t available)
     struct rng *rng = &conn->net->world->link;
     if (!conn->net->options.split || available <= 1 || rng_chance(rng, 0.3))
         return available;
+    conn->net->world->tally.faults[FAULT_SPLIT]++;
     if (rng_chance(rng, 0.2))
         return 1 + rng_below(rng, available < 40 ? available : 40); /* inside a header */
     return 1 + rng_below(rng, available);
@@ -278,6 +279,7 @@ static void flush(void *context, uint64_t argument)
         return;
     }
     size_t take = conn->net->options.slow_reader ? 1 + rng_below(&world->link, 20000) : conn->queued;
+    world->tally.faults[FAULT_SLOW_READER] += take < conn->queued;
     while (take > 0 && !STAILQ_EMPTY(&conn->parcels)) {
         struct parcel *parcel = STAILQ_FIRST(&conn->parcels);
         size_t part = parcel->size - parcel->taken < take ? parcel->size - parcel->taken : take;
@@ -487,7 +489,7 @@ void sim_conn_close(struct sim_conn *conn)
 
 void sim_conn_abandon(struct sim_conn *conn, uint64_t late_us)
 {
-    conn->net->world->faults_count++;
+    world_fault(conn->net->world, FAULT_ZOMBIE);
     client_leaves(conn, late_us);
 }
 
@@ -507,7 +509,7 @@ void sim_conn_break(struct sim_conn *conn)
     if (conn->is_broken)
         return;
     conn->is_broken = true;
-    world->faults_count++;
+    world_fault(world, FAULT_DISCONNECT);
     size_t cut = rng_below(&world->link, pipe_size(&conn->up) + 1);
     conn->up.end -= cut; /* lost from any byte on */
     cut = rng_below(&world->link, pipe_size(&conn->down) + 1);

@@ -7,6 +7,8 @@
 
 #include "base/assert.h"
 
+#define FETCH_WAIT_US_MAX 3000000u /* no reader is more patient */
+
 static void on_fault_tick(void *context, uint64_t argument)
 {
     struct load *load = context;
@@ -30,16 +32,17 @@ static void on_fault_tick(void *context, uint64_t argument)
     world_at(load->world, load->world->now_us + in_us, on_fault_tick, load, 0);
 }
 
-struct load *load_new(struct sim_world *world, const struct sim_options *options, struct sim_net *net,
-                      struct check *check, struct shadow *shadow)
+struct load *load_new(const struct load_parts *parts)
 {
+    const struct sim_options *options = parts->options;
     struct load *load = calloc(1, sizeof *load);
     ASSERT(load != NULL);
-    load->world = world;
+    load->world = parts->world;
     load->options = options;
-    load->net = net;
-    load->check = check;
-    load->shadow = shadow;
+    load->net = parts->net;
+    load->check = parts->check;
+    load->shadow = parts->shadow;
+    load->room = parts->room;
     TAILQ_INIT(&load->clients);
     ASSERT(options->producers <= sizeof load->producers / sizeof load->producers[0]);
     for (uint32_t i = 0; i < options->producers; i++) {
@@ -55,7 +58,7 @@ struct load *load_new(struct sim_world *world, const struct sim_options *options
     load->liar = options->faults[FAULT_LIAR] ? liar_new(load) : NULL;
     load->greedy = options->faults[FAULT_CROWD] ? greedy_new(load) : NULL;
     load->crowd = options->faults[FAULT_CROWD] ? crowd_new(load) : NULL;
-    world_at(world, world->now_us + options->load_us / 10, on_fault_tick, load, 0);
+    world_at(load->world, load->world->now_us + options->load_us / 10, on_fault_tick, load, 0);
     return load;
 }
 
@@ -207,6 +210,34 @@ bool load_status_is_retriable(uint32_t status)
     }
 }
 
+/* S3. A deletion is neither read nor write: it makes room, but what says so takes some. */
+static void judge_room(struct load *load, const struct request *request, const union codec_message *message)
+{
+    uint32_t status;
+    enum room_use use = ROOM_READ;
+    uint64_t wait_us = 0;
+    if (request->type == FRAME_PRODUCE) {
+        use = ROOM_WRITE;
+        status = message->as_ProduceReply.status;
+    } else if (request->type == FRAME_INIT_PRODUCER) {
+        use = ROOM_WRITE;
+        status = message->as_InitProducerReply.status;
+    } else if (request->type == FRAME_CREATE_TOPIC) {
+        use = ROOM_WRITE;
+        status = message->as_CreateTopicReply.status;
+    } else if (request->type == FRAME_FETCH) {
+        status = message->as_FetchReply.status;
+        wait_us = FETCH_WAIT_US_MAX;
+    } else if (request->type == FRAME_LIST_OFFSETS) {
+        status = message->as_ListOffsetsReply.status;
+    } else if (request->type == FRAME_METADATA) {
+        status = message->as_MetadataReply.status;
+    } else {
+        return;
+    }
+    room_answer(load->room, use, status == ERR_STORAGE_FULL, request->sent_us, wait_us);
+}
+
 void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *frame, size_t head_size)
 {
     struct load *load = context;
@@ -247,6 +278,7 @@ void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *fr
         world_fail(load->world, "port", "a reply on the wrong connection, or one that does not decode");
         return;
     }
+    judge_room(load, request, &message);
     if (parsed.type == FRAME_PRODUCE_REPLY) {
         producer_judge_reply(load, request, &message.as_ProduceReply);
     } else if (parsed.type == FRAME_FETCH_REPLY) {

@@ -11,12 +11,21 @@
 #include "sim_check.h"
 #include "sim_link.h"
 #include "sim_options.h"
+#include "sim_room.h"
 #include "sim_shadow.h"
 
 struct load;
 
-struct load *load_new(struct sim_world *world, const struct sim_options *options, struct sim_net *net,
-                      struct check *check, struct shadow *shadow);
+/* What the load works with; borrowed until load_free. */
+struct load_parts {
+    struct sim_world *world;
+    const struct sim_options *options;
+    struct sim_net *net;
+    struct check *check;
+    struct shadow *shadow;
+    struct room *room;
+};
+struct load *load_new(const struct load_parts *parts);
 void load_free(struct load *load);
 
 void load_broker_up(struct load *load, uint64_t life); /* it answers from now on; clients connect again and again */

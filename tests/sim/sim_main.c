@@ -3,8 +3,8 @@
  *   sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT]            seeds FIRST, FIRST + 1 ...; PERCENT of them twice, hash
  *                                                               against hash; --seeds N and --first F say the same
  *   sim ... --no-shrink                                         failures are reported, and not made smaller
- *   sim ... --points                                            also how often each fault point was visited, and was
- *                                                               the end; one that no seed came by fails the run
+ *   sim ... --coverage                                          also what the seeds came by: fault points, fault
+ *                                                               classes, checkers; one that stands at 0 fails the run
  *   sim --seed S [--verbose] [--only FAULT,...|none]            one seed; with a story
  *   sim --plants [--budget SECONDS] [--plant N]                 the planted-bug board, or one of it (sim_plants only)
  *   sim --plant N ...                                           any of the above with planted bug N (sim_plants only)
@@ -23,6 +23,7 @@
 #include "base/plant.h"
 #include "sim_board.h"
 #include "sim_child.h"
+#include "sim_coverage.h"
 #include "sim_options.h"
 
 struct totals {
@@ -30,13 +31,13 @@ struct totals {
     uint64_t seeds, failed, faults, acked, lives;
     double simulated_s;
     uint64_t last_hash;
-    struct sim_point_counts points;
+    struct coverage coverage;
     bool no_shrink;
 };
 
 struct arguments {
     uint64_t seeds, first, jobs, twice_percent, plant, budget_s;
-    bool one_seed, verbose, plants, points, no_shrink;
+    bool one_seed, verbose, plants, coverage, no_shrink;
     const char *only;   /* fault classes; NULL: as drawn */
     const char *commit; /* of the tree this was built from, for the report */
 };
@@ -101,20 +102,16 @@ static void count(struct totals *totals, const struct sim_result *result)
     totals->lives += result->lives;
     totals->simulated_s += (double)result->simulated_us / 1e6;
     totals->last_hash = result->hash;
-    for (int i = 0; i < POINTS; i++) {
-        totals->points.visits[i] += result->points.visits[i];
-        totals->points.crashes[i] += result->points.crashes[i];
-        totals->points.delays[i] += result->points.delays[i];
-    }
 }
 
 static void on_result(void *context, uint64_t seed, const struct sim_result *result)
 {
     struct totals *totals = context;
+    struct sim_options options;
+    sim_options_draw(&options, seed);
     count(totals, result);
+    coverage_add(&totals->coverage, &options, result);
     if (result->failed) {
-        struct sim_options options;
-        sim_options_draw(&options, seed);
         report(totals, &options, result);
     }
 }
@@ -139,22 +136,6 @@ static void summary(const struct totals *totals)
            cpu_seconds() / 3600, (unsigned long long)totals->faults, (unsigned long long)totals->last_hash);
 }
 
-/* Returns how many points no seed came by. */
-static uint32_t print_points(const struct sim_point_counts *points)
-{
-    uint32_t unseen = 0;
-    printf("%-22s %10s %8s %8s\n", "fault point", "visits", "crashes", "delays");
-    for (int i = 0; i < POINTS; i++) {
-        printf("%-22s %10u %8u %8u\n", sim_point_name((enum point)i), points->visits[i], points->crashes[i],
-               points->delays[i]);
-        if (points->visits[i] == 0) {
-            printf("FAILED point %s: never reached\n", sim_point_name((enum point)i));
-            unseen++;
-        }
-    }
-    return unseen;
-}
-
 static int run_many(const struct arguments *arguments)
 {
     struct totals totals = {.commit = arguments->commit, .no_shrink = arguments->no_shrink};
@@ -165,10 +146,10 @@ static int run_many(const struct arguments *arguments)
                                       .context = &totals,
                                       .on_result = on_result};
     child_run_batch(&batch);
-    uint32_t unseen = arguments->points ? print_points(&totals.points) : 0;
+    uint32_t missing = arguments->coverage ? coverage_print(&totals.coverage) : 0;
     printf("lives=%llu acked=%llu\n", (unsigned long long)totals.lives, (unsigned long long)totals.acked);
     summary(&totals);
-    return totals.failed > 0 || unseen > 0 ? 1 : 0;
+    return totals.failed > 0 || missing > 0 ? 1 : 0;
 }
 
 /* --- one seed --- */
@@ -215,7 +196,7 @@ static int run_one(const struct arguments *arguments)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--points] [--no-shrink]\n           "
+    fprintf(stderr, "usage: sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--coverage] [--no-shrink]\n           "
                     "[--commit ID] [--plant N]\n"
                     "       sim --seed S [--verbose] [--only FAULT,...] [--plant N]\n"
                     "       sim --plants [--budget SECONDS] [--jobs J]\n");
@@ -254,8 +235,8 @@ static void parse(int argc, char **argv, struct arguments *ret_arguments)
             a.no_shrink = true;
             continue;
         }
-        if (strcmp(argv[i], "--points") == 0) {
-            a.points = true;
+        if (strcmp(argv[i], "--coverage") == 0) {
+            a.coverage = true;
             continue;
         }
         if (argv[i][0] != '-' && places < 2) {

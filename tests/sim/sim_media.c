@@ -15,11 +15,11 @@ static bool is_segment(const char *path)
     return strncmp(path, "parts/", 6) == 0;
 }
 
-static bool happens(struct sim_media *media, double chance)
+static bool happens(struct sim_media *media, enum sim_fault fault, double chance)
 {
     if (chance <= 0 || !rng_chance(&media->world->media, chance))
         return false;
-    media->world->faults_count++;
+    world_fault(media->world, fault);
     return true;
 }
 
@@ -79,7 +79,7 @@ static void excuse(struct sim_media *media)
 
 enum err sim_media_open(struct sim_media *media, const char *path)
 {
-    if (!is_segment(path) || !happens(media, media->options.files_error))
+    if (!is_segment(path) || !happens(media, FAULT_FILES, media->options.files_error))
         return OK;
     world_log(media->world, "    disk: no descriptor for %s", path);
     media->erred = true;
@@ -88,7 +88,7 @@ enum err sim_media_open(struct sim_media *media, const char *path)
 
 enum err sim_media_name(struct sim_media *media, const char *path)
 {
-    if (!is_segment(path) || !happens(media, media->options.name_error))
+    if (!is_segment(path) || !happens(media, FAULT_WRITE_ERROR, media->options.name_error))
         return OK;
     world_log(media->world, "    disk: error at the name %s", path);
     media->erred = true;
@@ -98,7 +98,7 @@ enum err sim_media_name(struct sim_media *media, const char *path)
 enum err sim_media_write(struct sim_media *media, const char *path, struct inode *inode, uint64_t offset, uint64_t size)
 {
     double chance = media->options.write_error;
-    if (happens(media, is_segment(path) ? chance : chance / ELSEWHERE_ONE_IN)) {
+    if (happens(media, FAULT_WRITE_ERROR, is_segment(path) ? chance : chance / ELSEWHERE_ONE_IN)) {
         world_log(media->world, "    disk: error writing %s at %llu", path, (unsigned long long)offset);
         media->broke = media->broke || !is_segment(path);
         media->erred = true;
@@ -163,25 +163,25 @@ enum err sim_media_read(struct sim_media *media, const char *path, struct inode 
 {
     const struct sim_media_options *options = &media->options;
     if (!is_segment(path)) {
-        if (!happens(media, options->read_error / ELSEWHERE_ONE_IN))
+        if (!happens(media, FAULT_READ_ERROR, options->read_error / ELSEWHERE_ONE_IN))
             return OK;
         world_log(media->world, "    disk: error reading %s at %llu", path, (unsigned long long)offset);
         media->broke = true;
         return ERR_IO;
     }
-    if (size > 0 && happens(media, options->latent)) {
+    if (size > 0 && happens(media, FAULT_LATENT, options->latent)) {
         uint64_t sector = (offset + rng_below(&media->world->media, size)) / SECTOR_BYTES;
         /* Never in the last block: an unreadable sector and a torn overwrite of it would be two faults. */
         if (sector / SECTORS_PER_BLOCK < (inode_size(inode, TREE_NOW) - 1) / SECTORS_PER_BLOCK / SECTOR_BYTES) {
             make_latent(media, inode, sector);
         }
     }
-    if (hits_latent(media, inode, offset, size) || happens(media, options->read_error)) {
+    if (hits_latent(media, inode, offset, size) || happens(media, FAULT_READ_ERROR, options->read_error)) {
         world_log(media->world, "    disk: error reading %s at %llu", path, (unsigned long long)offset);
         excuse(media);
         return ERR_IO;
     }
-    if (size > 0 && happens(media, options->misread)) {
+    if (size > 0 && happens(media, FAULT_MISREAD, options->misread)) {
         world_log(media->world, "    disk: misread of %s at %llu", path, (unsigned long long)offset);
         excuse(media);
         misread(media, inode, data, size, offset);
@@ -192,14 +192,15 @@ enum err sim_media_read(struct sim_media *media, const char *path, struct inode 
 enum err sim_media_kv(struct sim_media *media, const char *point)
 {
     bool is_commit = strcmp(point, "kv.commit") == 0;
-    if (is_commit && happens(media, media->options.kv_error)) {
+    if (is_commit && happens(media, FAULT_KV, media->options.kv_error)) {
         world_log(media->world, "    kv: a commit fails");
         media->broke = true;
         return ERR_IO;
     }
-    if (strcmp(point, "kv.begin") != 0 && happens(media, media->options.kv_full)) {
+    if (strcmp(point, "kv.begin") != 0 && happens(media, FAULT_KV, media->options.kv_full)) {
         world_log(media->world, "    kv: no room at %s", point);
         media->erred = true;
+        media->world->no_room_us = media->world->now_us;
         return ERR_STORAGE_FULL;
     }
     return OK;
@@ -208,5 +209,8 @@ enum err sim_media_kv(struct sim_media *media, const char *point)
 uint64_t sim_media_call_us(struct sim_media *media)
 {
     uint64_t most = media->options.call_us_max;
-    return most == 0 ? 0 : sim_log_between(&media->world->media, 1, most);
+    if (most == 0)
+        return 0;
+    media->world->tally.faults[FAULT_LATENCY]++;
+    return sim_log_between(&media->world->media, 1, most);
 }

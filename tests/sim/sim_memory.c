@@ -92,7 +92,7 @@ static bool fails(void)
         memory.countdown = 1;
     }
     memory.failed = true;
-    memory.world->faults_count++;
+    world_fault(memory.world, FAULT_MEMORY);
     world_log(memory.world, "allocation %llu fails", (unsigned long long)memory.calls);
     return true;
 }

@@ -67,14 +67,14 @@ void sim_points_visit(struct sim_points *points, enum point which)
     if (points->crash_in[which] > 0 && --points->crash_in[which] == 0) {
         world_log(world, "crash at point %s", sim_point_name(which));
         points->counts.crashes[which]++;
-        world->faults_count++;
+        world_fault(world, FAULT_POINT_CRASH);
         world->crashed = true;
         return;
     }
     if (points->delay_chance[which] > 0 && rng_chance(&world->points, points->delay_chance[which])) {
         uint64_t delay_us = sim_log_between(&world->points, DELAY_US_LEAST, points->delay_us_max);
         points->counts.delays[which]++;
-        world->faults_count++;
+        world_fault(world, FAULT_POINT_DELAY);
         if (!sim_disk_delay(points->disk, delay_us)) {
             world->now_us += delay_us;
         }

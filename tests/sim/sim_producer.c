@@ -357,6 +357,7 @@ static void judge_refusal(struct producer *producer, const struct request *reque
 /* W8. A job that stalled before the faults ended may still hold everybody up. */
 static void judge_wait(struct load *load, const struct request *request, const struct batch *batch)
 {
+    world_judged(load->world, JUDGE_W8);
     uint64_t calm_us = load->quiet_us + STALLS_LAST_US;
     uint64_t since_us = batch->first_us > calm_us ? batch->first_us : calm_us;
     if (load->world->now_us > since_us + PROVER_WAITS_US_MAX) {
@@ -646,7 +647,7 @@ void producer_take_over(struct client *client)
     struct producer *producer = producer_of(client);
     if (producer->id < 0)
         return;
-    client->load->world->faults_count++;
+    world_fault(client->load->world, FAULT_FENCE);
     client_drop(client, client->load->options->faults[FAULT_ZOMBIE]);
     start_over(producer);
 }
@@ -668,6 +669,9 @@ void producer_judge_reply(struct load *load, const struct request *request, cons
     world_log(load->world, "    messages %u..%u of group %llu: %s %lld", request->first,
               request->first + request->count - 1, (unsigned long long)request->group,
               err_name((enum err)reply->status), (long long)reply->base_offset);
+    if (request->is_bad) {
+        world_judged(load->world, JUDGE_B14);
+    }
     if (reply->status == OK && request->is_bad) {
         world_fail(load->world, "B14", "group %llu stored what is no batch", (unsigned long long)request->group);
     } else if (request->count == 0 || (reply->status == OK && request->is_lie)) {

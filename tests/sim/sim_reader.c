@@ -194,6 +194,7 @@ static void on_fetch_reply(struct reader *reader, const struct request *request,
         }
         return;
     }
+    world_judged(load->world, JUDGE_B9);
     int64_t behind = sim_atlas_behind(load->world->atlas, request->group, request->offset);
     if (reply->status == ERR_CORRUPT && behind > request->offset) {
         position->offset = behind;
@@ -319,10 +320,18 @@ static void on_lost(struct client *client)
 {
 }
 
-static const struct client_class consumer_class = {
-    .name = "consumer", .connected = on_connected, .lost = on_lost, .reply = on_reply, .wake = on_wake};
-static const struct client_class auditor_class = {
-    .name = "auditor", .connected = on_connected, .lost = on_lost, .reply = on_reply, .wake = on_wake};
+static const struct client_class consumer_class = {.name = "consumer",
+                                                   .only_reads = true,
+                                                   .connected = on_connected,
+                                                   .lost = on_lost,
+                                                   .reply = on_reply,
+                                                   .wake = on_wake};
+static const struct client_class auditor_class = {.name = "auditor",
+                                                  .only_reads = true,
+                                                  .connected = on_connected,
+                                                  .lost = on_lost,
+                                                  .reply = on_reply,
+                                                  .wake = on_wake};
 
 static struct reader *reader_make(struct load *load, const struct client_class *class)
 {

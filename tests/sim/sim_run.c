@@ -59,16 +59,20 @@ struct run {
     struct shadow *shadow;
     struct load *load;
     struct watch watch;
+    struct room room;
     uint64_t turns;
     struct config config;
     struct trace trace;
     struct broker *broker; /* NULL: down */
     uint64_t life;
     uint32_t crashes_left;
-    bool was_full;  /* in this life the disk was full for a while */
-    bool rotten;    /* bytes on the disk were changed: what it holds is judged by what is served only */
-    bool rotten_kv; /* to refuse the start is the honest answer */
-    bool must_die;  /* the broker said fatal: its process ends */
+    bool was_full;   /* in this life the disk was full for a while */
+    bool rotten;     /* bytes on the disk were changed: what it holds is judged by what is served only */
+    bool rotten_kv;  /* to refuse the start is the honest answer */
+    bool dies_early; /* in this life a crash is planned for the first calls */
+    bool was_ready;  /* in this life */
+    bool was_ever_ready;
+    bool must_die; /* the broker said fatal: its process ends */
     bool stopping, stopped;
     bool exited; /* it called _exit in the middle of something: what it left cannot be freed by broker_free */
     uint64_t stop_asked_us;
@@ -89,6 +93,7 @@ static void on_ready(void *context)
     uint32_t inside = world_step_out(&run->world);
     if (!run->world.crashed) {
         world_log(&run->world, "ready, life %llu", (unsigned long long)run->life);
+        run->was_ready = run->was_ever_ready = true;
         load_broker_up(run->load, run->life);
         if (run->phase > PHASE_AUDIT) {
             load_audit(run->load);
@@ -102,8 +107,8 @@ static void on_fatal(void *context, enum broker_exit code, const char *why)
     struct run *run = context;
     if (run->world.crashed)
         return;
-    /* A full disk may end the process: it starts again, and again, until there is room. */
-    bool has_reason = sim_disk_broke(run->disk) || run->was_full || sim_memory_failed();
+    bool has_reason = sim_disk_broke(run->disk) || sim_memory_failed();
+    room_exit(&run->room, has_reason);
     if (run->rotten_kv && code == BROKER_EXIT_UNREADABLE) {
         run->phase = PHASE_END;
     } else if (!has_reason || code != BROKER_EXIT_STORAGE) {
@@ -158,6 +163,7 @@ static void plan_crash(struct run *run)
     struct rng *rng = &run->world.crash;
     const struct sim_options *o = run->options;
     world_plan_crash(&run->world, SIM_IO_ANY, 0);
+    run->dies_early = run->was_ready = false;
     if (run->phase != PHASE_LOAD)
         return;
     if (o->faults[FAULT_SYNC_ERROR] && rng_chance(rng, 0.3)) {
@@ -173,6 +179,7 @@ static void plan_crash(struct run *run)
     if (run->crashes_left == 0 || !(o->faults[FAULT_DEATH] || o->faults[FAULT_POWER]))
         return;
     bool in_recovery = run->life > 1 && o->faults[FAULT_RECOVERY] && rng_chance(rng, 0.5);
+    run->dies_early = in_recovery;
     uint64_t within = in_recovery ? RECOVERY_CALLS_MAX : o->crash_calls_max;
     if (rng_chance(rng, 0.6)) {
         world_plan_crash(&run->world, SIM_IO_ANY, rng_between(rng, 1, within));
@@ -219,6 +226,7 @@ static void bury(struct run *run, bool power_cut)
     sim_kv_restart(run->kv);
     shadow_new_life(run->shadow);
     watch_new_life(&run->watch);
+    room_new_life(&run->room);
     world->crashed = false;
     run->must_die = run->stopping = run->stopped = run->exited = false;
     run->was_full = sim_disk_is_limited(run->disk);
@@ -229,6 +237,8 @@ static void crash(struct run *run)
 {
     const struct sim_options *o = run->options;
     bool power = o->faults[FAULT_POWER] && (!o->faults[FAULT_DEATH] || rng_chance(&run->world.crash, 0.5));
+    world_fault(&run->world, power ? FAULT_POWER : FAULT_DEATH);
+    run->world.tally.faults[FAULT_RECOVERY] += run->dies_early && !run->was_ready;
     run->crashes_left -= run->crashes_left > 0 ? 1 : 0;
     bury(run, power);
 }
@@ -253,6 +263,7 @@ static void start(void *context, uint64_t argument)
     world_enter(world);
     enum err error = broker_new(&options, &run->broker);
     world_leave(world);
+    world_judged(world, JUDGE_S11);
     if (error == OK)
         return;
     run->broker = NULL;
@@ -263,7 +274,8 @@ static void start(void *context, uint64_t argument)
         run->phase = PHASE_END;
         return;
     }
-    bool is_full = error == ERR_STORAGE_FULL && run->was_full;
+    /* Nothing was set aside yet before the first start came to its end. */
+    bool is_full = error == ERR_STORAGE_FULL && run->was_full && (run->room.is_store_full || !run->was_ever_ready);
     if (!is_full && !sim_disk_erred(run->disk) && !sim_memory_failed()) {
         world_fail(world, "S11", "life %llu does not start: %s", (unsigned long long)run->life, err_name(error));
     }
@@ -352,6 +364,7 @@ static void make_room(struct run *run)
 {
     sim_disk_set_room(run->disk, UINT64_MAX);
     sim_kv_set_full(run->kv, false);
+    room_lift(&run->room);
 }
 
 static void on_room(void *context, uint64_t argument)
@@ -362,10 +375,12 @@ static void on_room(void *context, uint64_t argument)
 static void fill_up(struct run *run)
 {
     struct rng *rng = &run->world.crash;
-    run->world.faults_count++;
+    world_fault(&run->world, FAULT_FULL);
     run->was_full = true;
     sim_disk_set_room(run->disk, sim_log_between(rng, 1, 2 << 20));
-    sim_kv_set_full(run->kv, rng_chance(rng, 0.5));
+    bool is_store_full = rng_chance(rng, 0.5);
+    sim_kv_set_full(run->kv, is_store_full);
+    room_limit(&run->room, is_store_full);
     world_at(&run->world, run->world.now_us + sim_log_between(rng, 100000, 20000000), on_room, run, 0);
 }
 
@@ -378,14 +393,14 @@ static void on_fault_tick(void *context, uint64_t argument)
         return;
     if (o->faults[FAULT_WALL]) {
         run->clock.wall_skew_ms = (int64_t)rng_between(&world->crash, 0, 7200000) - 3600000;
-        world->faults_count++;
+        world_fault(world, FAULT_WALL);
     }
     if (o->faults[FAULT_RUST] && !world->crashed && rng_chance(&world->media, 0.5)) {
         sim_atlas_wound(&run->atlas);
     }
     if (o->faults[FAULT_LEAP] && rng_chance(&world->clock, 0.5)) {
         sim_clock_draw_leap(&run->clock);
-        world->faults_count++;
+        world_fault(world, FAULT_LEAP);
     }
     if (o->faults[FAULT_FULL] && !sim_disk_is_limited(run->disk) && rng_chance(&world->crash, 0.3)) {
         fill_up(run);
@@ -393,11 +408,10 @@ static void on_fault_tick(void *context, uint64_t argument)
     bool may_crash = o->faults[FAULT_DEATH] || o->faults[FAULT_POWER];
     if (run->broker != NULL && !world->crashed && run->crashes_left > 0) {
         if (o->faults[FAULT_STOP] && !run->stopping && rng_chance(&world->crash, 0.4)) {
-            world->faults_count++;
+            world_fault(world, FAULT_STOP);
             ask_to_stop(run);
         } else if (may_crash && rng_chance(&world->crash, 0.4)) { /* not at a call: between events */
             world->crashed = true;
-            world->faults_count++;
         }
     }
     uint64_t in_us = rng_between(&world->crash, o->load_us / 40, o->load_us / 4);
@@ -408,6 +422,7 @@ static void on_fault_tick(void *context, uint64_t argument)
 
 static void enter(struct run *run, enum phase phase, uint64_t within_us)
 {
+    world_judged(&run->world, JUDGE_L1);
     world_log(&run->world, "phase: %s", phase_names[phase]);
     run->phase = phase;
     run->phase_until_us = run->world.now_us + within_us;
@@ -491,9 +506,9 @@ static void rot(struct run *run)
     if (draw < 2) {
         rot_checkpoint(run);
     } else if (draw < 5 && sim_rot_wal(&run->world, disk, sim_disk_shadow(run->disk), run->check)) {
-        run->world.faults_count++;
+        world_fault(&run->world, FAULT_ROT);
     } else if (draw < 7 && sim_rot_segment(&run->world, disk, run->check)) {
-        run->world.faults_count++;
+        world_fault(&run->world, FAULT_ROT);
     } else {
         sim_disk_rot(run->disk);
     }
@@ -611,7 +626,15 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
                                                 .context = run,
                                                 .accept = on_accept};
     run->net = sim_net_new(&run->world, &run->net_options);
-    run->load = load_new(&run->world, o, run->net, run->check, run->shadow);
+    room_init(&run->room, &run->world,
+              o->faults[FAULT_STALL] || o->faults[FAULT_POINT_DELAY] || o->faults[FAULT_LATENCY]);
+    const struct load_parts parts = {.world = &run->world,
+                                     .options = o,
+                                     .net = run->net,
+                                     .check = run->check,
+                                     .shadow = run->shadow,
+                                     .room = &run->room};
+    run->load = load_new(&parts);
     run->atlas =
         (struct sim_atlas){.world = &run->world, .disk = run->disk, .witness = load_witness, .context = run->load};
     run->world.atlas = &run->atlas;
@@ -694,6 +717,7 @@ void sim_run(const struct sim_options *options, bool verbose, struct sim_result 
                                       .hash = run.world.hash,
                                       .simulated_us = run.world.now_us,
                                       .faults = run.world.faults_count,
+                                      .tally = run.world.tally,
                                       .events = run.world.events_count,
                                       .io_calls = run.world.io_calls,
                                       .lives = run.life,

@@ -22,6 +22,7 @@ struct sim_result {
     uint64_t simulated_us;
     uint64_t faults, events, io_calls, lives, acked, records;
     struct sim_point_counts points;
+    struct sim_tally tally;
 };
 
 void sim_run(const struct sim_options *options, bool verbose, struct sim_result *ret_result);

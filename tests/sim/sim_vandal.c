@@ -53,7 +53,7 @@ static void on_wake(struct client *client)
     } else {
         send_noise(client);
     }
-    load->world->faults_count++;
+    world_fault(load->world, FAULT_VANDAL);
     client_wake(client, sim_log_between(rng, 1000, load->options->load_us / 4));
 }
 

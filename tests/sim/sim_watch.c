@@ -22,6 +22,7 @@ void watch_new_life(struct watch *watch)
 
 static void look_at_memory(struct watch *watch, const struct watch_facts *facts)
 {
+    world_judged(watch->world, JUDGE_B15);
     watch->memory_max = facts->memory_bytes > watch->memory_max ? facts->memory_bytes : watch->memory_max;
     if (facts->memory_bytes > facts->memory_budget_bytes + FRAME_SLACK_BYTES) {
         world_fail(watch->world, "B15", "%llu bytes of memory are held, the budget is %llu",
@@ -36,6 +37,7 @@ static void look_at_memory(struct watch *watch, const struct watch_facts *facts)
 static void look_at_wal(struct watch *watch, const struct watch_facts *facts)
 {
     uint64_t slack = (WAL_FILES_SLACK + facts->starts) * facts->wal_file_bytes;
+    world_judged(watch->world, JUDGE_W4);
     watch->wal_max = facts->wal_used_bytes > watch->wal_max ? facts->wal_used_bytes : watch->wal_max;
     if (facts->wal_used_bytes > facts->wal_budget_bytes + slack) {
         world_fail(watch->world, "W4", "the WAL takes %llu bytes, its budget is %llu",
@@ -53,6 +55,7 @@ static void look_at_sync(struct watch *watch, const struct watch_facts *facts)
     uint64_t now_us = watch->world->now_us;
     if (facts->sync_failed && watch->sync_failed_us == 0) {
         watch->sync_failed_us = now_us;
+        world_judged(watch->world, JUDGE_S1);
     }
     if (watch->sync_failed_us != 0 && now_us > watch->sync_failed_us + SYNC_ERROR_US_MAX) {
         world_fail(watch->world, "S1", "a sync failed %llu us ago and the broker lives on",

@@ -17,17 +17,6 @@ struct sim_event {
     uint64_t argument;
 };
 
-const char *sim_fault_name(enum sim_fault fault)
-{
-    static const char *const names[] = {
-#define SIM_FAULT_TEXT(name, text) text,
-        SIM_FAULT_TABLE(SIM_FAULT_TEXT)
-#undef SIM_FAULT_TEXT
-    };
-    ASSERT((unsigned)fault < FAULT_CLASSES);
-    return names[fault];
-}
-
 void world_init(struct sim_world *world, uint64_t seed)
 {
     struct rng root;
@@ -148,7 +137,6 @@ bool world_io(struct sim_world *world, enum sim_io kind)
     if (world->crash_countdown > 0 && (world->crash_kind == SIM_IO_ANY || world->crash_kind == kind)) {
         if (--world->crash_countdown == 0) {
             world->crashed = true;
-            world->faults_count++;
             world_log(world, "crash at I/O call %llu (kind %d)", (unsigned long long)world->io_calls, (int)kind);
             return false;
         }
@@ -183,6 +171,17 @@ uint32_t world_step_out(struct sim_world *world)
 void world_step_in(struct sim_world *world, uint32_t inside)
 {
     world->inside = inside;
+}
+
+void world_fault(struct sim_world *world, enum sim_fault fault)
+{
+    world->faults_count++;
+    world->tally.faults[fault]++;
+}
+
+void world_judged(struct sim_world *world, enum sim_judge judge)
+{
+    world->tally.judged[judge]++;
 }
 
 void world_fail(struct sim_world *world, const char *check, const char *format, ...)
