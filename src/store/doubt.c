@@ -5,33 +5,13 @@
 #include "base/crc32c.h"
 #include "store/impl.h"
 
-#define PIECE_BYTES    (16u << 20)
-#define CRC_FROM_BYTES 21u
+#define PIECE_BYTES (16u << 20)
 
 void doubt__raise(struct segment *segment)
 {
     segment->file.doubt = (struct doubt){
         .is_open = segment->size_bytes > 0, .bytes = segment->size_bytes, .offset = segment->base_offset};
     segment->file.doubt.chain_wanted = segment->chain;
-}
-
-static enum err doubt__check_crc(struct files *files, struct segment *segment, uint64_t position,
-                                 const struct batch_header *header)
-{
-    uint32_t crc = 0;
-    for (uint64_t at = CRC_FROM_BYTES; at < header->size_bytes;) {
-        uint64_t left = header->size_bytes - at;
-        size_t size = left < STORE_STAGING_BYTES ? (size_t)left : STORE_STAGING_BYTES;
-        size_t got = 0;
-        enum err error =
-            files->disk->ops->read(files->disk, segment->file.handle, files->staging, size, position + at, &got);
-        if (error != OK || got != size) {
-            return ERR_CORRUPT;
-        }
-        crc = crc32c(crc, files->staging, size);
-        at += size;
-    }
-    return crc == header->crc ? OK : ERR_CORRUPT;
 }
 
 /* The chain is not the one of the manifest. If some batch is bad by itself, that is why, and its readers find it; if
@@ -47,7 +27,7 @@ static bool doubt__is_foreign(struct files *files, struct segment *segment)
     walk__begin(&walk, files, segment, 0, segment->file.doubt.bytes);
     while (walk__next(&walk, &header, &position) == OK) {
         chain = crc32c(chain, files->window + (position - walk.window_position), BATCH_HEADER_BYTES);
-        if (header.leader_epoch < epoch || doubt__check_crc(files, segment, position, &header) != OK) {
+        if (header.leader_epoch < epoch || walk__check_crc(&walk, position, &header) != OK) {
             return false;
         }
         epoch = header.leader_epoch;

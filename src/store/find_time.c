@@ -1,11 +1,17 @@
 /* From a timestamp to an offset: the first batch whose largest timestamp is not older. Segments know their largest
- * timestamp, so at most the segments that may hold the answer are walked, header by header, from where their time index
- * says nothing newer came before. */
+ * timestamp, so at most the segments that may hold the answer are walked from where their time index says nothing newer
+ * came before.
+ *
+ * An offset is an answer like any other: every batch on the way to it is read and held against its CRC, since one whose
+ * timestamp rotted might be the answer, and what an earlier process wrote is judged as a whole first (doubt.c). A piece
+ * at a time, so that others get their turn on the lane. */
 #include "base/assert.h"
 #include "base/mem.h"
 #include "store/impl.h"
 
 #include <stdlib.h>
+
+#define PIECE_BYTES (16u << 20)
 
 struct find_job {
     struct store_job job;    /* first */
@@ -17,11 +23,13 @@ struct find_job {
     int64_t from_offset;   /* log start: batches wholly below it are no answer */
     int64_t memory_offset; /* the answer among the batches in memory, -1: none there */
     uint64_t limit;
-    uint64_t position; /* boundary to walk from */
-    bool use_index_file;
+    uint64_t position;       /* boundary to walk from */
+    int64_t expected_offset; /* of the batch there; -1: whatever stands there */
+    bool use_index_file;     /* to move it forward first */
     /* out */
     enum err error;
-    int64_t offset; /* -1: none in this segment's file */
+    bool is_unfinished; /* one more piece of the segment is to be looked at */
+    int64_t offset;     /* -1: none in this segment's file */
 };
 
 /* --- lane --- */
@@ -33,31 +41,61 @@ static void find_job__skip(struct find_job *job, struct files *files)
     struct time_entry entry;
     struct walk walk;
     struct batch_header header;
-    uint64_t position;
-    if (!job->use_index_file || index_file__find_time(files, segment, job->timestamp_ms, &entry) != OK) {
+    uint64_t position, above;
+    if (index_file__find_time(files, segment, job->timestamp_ms, &entry) != OK) {
         return;
     }
     int64_t last_offset = segment->base_offset + entry.relative_last;
-    if (index_file__find(files, segment, job->limit, last_offset, &position) != OK) {
+    if (index_file__find(files, segment, job->limit, last_offset, &position, &above) != OK) {
         return;
     }
     walk__begin(&walk, files, segment, position, job->limit);
     while (walk__next(&walk, &header, &position) == OK && header.base_offset <= last_offset) {
-        if (header.base_offset + header.last_offset_delta == last_offset && header.max_timestamp == entry.timestamp) {
+        if (header.base_offset + header.last_offset_delta == last_offset && header.max_timestamp == entry.timestamp &&
+            walk__check_crc(&walk, position, &header) == OK) {
             job->position = position;
+            job->expected_offset = header.base_offset;
             return;
         }
     }
+}
+
+/* ERR_CLOSED: not in this segment's file. */
+static enum err find_job__walk(struct find_job *job, struct files *files)
+{
+    struct walk walk;
+    struct batch_header header;
+    uint64_t position;
+    uint64_t until = job->position + PIECE_BYTES;
+    enum err error = OK;
+    walk__begin(&walk, files, job->segment, job->position, job->limit);
+    if (job->position > 0) {
+        walk.expected_offset = job->expected_offset;
+    }
+    while (walk.position < until && (error = walk__next(&walk, &header, &position)) == OK) {
+        if (header.base_offset + header.last_offset_delta < job->from_offset) {
+            continue;
+        }
+        error = walk__check_crc(&walk, position, &header);
+        if (error == OK && header.max_timestamp >= job->timestamp_ms) {
+            job->offset = header.base_offset;
+        }
+        if (error != OK || job->offset >= 0) {
+            return error;
+        }
+    }
+    job->position = walk.position;
+    job->expected_offset = walk.expected_offset;
+    job->is_unfinished = error == OK;
+    return error;
 }
 
 static void find_job__run(struct store_job *base)
 {
     struct find_job *job = (struct find_job *)base;
     struct files *files = &base->store->files;
-    struct walk walk;
-    struct batch_header header;
-    uint64_t position;
     job->offset = -1;
+    job->is_unfinished = false;
     if (job->segment == NULL || job->limit == 0) {
         return;
     }
@@ -65,15 +103,19 @@ static void find_job__run(struct store_job *base)
     if (job->error != OK) {
         return;
     }
-    find_job__skip(job, files);
-    walk__begin(&walk, files, job->segment, job->position, job->limit);
-    while ((job->error = walk__next(&walk, &header, &position)) == OK) {
-        if (header.max_timestamp >= job->timestamp_ms &&
-            header.base_offset + header.last_offset_delta >= job->from_offset) {
-            job->offset = header.base_offset;
-            return;
-        }
+    job->is_unfinished = !doubt__settle(files, job->segment);
+    if (job->is_unfinished) {
+        return;
     }
+    if (job->segment->file.is_foreign) {
+        job->error = ERR_CORRUPT;
+        return;
+    }
+    if (job->use_index_file) {
+        job->use_index_file = false;
+        find_job__skip(job, files);
+    }
+    job->error = find_job__walk(job, files);
     if (job->error == ERR_CLOSED) {
         job->error = OK;
     }
@@ -122,6 +164,7 @@ static void find__submit(struct find_job *job, int64_t base_offset)
         job->memory_offset = find__in_memory(log, segment, job->timestamp_ms);
         job->use_index_file = segment->is_sealed;
         job->position = 0;
+        job->expected_offset = -1;
         if (!segment->is_sealed &&
             index__find_time(&segment->index, segment->base_offset, job->timestamp_ms, &last_offset) &&
             !index__find(&segment->index, segment->base_offset, last_offset, &job->position, &above)) {
@@ -140,6 +183,10 @@ static void find_job__done(struct store_job *base)
     struct segment_log *log = job->log;
     int64_t offset = job->offset >= 0 ? job->offset : job->memory_offset;
     enum err error = job->error;
+    if (job->is_unfinished && !log->is_dead) {
+        store__submit(base->store, base);
+        return;
+    }
     if (job->segment != NULL) {
         int64_t end_offset = job->segment->end_offset;
         segment__unpin(job->segment);

@@ -90,6 +90,7 @@ struct segment_index {
     int64_t max_timestamp;
     uint32_t max_relative;
     bool max_is_listed;
+    bool has_hole;          /* behind it no times are listed: the hole may hold newer ones */
     uint64_t covered_from;  /* position; batches before it are not in here (written in an earlier life) */
     int64_t covered_offset; /* base offset of the batch at covered_from */
 };
@@ -98,6 +99,8 @@ void index__clear(struct segment_index *index);
 void index__add(struct segment_index *index, uint32_t relative_last, uint64_t position, uint32_t size_bytes,
                 int64_t max_timestamp);
 void index__finish(struct segment_index *index); /* the last time entry, at the roll */
+/* Nothing is known of what stands from here on, up to the batch that is added next: it gets an entry. */
+void index__hole(struct segment_index *index, uint64_t position, uint32_t relative_from);
 /* A batch boundary at or before the batch with `offset`, the nearest that is known. False: only the disk knows.
  * *ret_above: the next boundary known, UINT64_MAX if none; its batch may be the one itself. */
 bool index__find(const struct segment_index *index, int64_t base_offset, int64_t offset, uint64_t *ret_position,
@@ -303,12 +306,25 @@ struct walk {
     int64_t expected_offset; /* -1: whatever stands there */
     uint64_t window_position;
     size_t window_bytes;
+    uint64_t last_position; /* of the batch that was found last; UINT64_MAX: none, or none whole */
+    struct batch_header last;
+};
+struct walk_hole { /* where no batch can be found */
+    uint64_t position;
+    int64_t from_offset; /* -1: unknown */
 };
 /* The file must be open, and stay so. Headers are checked for layout and for joining the one before. */
 void walk__begin(struct walk *walk, struct files *files, struct segment *segment, uint64_t position, uint64_t limit);
 /* ERR_CLOSED: the limit. ERR_CORRUPT: what stands there is no next batch. The walk is then behind the batch / where it
  * was. */
 enum err walk__next(struct walk *walk, struct batch_header *ret_header, uint64_t *ret_position);
+/* After ERR_CORRUPT or ERR_IO of walk__next: goes on at the next whole batch, and says where the hole begins: the batch
+ * in front of it belongs to it, too, if its bytes are bad. end_offset: behind the last batch before the limit, which is
+ * a boundary; -1: unknown. ERR_CLOSED: no batch is left. ERR_CORRUPT: too much looked like one; other errors as they
+ * come. */
+enum err walk__seek(struct walk *walk, int64_t end_offset, struct walk_hole *ret_hole);
+/* Reads the batch: ERR_CORRUPT if its bytes are bad or unreadable; other errors as they come. */
+enum err walk__check_crc(struct walk *walk, uint64_t position, const struct batch_header *header);
 bool walk__header_is_sane(const struct segment *segment, const struct batch_header *header, uint64_t room_bytes);
 
 /* --- lane: doubt about what an earlier process wrote --- */
@@ -321,14 +337,15 @@ bool doubt__settle(struct files *files, struct segment *segment);
 
 enum err index_file__write(struct files *files, const struct segment *segment, const struct segment_index *index);
 /* A batch boundary at or before `offset`: by the .index file, checked against the batch it points to, or ERR_NO_FILE /
- * ERR_FORMAT. */
+ * ERR_FORMAT. *ret_above: the next boundary behind `offset`, UINT64_MAX if none is known. */
 enum err index_file__find(struct files *files, struct segment *segment, uint64_t size_bytes, int64_t offset,
-                          uint64_t *ret_position);
+                          uint64_t *ret_position, uint64_t *ret_above);
 /* The same for the .timeindex: the last offset of a batch up to which no timestamp reaches timestamp_ms. */
 enum err index_file__find_time(struct files *files, struct segment *segment, int64_t timestamp_ms,
                                struct time_entry *ret_entry);
-/* Builds the index of bytes [0, limit), which hold the batches before end_offset, from the headers. ERR_CORRUPT: as far
- * as it got, or the last batch says that it ends elsewhere: offsets behind it must not be looked for by that. */
+/* Builds the index of bytes [0, limit), which hold the batches before end_offset, from the headers; where one is rotten
+ * it goes on at the next whole batch. Other errors than OK: as far as it got, or the last batch, though whole, says
+ * that it ends elsewhere: offsets behind it must not be looked for by that. */
 enum err index_file__scan(struct files *files, struct segment *segment, uint64_t limit, int64_t end_offset,
                           struct segment_index *index);
 /* Trims a finished segment and writes its index files, from memory if the index is whole. Failing is no fault: both are

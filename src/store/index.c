@@ -40,7 +40,7 @@ static void *grown(void *array, uint32_t count, uint32_t *capacity, size_t item_
 
 static void index__list_time(struct segment_index *index)
 {
-    if (index->max_is_listed) {
+    if (index->max_is_listed || index->has_hole) {
         return;
     }
     index->times = grown(index->times, index->times_count, &index->times_capacity, sizeof index->times[0]);
@@ -72,6 +72,18 @@ void index__add(struct segment_index *index, uint32_t relative_last, uint64_t po
 void index__finish(struct segment_index *index)
 {
     index__list_time(index);
+}
+
+void index__hole(struct segment_index *index, uint64_t position, uint32_t relative_from)
+{
+    while (index->entries_count > 0 && index->entries[index->entries_count - 1].position >= position) {
+        index->entries_count--;
+    }
+    while (index->times_count > 0 && index->times[index->times_count - 1].relative_last >= relative_from) {
+        index->times_count--;
+    }
+    index->has_hole = true;
+    index->bytes_since = SEGMENT_INDEX_INTERVAL_BYTES + 1;
 }
 
 bool index__find(const struct segment_index *index, int64_t base_offset, int64_t offset, uint64_t *ret_position,

@@ -114,7 +114,7 @@ static bool entry_is_true(struct files *files, struct segment *segment, uint64_t
 }
 
 enum err index_file__find(struct files *files, struct segment *segment, uint64_t size_bytes, int64_t offset,
-                          uint64_t *ret_position)
+                          uint64_t *ret_position, uint64_t *ret_above)
 {
     struct neighbours found;
     struct batch_header header;
@@ -127,10 +127,14 @@ enum err index_file__find(struct files *files, struct segment *segment, uint64_t
         return error;
     }
     /* The entry above first: its batch may hold the offset itself, whatever damage lies before it. */
-    if (found.has_after && entry_is_true(files, segment, size_bytes, found.after, &header) &&
-        header.base_offset <= offset) {
+    bool has_above = found.has_after && entry_is_true(files, segment, size_bytes, found.after, &header);
+    *ret_above = UINT64_MAX;
+    if (has_above && header.base_offset <= offset) {
         *ret_position = load_be32(found.after + 4);
         return OK;
+    }
+    if (has_above) {
+        *ret_above = load_be32(found.after + 4);
     }
     if (!found.has_before) {
         *ret_position = 0;
@@ -162,20 +166,27 @@ enum err index_file__scan(struct files *files, struct segment *segment, uint64_t
                           struct segment_index *index)
 {
     struct walk walk;
+    struct walk_hole hole;
     struct batch_header header;
     uint64_t position;
-    enum err error;
+    enum err error = OK;
     index__init(index, segment->base_offset);
     walk__begin(&walk, files, segment, 0, limit);
-    while ((error = walk__next(&walk, &header, &position)) == OK) {
-        int64_t relative_last = header.base_offset + header.last_offset_delta - segment->base_offset;
-        index__add(index, (uint32_t)relative_last, position, header.size_bytes, header.max_timestamp);
+    while (error == OK) {
+        error = walk__next(&walk, &header, &position);
+        if (error == OK) {
+            int64_t relative_last = header.base_offset + header.last_offset_delta - segment->base_offset;
+            index__add(index, (uint32_t)relative_last, position, header.size_bytes, header.max_timestamp);
+        } else if (error == ERR_CORRUPT || error == ERR_IO || walk.expected_offset != end_offset) {
+            error = walk__seek(&walk, end_offset, &hole);
+            index__hole(index, hole.position, (uint32_t)(hole.from_offset - segment->base_offset));
+            if (hole.position == limit) {
+                error = ERR_CORRUPT; /* all is whole, and yet it is not what it should be */
+            }
+        }
     }
     index__finish(index);
-    if (error == ERR_CLOSED) {
-        error = walk.expected_offset == end_offset ? OK : ERR_CORRUPT;
-    }
-    return error;
+    return error == ERR_CLOSED ? OK : error;
 }
 
 void index_file__seal(struct files *files, struct segment *segment)

@@ -3,9 +3,8 @@
  * A disk read never looks behind the known size of the segment: a recycled file holds old batches there, whole and with
  * good CRCs. Where memory begins the read ends; the next one is served from memory.
  *
- * Each batch must have a good CRC and begin at the offset that follows the one before. Good
- * batches in front of bad bytes are served; the read that begins at the bad ones gets ERR_CORRUPT, and one behind them
- * is served again. */
+ * Each batch must have a good CRC and begin at the offset that follows the one before. Good batches in front of bad
+ * bytes are served; the read that begins at the bad ones gets ERR_CORRUPT, and one behind them is served again. */
 #include "base/assert.h"
 #include "base/mem.h"
 #include "store/impl.h"
@@ -47,7 +46,8 @@ static enum err read_job__locate(struct read_job *job, struct files *files)
     if (job->is_located) {
         return OK;
     }
-    if (job->use_index_file && index_file__find(files, segment, job->limit, job->offset, &job->position) == OK) {
+    if (job->use_index_file &&
+        index_file__find(files, segment, job->limit, job->offset, &job->position, &job->above) == OK) {
         return OK;
     }
     uint64_t scan_bytes = job->use_index_file ? job->limit : job->unindexed_bytes;
@@ -65,36 +65,40 @@ static enum err read_job__locate(struct read_job *job, struct files *files)
     return OK; /* damage behind offset does not matter, and before it is found by the walk */
 }
 
-/* From a boundary to the batch that holds offset. */
-static enum err read_job__walk(struct read_job *job, struct files *files, uint64_t from)
+static bool is_damage(enum err error)
+{
+    return error == ERR_CORRUPT || error == ERR_IO;
+}
+
+/* From a boundary to the batch that holds offset and begins before the limit, another boundary. Past damage: a header
+ * that says it holds offset is believed for its CRC only, and behind bad ones the next batch is looked for. */
+static enum err read_job__walk(struct read_job *job, struct files *files, uint64_t from, uint64_t limit, bool past)
 {
     struct walk walk;
+    struct walk_hole hole;
     struct batch_header header;
     uint64_t position;
-    walk__begin(&walk, files, job->segment, from, job->limit);
-    do {
+    bool reaches = false;
+    walk__begin(&walk, files, job->segment, from, limit);
+    while (!reaches) {
         enum err error = walk__next(&walk, &header, &position);
+        reaches = error == OK && header.base_offset + header.last_offset_delta >= job->offset;
+        if (reaches && past) {
+            error = walk__check_crc(&walk, position, &header);
+        }
+        if (is_damage(error) && past) {
+            error = walk__seek(&walk, -1, &hole);
+            reaches = false;
+        }
         if (error != OK) {
             return error == ERR_CLOSED ? ERR_CORRUPT : error;
         }
-    } while (header.base_offset + header.last_offset_delta < job->offset);
+    }
     if (header.base_offset > job->offset) {
         return ERR_CORRUPT;
     }
     job->position = position;
     return OK;
-}
-
-static enum err read_job__reach(struct read_job *job, struct files *files)
-{
-    if (job->is_exact) {
-        return OK;
-    }
-    enum err error = read_job__walk(job, files, job->position);
-    if (error == ERR_CORRUPT && job->above < job->limit) { /* the damage may lie between the boundary and the batch */
-        error = read_job__walk(job, files, job->above);
-    }
-    return error;
 }
 
 /* Reads at job->position until buf holds one whole batch and what else bytes_max allows. */
@@ -155,11 +159,36 @@ static enum err read_job__check(struct read_job *job, size_t got)
     return job->bytes > 0 ? OK : ERR_CORRUPT;
 }
 
+static enum err read_job__try(struct read_job *job, struct files *files, uint64_t from, uint64_t limit, bool past)
+{
+    size_t got = 0;
+    enum err error = job->is_exact ? OK : read_job__walk(job, files, from, limit, past);
+    if (error == OK) {
+        error = read_job__fill(job, files, &got);
+    }
+    return error == OK ? read_job__check(job, got) : error;
+}
+
+/* A batch may be good and yet not be reached, if one between the boundary and it is bad: then from the next boundary,
+ * and for a batch in front of that, past the damage. */
+static enum err read_job__serve(struct read_job *job, struct files *files)
+{
+    uint64_t from = job->position;
+    uint64_t above = job->above < job->limit ? job->above : job->limit;
+    enum err error = read_job__try(job, files, from, job->limit, false);
+    if (is_damage(error) && !job->is_exact && above < job->limit) {
+        error = read_job__try(job, files, above, job->limit, false);
+    }
+    if (is_damage(error) && !job->is_exact && from < above) {
+        error = read_job__try(job, files, from, above, true);
+    }
+    return error;
+}
+
 static void read_job__run(struct store_job *base)
 {
     struct read_job *job = (struct read_job *)base;
     struct files *files = &base->store->files;
-    size_t got = 0;
     job->error = files__open(files, job->segment);
     job->is_doubtful = job->error == OK && !doubt__settle(files, job->segment);
     if (job->is_doubtful) {
@@ -172,13 +201,7 @@ static void read_job__run(struct store_job *base)
         job->error = read_job__locate(job, files);
     }
     if (job->error == OK) {
-        job->error = read_job__reach(job, files);
-    }
-    if (job->error == OK) {
-        job->error = read_job__fill(job, files, &got);
-    }
-    if (job->error == OK) {
-        job->error = read_job__check(job, got);
+        job->error = read_job__serve(job, files);
     }
     if (job->error != OK && job->error != ERR_AGAIN) {
         trace_error(files->trace, "segment_read_failed", "group=%llu base=%lld offset=%lld position=%llu error=%s",

@@ -183,8 +183,9 @@ struct segment_read {
 enum err segment_log_read(struct segment_log *log, struct segment_read *read);
 void segment_read_release(struct segment_read *read); /* drops the parts */
 
-/* The base offset of the first batch whose max timestamp >= timestamp_ms, or next offset: a job answers through
- * done(context, error, offset). */
+/* The base offset of the first batch whose max timestamp >= timestamp_ms, or next offset: jobs answer through
+ * done(context, error, offset). ERR_CORRUPT: a batch that is bad may be the one; ERR_BUSY, ERR_CANCELLED as for reads.
+ */
 void segment_log_find_time(struct segment_log *log, int64_t timestamp_ms,
                            void (*done)(void *context, enum err error, int64_t offset), void *context);
 

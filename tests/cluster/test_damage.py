@@ -367,6 +367,31 @@ def test_damage_of_a_segment_stays_in_its_range(broker, hit):
     assert rows_[0]['verdict'] == 'ok'
 
 
+@pytest.mark.parametrize('place', [3, 8, 11, 16, 26])
+def test_a_rotten_header_hides_nothing_behind_it(broker, place):
+    """In the active segment, whose index a start does not have."""
+    broker.run('topic', 'create', 't')
+    group = groups_of(broker)[0]
+    connection = protocol.Connection(broker.addresses['client'])
+    for first in range(0, 2000, 10):
+        assert connection.produce(group, protocol.batch(lines(0, first, 10)))[0] == protocol.OK
+    connection.close()
+    assert broker.stop() == 0
+    path, = glob.glob(os.path.join(broker.data, 'parts', str(group), '*.log'))
+    with open(path, 'rb') as file:
+        size = len(file.read()) // 200
+    flip(path, 77 * size + place)
+    broker.start()
+    for round in range(2):
+        read = fetch_all(broker, group, 2000)
+        assert [offset for offset, value in read.items() if value is None] == list(range(770, 780))
+        assert all(value is None or value == lines(0, offset, 1)[0] for offset, value in read.items())
+        produce(broker, 't', 0, lines(0, 2000 + round, 1))
+    read = broker.run('consume', 't', '-p', '0', '-o', '780', '-e').splitlines()
+    assert read == lines(0, 780, 1222)
+    assert broker.stop() == 0
+
+
 def test_an_empty_batch_cannot_be_produced(broker):
     broker.run('topic', 'create', 't')
     group = groups_of(broker)[0]
