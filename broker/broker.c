@@ -174,6 +174,11 @@ bool broker__disk_full(const struct broker *b)
     return wal_disk_full(b->wal) || store_disk_full(b->store) || checkpoint_disk_full(b);
 }
 
+enum err broker__refusal(const struct broker *b)
+{
+    return broker__disk_full(b) ? ERR_STORAGE_FULL : wal_is_stalled(b->wal) ? ERR_BUSY : OK;
+}
+
 /* Over its budget the WAL waits for checkpoints. While one is under way readers pause for it; when none can help,
  * produce is answered BUSY, so that everybody else is served. */
 bool broker__wal_full(const struct broker *b)

@@ -282,7 +282,7 @@ static enum err create__check(struct catalog *catalog, const struct registry_top
     if (catalog_count(catalog) >= TOPICS_MAX || HASH_COUNT(b->groups) + wish->partitions_count > GROUPS_MAX) {
         return ERR_BUSY;
     }
-    return broker__disk_full(b) ? ERR_STORAGE_FULL : OK;
+    return broker__refusal(b);
 }
 
 void catalog_create(struct catalog *catalog, const struct registry_topic *wish, catalog_done done, void *context)

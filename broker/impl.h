@@ -145,6 +145,8 @@ void broker__fail(struct broker *b, enum broker_exit code, const char *why);
 bool broker__has_room(const struct broker *b); /* false: connections are not read until something got done */
 bool broker__wal_full(const struct broker *b);
 bool broker__disk_full(const struct broker *b); /* refuse what makes the WAL grow; ends by itself */
+/* What to refuse it with: STORAGE_FULL, BUSY (the WAL waits for a descriptor or memory); OK: nothing is refused. */
+enum err broker__refusal(const struct broker *b);
 uint64_t broker__random_id(struct broker *b);
 
 #endif

@@ -110,13 +110,11 @@ static enum err produce__check(struct broker *b, const ProduceRequest *request, 
     if (b->stopping) {
         return ERR_SHUTTING_DOWN;
     }
-    if (broker__disk_full(b)) {
-        return ERR_STORAGE_FULL;
+    enum err error = broker__refusal(b);
+    if (error == OK && broker__wal_full(b) && !checkpoint_is_busy(b)) {
+        error = ERR_BUSY;
     }
-    if (broker__wal_full(b) && !checkpoint_is_busy(b)) {
-        return ERR_BUSY;
-    }
-    enum err error = produce__check_log(p);
+    error = error == OK ? produce__check_log(p) : error;
     if (error != OK) {
         return error;
     }
@@ -249,6 +247,13 @@ static void produce__judge(struct partition *p, struct produce *r)
     }
 }
 
+/* Why nobody is to wait for room in the log; OK: it comes by itself. */
+static enum err produce__refusal(const struct broker *b)
+{
+    enum err refusal = broker__refusal(b);
+    return refusal == OK && wal_lacks(b->wal) != OK ? ERR_BUSY : refusal;
+}
+
 /* The log's room that a full disk cannot take away, less its reserve, is what producers may use. If there is none, the
  * next spare file is on its way, and partitions wait for it in the order in which they came; or it cannot be had, and
  * they are refused. */
@@ -257,10 +262,12 @@ static enum err produce__room(struct partition *p, const struct produce *r, uint
     struct broker *b = p->broker;
     uint64_t bytes = r->batch_bytes + WAL_BLOCK_BYTES;
     bool others_wait = !TAILQ_EMPTY(&b->room_queue) && b->room_turn != p;
-    if (broker__disk_full(b) && !wal_has_room(b->wal, *promised_bytes, bytes)) {
-        return ERR_STORAGE_FULL;
+    bool fits = wal_has_room(b->wal, *promised_bytes, bytes);
+    enum err refusal = fits && !wal_is_stalled(b->wal) ? OK : produce__refusal(b);
+    if (refusal != OK) {
+        return refusal;
     }
-    if (others_wait || !wal_has_room(b->wal, *promised_bytes, bytes)) {
+    if (others_wait || !fits) {
         return ERR_AGAIN;
     }
     *promised_bytes += bytes;
@@ -280,7 +287,7 @@ void produce_serve_waiting(struct broker *b)
     struct partition *p;
     while ((p = TAILQ_FIRST(&b->room_queue)) != NULL) {
         const struct produce *r = STAILQ_FIRST(&p->pending);
-        if (r != NULL && !broker__disk_full(b) && !wal_has_room(b->wal, 0, r->batch_bytes + WAL_BLOCK_BYTES)) {
+        if (r != NULL && produce__refusal(b) == OK && !wal_has_room(b->wal, 0, r->batch_bytes + WAL_BLOCK_BYTES)) {
             return;
         }
         TAILQ_REMOVE(&b->room_queue, p, room_link);
@@ -296,7 +303,7 @@ void produce_judge_pending(struct partition *p)
     uint64_t promised_bytes = 0;
     enum err status = partition_status(p);
     if (status == ERR_NOT_READY) {
-        return; /* bounded by the in-flight limits; the sweep answers those that wait too long */
+        return; /* bounded by the in-flight limits; the sweep answers when it may take too long */
     }
     if (status == OK && !STAILQ_EMPTY(&p->pending)) {
         age_freshen(p);
@@ -358,6 +365,14 @@ static void produce__expire(struct produce *r)
     produce__answer(r, &outcome);
 }
 
+/* Its partition has no leader, and while the log is stalled it gets none: it was never proposed. */
+static void produce__refuse_unready(struct produce *r)
+{
+    STAILQ_REMOVE(&r->partition->pending, r, produce, pending_link);
+    r->pending = false;
+    produce__fail(r, broker__refusal(r->session->broker));
+}
+
 void produce_sweep(struct broker *b, uint64_t now_us)
 {
     struct produce *r, *next;
@@ -365,6 +380,8 @@ void produce_sweep(struct broker *b, uint64_t now_us)
         next = TAILQ_NEXT(r, deadline_link);
         if (now_us >= r->deadline_us && !r->answered) {
             produce__expire(r);
+        } else if (r->pending && wal_is_stalled(b->wal)) {
+            produce__refuse_unready(r);
         }
     }
 }

@@ -94,11 +94,10 @@ void producers_init_request(struct session *s, const struct frame *frame)
     r->request_id = frame->request_id;
     session_hold(s, 0);
     enum err error = codec_decode(FRAME_INIT_PRODUCER, frame->proto, frame->proto_size, &request);
-    if (error == OK && b->stopping) {
-        error = ERR_SHUTTING_DOWN;
-    } else if (error == OK && broker__disk_full(b)) {
-        error = ERR_STORAGE_FULL;
-    } else if (error == OK && !session_may_wait(s)) {
+    if (error == OK) {
+        error = b->stopping ? ERR_SHUTTING_DOWN : broker__refusal(b);
+    }
+    if (error == OK && !session_may_wait(s)) {
         error = ERR_BUSY;
     }
     if (error != OK) {

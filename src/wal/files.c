@@ -318,33 +318,43 @@ static enum err wal__secure_one(struct wal__files *files, struct wal__file *file
     return error;
 }
 
-enum err wal__files_secure(struct wal__files *files, const struct wal__file *current)
+static enum err wal__secure_or_trim(struct wal__files *files, struct wal__file *file, const struct wal__file *current)
 {
-    while (wal__files_secured(files) < files->spares_min) {
+    enum err error = wal__secure_one(files, file);
+    return error == ERR_STORAGE_FULL && wal__files_trim(files, current) ? wal__secure_one(files, file) : error;
+}
+
+/* The file written to comes first: a spare helps it only when something stands in it. */
+enum err wal__files_secure(struct wal__files *files, struct wal__file *current)
+{
+    enum err error = OK;
+    if (wal__file_secured_bytes(files, current) < files->file_bytes) {
+        error = wal__secure_or_trim(files, current, current);
+    }
+    while (error == OK && wal__files_secured(files) < files->spares_min) {
         struct wal__file *file = TAILQ_LAST(&files->partial, wal__file_list);
         if (file != NULL && !file->reserved) {
             wal__files_drop_spare(files, file);
         } else {
             file = wal__files_new(files);
         }
-        enum err error = wal__secure_one(files, file);
-        if (error == ERR_STORAGE_FULL && wal__files_trim(files, current)) {
-            error = wal__secure_one(files, file);
-        }
+        error = wal__secure_or_trim(files, file, current);
         wal__files_add_spare(files, file);
-        if (error == ERR_STORAGE_FULL) {
-            files->disk_full = true;
-            files->chore_error = error;
-            files->retry_us = UINT64_MAX;
-            trace_warn(files->trace, "wal_spares_short", "secured=%" PRIu32 " wanted=%" PRIu32 " error=%s",
-                       wal__files_secured(files), files->spares_min, err_name(error));
-            return OK;
-        }
-        if (error != OK) {
-            return error;
-        }
     }
-    return OK;
+    if (error == ERR_STORAGE_FULL) {
+        files->disk_full = true;
+        files->chore_error = error;
+        files->retry_us = UINT64_MAX;
+        trace_warn(files->trace, "wal_spares_short", "secured=%" PRIu32 " wanted=%" PRIu32 " error=%s",
+                   wal__files_secured(files), files->spares_min, err_name(error));
+        return OK;
+    }
+    return error;
+}
+
+uint64_t wal__file_secured_bytes(const struct wal__files *files, const struct wal__file *file)
+{
+    return file->reserved && file->size_bytes < files->file_bytes ? files->file_bytes : file->size_bytes;
 }
 
 struct wal__file *wal__files_new(struct wal__files *files)

@@ -81,10 +81,13 @@ struct wal__file *wal__files_new(struct wal__files *files);
 /* Spares whose blocks are set aside. */
 uint32_t wal__files_secured(const struct wal__files *files);
 
-/* At the start, blocking, no job under way: secures spares_min spares. Without room it first cuts what the live files
- * hold behind their ends (`current`, the one written to, excepted): that is how any number of starts finds
- * room on a full disk. If that is not enough either, disk_full says so. */
-enum err wal__files_secure(struct wal__files *files, const struct wal__file *current);
+/* Of a file: no full disk can take the blocks below it away. */
+uint64_t wal__file_secured_bytes(const struct wal__files *files, const struct wal__file *file);
+
+/* At the start, blocking, no job under way: secures `current`, the file written to, and spares_min spares. Without room
+ * it first cuts what the other live files hold behind their ends: that is how any number of starts finds room on a
+ * full disk. If that is not enough either, disk_full says so. */
+enum err wal__files_secure(struct wal__files *files, struct wal__file *current);
 
 /* The cutting alone (current may be NULL); true if there was anything to cut. */
 bool wal__files_trim(struct wal__files *files, const struct wal__file *current);

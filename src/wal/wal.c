@@ -37,6 +37,7 @@ struct wal__write {
     bool roll;     /* the file is new to us: path and header count */
     bool sync_dir; /* and so may its name be to the disk */
     bool reserve;  /* and its blocks */
+    bool reserved; /* lane: they were set aside */
     char path[WAL__PATH_BYTES_MAX];
     struct wal__file_header header; /* of the file written to */
     uint64_t submitted_us;
@@ -65,7 +66,7 @@ struct wal {
     uint64_t vouch_us;               /* UINT64_MAX: nothing to vouch for */
     struct wal__release releases[2]; /* the one waiting, and all later ones together */
     bool failed;
-    bool stalled; /* the write on its way found no room, no descriptor or no memory when it was last tried */
+    enum err stalled_by; /* what the write on its way said when it was last tried; OK: it is not waiting */
     struct wal_stats stats;
 };
 
@@ -124,6 +125,7 @@ static void wal__prepare_roll(struct wal *wal, struct wal__file *file, uint64_t 
     write->roll = true;
     write->sync_dir = file->size_bytes < wal->files.file_bytes; /* a ready one's name is on the disk */
     write->reserve = write->sync_dir && !file->reserved;
+    write->reserved = false;
     wal__files_path(&wal->files, file->slot, write->path);
     write->header = (struct wal__file_header){.version = WAL__VERSION,
                                               .base_lsn = base_lsn,
@@ -144,8 +146,8 @@ static enum err wal__run_roll(struct wal *wal)
     }
     point(wal->options.trace, POINT_WAL_ROLL);
     enum err error = disk->ops->open(disk, write->path, DISK_WRITE | DISK_CREATE, &wal->handle);
-    if (error == OK && write->reserve) {
-        disk->ops->reserve(disk, wal->handle, wal->options.file_bytes); /* in vain: there may be room for this batch */
+    if (error == OK && write->reserve) { /* in vain: there may be room for this batch */
+        write->reserved = disk->ops->reserve(disk, wal->handle, wal->options.file_bytes) == OK;
     }
     if (error == OK) {
         error = wal__write_header(disk, wal->handle, &write->header);
@@ -164,6 +166,7 @@ static void wal__finish_roll(struct wal *wal)
     if (file->size_bytes < WAL_BLOCK_BYTES) {
         file->size_bytes = WAL_BLOCK_BYTES;
     }
+    file->reserved |= wal->write.reserved;
     wal__files_enlist(&wal->files, file, &wal->write.header);
     wal->current = file;
     wal->write.roll = false;
@@ -364,11 +367,11 @@ static bool wal__may_pass(enum err error)
 
 static void wal__stall(struct wal *wal, uint64_t now_us)
 {
-    if (!wal->stalled) {
+    if (wal->stalled_by == OK) {
         trace_error(wal->options.trace, "wal_stalled", "durable_lsn=%" PRIu64 " error=%s", wal->durable_lsn,
                     err_name(wal->write.error));
     }
-    wal->stalled = true;
+    wal->stalled_by = wal->write.error;
     wal->write.retry_us = now_us + WAL_RETRY_US;
 }
 
@@ -376,6 +379,21 @@ static void wal__try_again(struct wal *wal)
 {
     wal->write.retry_us = 0;
     wal->options.disk->ops->submit(wal->options.disk, DISK_LANE_WAL, &wal->write.job);
+}
+
+/* A file whose blocks were not set aside is left for a spare whose blocks were: what the batch has in the old one then
+ * stands behind its end. Not if it is the file's first batch: two files would begin at one lsn. */
+static bool wal__leave_file(struct wal *wal)
+{
+    struct wal__write *write = &wal->write;
+    if (write->error != ERR_STORAGE_FULL || write->roll || write->batch->lsn == wal->current->header.base_lsn ||
+        wal->files.ready_count + wal->files.partial_secured_count == 0) {
+        return false;
+    }
+    wal__prepare_roll(wal, wal__files_take(&wal->files), write->batch->lsn);
+    wal->stats.rolls++;
+    wal__try_again(wal);
+    return true;
 }
 
 static void wal__fail(struct wal *wal, enum err error)
@@ -438,7 +456,9 @@ static void wal__write_done(struct disk_job *job)
     bool has_records = batch->records_count > 0;
     uint64_t now_us = clock_now_us(wal->options.clock);
     if (wal__may_pass(write->error)) {
-        wal__stall(wal, now_us);
+        if (!wal__leave_file(wal)) {
+            wal__stall(wal, now_us);
+        }
         return;
     }
     write->batch = NULL;
@@ -447,8 +467,8 @@ static void wal__write_done(struct disk_job *job)
         wal__fail(wal, write->error);
         return;
     }
-    if (wal->stalled) {
-        wal->stalled = false;
+    if (wal->stalled_by != OK) {
+        wal->stalled_by = OK;
         trace_info(wal->options.trace, "wal_goes_on", "lsn=%" PRIu64, batch->lsn);
     }
     if (write->roll) {
@@ -560,35 +580,51 @@ bool wal_wants_release(const struct wal *wal)
 bool wal_disk_full(const struct wal *wal)
 {
     return (wal->files.disk_full && wal__files_secured(&wal->files) < wal->files.spares_min) ||
-           (wal->stalled && wal->write.error == ERR_STORAGE_FULL);
+           wal->stalled_by == ERR_STORAGE_FULL;
 }
 
 bool wal_is_stalled(const struct wal *wal)
 {
-    return wal->stalled;
+    return wal->stalled_by != OK;
 }
 
-/* Half of a spare counts: a batch that does not fit leaves the rest of its file unused. */
-static uint64_t wal__room_bytes(const struct wal *wal)
+enum err wal_lacks(const struct wal *wal)
 {
-    const struct wal__files *files = &wal->files;
-    uint32_t secured = wal__files_secured(files);
-    uint64_t file_bytes = files->file_bytes - WAL_BLOCK_BYTES;
-    uint64_t used_bytes = wal->write.roll ? 0 : wal->durable_lsn - wal->current->header.base_lsn;
-    uint64_t room_bytes = used_bytes < file_bytes ? file_bytes - used_bytes : 0;
-    if (secured < files->reserve_count) {
-        return 0; /* the file written to is part of the reserve by now */
+    if (wal->stalled_by != OK) {
+        return wal->stalled_by;
     }
-    return room_bytes + (secured - files->reserve_count) * file_bytes / 2;
+    bool waits = wal->files.retry_us != 0 && wal__files_secured(&wal->files) < wal->files.spares_min;
+    return waits ? wal->files.chore_error : OK;
+}
+
+/* In what is secured of the file that is written to. *ret_stays: the next batch goes there whatever happens. Of a start
+ * on a full disk it may have next to nothing, and only a file that something stands in can be left for a spare. */
+static uint64_t wal__current_room_bytes(const struct wal *wal, bool *ret_stays)
+{
+    const struct wal__file *file = wal->write.roll ? wal->write.file : wal->current;
+    uint64_t secured_bytes = wal__file_secured_bytes(&wal->files, file);
+    uint64_t used_bytes = WAL_BLOCK_BYTES + (wal->write.roll ? 0 : wal->durable_lsn - wal->current->header.base_lsn);
+    *ret_stays = used_bytes == WAL_BLOCK_BYTES && secured_bytes < wal->files.file_bytes;
+    return used_bytes < secured_bytes ? secured_bytes - used_bytes : 0;
 }
 
 bool wal_has_room(const struct wal *wal, uint64_t promised_bytes, uint64_t bytes)
 {
+    const struct wal__files *files = &wal->files;
     uint64_t before_bytes = wal_pending_bytes(wal) + promised_bytes;
-    if (before_bytes == 0 && wal__files_secured(&wal->files) > wal->files.reserve_count) {
+    uint32_t secured = wal__files_secured(files);
+    bool stays;
+    uint64_t room_bytes = wal__current_room_bytes(wal, &stays);
+    if (secured < files->reserve_count) {
+        return false; /* the file written to is part of the reserve by now */
+    }
+    if (!stays && before_bytes == 0 && secured > files->reserve_count) {
         return true; /* a file to itself, if it must be */
     }
-    return before_bytes + WAL_BLOCK_BYTES + bytes <= wal__room_bytes(wal);
+    if (!stays) { /* half of a spare counts: a batch that does not fit leaves the rest of its file unused */
+        room_bytes += (secured - files->reserve_count) * (files->file_bytes - WAL_BLOCK_BYTES) / 2;
+    }
+    return before_bytes + WAL_BLOCK_BYTES + bytes <= room_bytes;
 }
 
 void wal_stats(const struct wal *wal, struct wal_stats *ret_stats)

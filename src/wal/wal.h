@@ -23,8 +23,10 @@
  *
  * Threads: all calls on the loop thread; writes and syncs run as jobs on DISK_LANE_WAL, zero-filling of new files in
  * pieces on DISK_LANE_STORE. Errors: a failed sync is final, and so is a write that failed for the disk's sake;
- * on_failed says so and nothing is ever persisted again. A write that finds no room, no descriptor or no memory
- * *stalls* the log: nobody is told anything, and the same batch is written again, to the same place, once a second.
+ * on_failed says so and nothing is ever persisted again. A write that finds no room in a file that is not secured (see
+ * below) goes to a spare that is. If there is none, or it finds no descriptor or no memory, it *stalls* the log:
+ * nothing becomes durable, and the same batch is written again, to the same place, once a second. What was appended
+ * may still become durable, so the owner can only wait for it; it takes nothing new while wal_is_stalled.
  *
  * Full disk. Spare files are *secured*: their blocks are set aside, at the start before wal_open returns, later ahead
  * of the writer. The last of them (64 MiB or an eighth of the budget, at least one file) are a reserve: the owner lets
@@ -129,7 +131,11 @@ bool wal_disk_full(const struct wal *wal);
  * whatever happens to the disk. No for a moment after a roll, until the next spare is secured: ask again each turn. A
  * record that is larger than a file gets no such promise. */
 bool wal_has_room(const struct wal *wal, uint64_t promised_bytes, uint64_t bytes);
-bool wal_is_stalled(const struct wal *wal); /* the batch on its way waits for room: nothing becomes durable */
+bool wal_is_stalled(const struct wal *wal); /* the batch on its way is tried again each second, see above */
+/* What the batch on its way, or else a spare that is needed, did not get and waits for: ERR_STORAGE_FULL,
+ * ERR_TOO_MANY_FILES, ERR_NO_MEMORY, or what the disk said. OK: nothing, or it is being tried. Whoever waits for
+ * wal_has_room then waits for another try, a second away at most, that may fail as well. */
+enum err wal_lacks(const struct wal *wal);
 
 struct wal_stats {
     uint64_t batches, records, written_bytes, syncs_us_total, rolls, recycled_files, spare_files;

@@ -18,10 +18,10 @@ TIMEOUT = 12 # enum err
 
 
 @contextlib.contextmanager
-def injected(broker, folder, calls, what, path=None):
-    """The broker's calls fail (or wait) as strace says, those on `path` only if one is given."""
+def injected(broker, folder, calls, what, *paths):
+    """The broker's calls fail (or wait) as strace says, those on `paths` only if any are given."""
     said = os.path.join(str(folder), 'strace')
-    only = ['-P', path] if path else []
+    only = [word for path in paths for word in ('-P', path)]
     with open(said, 'wb') as trace:
         tracer = subprocess.Popen(['strace', '-f', '-p', str(broker.process.pid), '-e', 'trace=' + calls, '-e',
                                    'inject=%s:%s' % (calls, what)] + only, stderr=trace)
@@ -85,6 +85,32 @@ def test_interrupted_writes_go_on(broker, tmp_path):
     with injected(broker, tmp_path, WRITES, 'error=EINTR:when=1+2'):
         broker.run('produce', 't', stdin=b''.join(b'%d\n' % n for n in range(100)))
     check_values(broker, 't', 100)
+    assert broker.stop() == 0
+
+
+@pytest.mark.parametrize('error, refusal', [('ENOSPC', protocol.STORAGE_FULL), ('EMFILE', protocol.BUSY)])
+def test_a_stalled_log_refuses_at_once_and_goes_on(broker, tmp_path, error, refusal):
+    """What is in the log waits for it, however long: nobody can say that it will not be stored. What comes later is
+    not let in. Whoever hangs here runs into the connection's timeout."""
+    broker.run('topic', 'create', 't')
+    waiting = protocol.Connection(broker.addresses['client'])
+    later = protocol.Connection(broker.addresses['client'])
+    group = waiting.groups('t')[0]
+    assert waiting.produce(group, protocol.batch([b'0']))[0] == protocol.OK
+    with injected(broker, tmp_path, WRITES, 'error=' + error, *glob.glob(os.path.join(broker.data, 'wal', '*.wal'))):
+        waiting.ask(protocol.PRODUCE, {1: group, 2: 1, 3: 600000}, protocol.batch([b'1']))
+        wait_for(lambda: 'wal_stalled' in broker.log(), 'the log to find no way on')
+        for _ in range(100):
+            assert later.produce(group, protocol.batch([b'lost']))[0] == refusal
+        assert later.request(protocol.CREATE_TOPIC, {1: b'more', 2: 1})[0][1] == refusal
+        assert later.request(protocol.INIT_PRODUCER, {})[0][1] == refusal
+        assert [value for _, _, value in broker.consume('t')] == ['0']
+    _, _, reply, _ = waiting.receive()
+    assert reply.get(1, 0) == protocol.OK
+    assert later.produce(group, protocol.batch([b'2']))[0] == protocol.OK
+    waiting.close()
+    later.close()
+    check_values(broker, 't', 3)
     assert broker.stop() == 0
 
 

@@ -173,8 +173,12 @@ static enum err fake_write(struct disk *disk, struct disk_file *file, const stru
     for (int i = 0; i < parts_count; i++) {
         size += parts[i].iov_len;
     }
-    if (offset + size > node_bytes(node) && wal_disk_bytes(d) + offset + size - node_bytes(node) > d->room_bytes) {
-        return ERR_STORAGE_FULL;
+    uint64_t had_bytes = node_bytes(node);
+    uint64_t disk_bytes = wal_disk_bytes(d);
+    uint64_t end = had_bytes + (disk_bytes < d->room_bytes ? d->room_bytes - disk_bytes : 0);
+    bool fits = offset + size <= end;
+    if (!fits) { /* a beginning of it does */
+        size = offset < end ? end - offset : 0;
     }
     /* The call that dies leaves a beginning of itself in the page cache. */
     size = passes ? size : rng_below(&d->rng, size + 1);
@@ -193,7 +197,7 @@ static enum err fake_write(struct disk *disk, struct disk_file *file, const stru
     }
     node->size = offset > node->size ? offset : node->size;
     d->writes++;
-    return passes ? OK : ERR_IO;
+    return !passes ? ERR_IO : fits ? OK : ERR_STORAGE_FULL;
 }
 
 static enum err fake_sync(struct disk *disk, struct disk_file *file)
