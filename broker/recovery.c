@@ -55,7 +55,8 @@ static void recovery__damage(struct recovery *r, struct partition *p, uint64_t l
 
 /* --- checkpoint store --- */
 
-/* Without a whole manifest nothing is opened. */
+/* Without a whole manifest nothing is opened; nor is that of a marked group, since a repair that was broken off may
+ * have put new files in the place of those that its rows speak of: they are not to be trimmed or written to. */
 static enum err recovery__finish_group(struct recovery *r)
 {
     struct partition *p = r->current;
@@ -63,7 +64,7 @@ static enum err recovery__finish_group(struct recovery *r)
     if (p == NULL) {
         return OK;
     }
-    if (!r->rows_bad) {
+    if (!r->rows_bad && p->state != PARTITION_DAMAGED) {
         error = partition_open_log(p, r->rows, r->rows_count, r->group.log_start, r->group.next_offset);
     }
     if (error == ERR_FORMAT) {

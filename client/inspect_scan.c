@@ -49,8 +49,9 @@ static enum err scan_fetch(struct scan *scan, uint64_t position, size_t want, co
     if (position < scan->window_position || position + want > scan->window_position + scan->window_bytes) {
         size_t got = 0;
         size_t size = room < WINDOW_BYTES ? (size_t)room : WINDOW_BYTES;
+        struct disk *disk = scan->options->disk;
         enum err error =
-            scan->options->disk->ops->read(scan->options->disk, scan->file, scan->window, size, position, &got);
+            scan->file != NULL ? disk->ops->read(disk, scan->file, scan->window, size, position, &got) : OK;
         if (error != OK)
             return error;
         scan->window_position = position;
@@ -242,6 +243,7 @@ enum err scan_segment(const struct scan_options *options, struct scan_result *re
         return error;
     if (error == OK)
         error = disk->ops->size(disk, scan.file, &scan.limit);
+    scan.result.is_missing = error == ERR_NO_FILE;
     if (error == OK || error == ERR_NO_FILE) {
         bool has_tail = options->tail_size > 0 && scan.limit >= options->bytes_max - options->tail_size;
         scan.limit = scan.limit < options->bytes_max && !has_tail ? scan.limit : options->bytes_max;

@@ -3,6 +3,7 @@
 #ifndef FLOTILLA_CLIENT_INSPECT_SCAN_H
 #define FLOTILLA_CLIENT_INSPECT_SCAN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/batch.h"
@@ -38,9 +39,11 @@ struct scan_result {
     int64_t lost_offsets;
     uint32_t chain; /* over the headers of the whole batches, as in the manifest */
     int64_t max_timestamp;
+    bool is_missing; /* there is no file; what was found is the tail */
 };
 
-/* A missing file is one loss, if something must be there. ERR_IO: cannot be read; ERR_NO_MEMORY. */
+/* A missing file is an empty one: one loss, if something must be there that the tail has not. ERR_IO: cannot be read;
+ * ERR_NO_MEMORY. */
 enum err scan_segment(const struct scan_options *options, struct scan_result *ret_result);
 
 #endif

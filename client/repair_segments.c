@@ -185,6 +185,15 @@ static void print_loss(const struct repair *repair, const struct repair_segment 
     line_end(&line);
 }
 
+/* All of it stands in its row: a short one. */
+static void print_missing(const struct repair *repair, const struct repair_segment *segment)
+{
+    struct line line = repair_line(repair, "damage");
+    line_text(&line, "what", "file of a segment: made anew from its row");
+    line_number(&line, "segment", segment->base_offset);
+    line_end(&line);
+}
+
 static void look_loss(void *context, const struct scan_loss *loss)
 {
     struct look *look = context;
@@ -276,12 +285,13 @@ static enum err plan_segment(struct repair *repair, struct repair_segment *segme
         error = look_at(repair, segment, segment->has_row, true);
         repair->lost_offsets += segment->found.lost_offsets;
     }
-    segment->rewrite = segment->is_foreign || segment->found.losses > 0;
+    bool loses = segment->is_foreign || segment->found.losses > 0;
+    if (!loses && segment->found.is_missing)
+        print_missing(repair, segment);
+    segment->rewrite = loses || segment->found.is_missing;
     segment->changed = segment->rewrite || !segment->has_row;
-    if (segment->changed) {
-        repair->needed = true;
-        repair->loses = repair->loses || segment->rewrite;
-    }
+    repair->needed = repair->needed || segment->changed;
+    repair->loses = repair->loses || loses;
     return error;
 }
 
@@ -290,6 +300,9 @@ enum err repair_plan_segments(struct repair *repair)
     enum err error = lay_out(repair);
     for (uint32_t i = 0; i < repair->segments_count && error == OK; i++)
         error = plan_segment(repair, &repair->segments[i]);
+    /* Entries of the WAL may go on in the newest term, whose row is lost and of which no batch tells. */
+    if (error == OK && repair->group.applied_term > 0)
+        learn_term(repair, repair->group.applied_term, repair->group.next_offset);
     return error;
 }
 
@@ -403,6 +416,8 @@ static enum err rewrite(struct repair *repair, struct repair_segment *segment)
         error = unlink_if_there(repair, segment, ".index");
     if (error == OK)
         error = unlink_if_there(repair, segment, ".timeindex");
+    if (error == OK)
+        error = disk->ops->sync_dir(disk, dir); /* a repair that finds the new file leaves what stands beside it */
     if (error == OK)
         error = disk->ops->rename(disk, new_path, path);
     if (error == OK)

@@ -407,14 +407,18 @@ static uint64_t points_of(const struct tape *tape)
     return points;
 }
 
+void explore_mark(const struct tape_item *item, struct oracle *oracle)
+{
+    struct mark mark;
+    memcpy(&mark, item->payload, sizeof mark);
+    oracle_add(oracle, &mark, item->payload + sizeof mark, item->event->size - (uint32_t)sizeof mark);
+}
+
 /* Marks that follow an event belong to its point: the broker has promised them with nothing more on the disk. */
 static uint32_t play_marks(struct explore *e, const struct tape *tape, uint32_t at)
 {
     for (; at < tape->count && tape->items[at].event->kind == TAPE_MARK; at++) {
-        const struct tape_item *item = &tape->items[at];
-        struct mark mark;
-        memcpy(&mark, item->payload, sizeof mark);
-        oracle_add(e->oracle, &mark, item->payload + sizeof mark, item->event->size - (uint32_t)sizeof mark);
+        explore_mark(&tape->items[at], e->oracle);
     }
     return at;
 }

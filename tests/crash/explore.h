@@ -52,6 +52,9 @@ void explore_tape(const struct explore_options *options, const struct tape *tape
 
 void explore_remove(const char *dir); /* and what is in it */
 
+/* Tells the oracle what a TAPE_MARK says. */
+void explore_mark(const struct tape_item *item, struct oracle *oracle);
+
 /* Adds what a worker counted to what others did. */
 void explore_add(struct explore_counts *sum, const struct explore_counts *counts);
 

@@ -13,6 +13,8 @@
  *      a real directory and opens it in a child.
  *   4. verify.c starts the broker there (host.c) and holds what it serves against oracle.c, which has the promises.
  *
+ * repairs.c does the same with `flotilla repair` on damaged directories.
+ *
  * Everything follows from the seed: a failure is printed with the options that show it again.
  *
  * Exit codes: 0 no state failed, 1 some did, 2 usage, 3 the workload itself failed. */
@@ -30,6 +32,7 @@
 #include "base/assert.h"
 #include "base/plant.h"
 #include "explore.h"
+#include "repairs.h"
 #include "sweep.h"
 #include "tape.h"
 #include "workload.h"
@@ -48,6 +51,7 @@ struct arguments {
     const char *sites;
     uint64_t sweep, variant;
     int64_t call;
+    uint64_t repairs;
 };
 
 struct run {
@@ -68,7 +72,8 @@ enum option_key {
     OPTION_SWEEP,
     OPTION_SITES,
     OPTION_CALL,
-    OPTION_VARIANT
+    OPTION_VARIANT,
+    OPTION_REPAIRS
 };
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -130,6 +135,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case OPTION_VARIANT:
         a->variant = number;
         return 0;
+    case OPTION_REPAIRS:
+        a->repairs = number;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -154,6 +162,7 @@ static const struct argp_option options[] = {
     {"sweep", OPTION_SWEEP, "N", 0, "instead: let every N-th call that can fail do so, see sweep.c", 0},
     {"sites", OPTION_SITES, "FILE", 0, "with --sweep: write what was called to FILE.0, FILE.1 ...", 0},
     {"call", OPTION_CALL, "N", 0, "with --sweep: this call only", 0},
+    {"repairs", OPTION_REPAIRS, "N", 0, "instead: repairs of N damaged directories, see repairs.h", 0},
     {"variant", OPTION_VARIANT, "N", 0, "with --call: in this way", 0},
     {0},
 };
@@ -373,6 +382,32 @@ static int run_sweep(const struct arguments *a)
     return code;
 }
 
+static int run_repairs(const struct arguments *a)
+{
+    char work[4096];
+    snprintf(work, sizeof work, "%s/flotilla-crash.XXXXXX", a->dir);
+    if (mkdtemp(work) == NULL) {
+        fprintf(stderr, "crash: cannot make a directory in %s\n", a->dir);
+        return 2;
+    }
+    const struct repairs_options o = {.dir = work,
+                                      .first = a->first,
+                                      .repairs = a->repairs,
+                                      .states = a->states,
+                                      .workers = a->workers,
+                                      .nested_every = a->nested_every,
+                                      .nested_states = a->nested_states,
+                                      .failures_max = a->failures_max,
+                                      .keep = a->keep,
+                                      .only_point = a->point,
+                                      .only_fates = a->fates};
+    int code = repairs_run(&o);
+    if (!a->keep || code == 0) {
+        explore_remove(work);
+    }
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -405,5 +440,5 @@ int main(int argc, char **argv)
         return 2;
     }
 #endif
-    return run_all(&a);
+    return a.repairs > 0 ? run_repairs(&a) : run_all(&a);
 }

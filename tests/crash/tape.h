@@ -58,6 +58,10 @@ bool tape_begin(const char *root, const char *path);
 void tape_mark(const void *head, uint32_t head_size, const void *tail, uint32_t tail_size);
 void tape_end(void);
 
+/* Set for a program to be executed, with the recorder preloaded, they do what tape_begin does before its main. */
+#define TAPE_ROOT_VARIABLE "FLOTILLA_TAPE_ROOT"
+#define TAPE_FILE_VARIABLE "FLOTILLA_TAPE_FILE"
+
 /* Starts this program again with a library that lies beside it (libcrash_recorder.so, libcrash_faults.so) preloaded,
  * unless it is there: `symbol` is one of its functions. */
 void tape_preload(char **argv, const char *library, const char *symbol);
