@@ -284,7 +284,7 @@ static bool broker__storage_idle(const struct broker *b)
 {
     return !checkpoint_is_busy(b) && !scrub_is_busy(b->scrub) && !store_is_busy(b->store) &&
            (wal_pending_bytes(b->wal) == 0 || wal_is_stalled(b->wal)) && !registry_embedded_is_busy(b->registry) &&
-           !catalog_is_busy(b->catalog) && b->dead_count == 0;
+           !catalog_is_busy(b->catalog) && !b->abandoning && b->dead_count == 0;
 }
 
 static void broker__stop_turn(struct broker *b)
@@ -332,6 +332,11 @@ static void broker__note_disk(struct broker *b)
 {
     struct segment_shed shed;
     bool full = broker__disk_full(b);
+    bool segments_full = store_disk_full(b->store);
+    if (b->segments_are_full && !segments_full) {
+        checkpoint_hurry(b); /* what pictures waited for has just been written */
+    }
+    b->segments_are_full = segments_full;
     if (full == b->disk_is_full) {
         return;
     }

@@ -368,7 +368,7 @@ static void checkpoint__take_items(struct broker *b, struct checkpoint_job *job)
             checkpoint__settle(item);
             continue;
         }
-        if (error == OK && item->sheds && p->state != PARTITION_DEAD) {
+        if (error == OK && item->sheds && p->state != PARTITION_DEAD && p->log != NULL) {
             segment_log_shed(p->log, &item->shed, item->kept_base);
         }
         checkpoint__delay(b, item, error != OK ? error : item->error);
@@ -461,6 +461,11 @@ void checkpoint_release(struct broker *b)
     }
 }
 
+uint64_t checkpoint_reappend_max(const struct broker *b)
+{
+    return b->config->wal_budget_bytes / WAL_ABANDON_PARTS;
+}
+
 /* What pins the files is checkpointed; what a checkpoint cannot take (unapplied entries of a group that has just been
  * checkpointed) is written again at the head. */
 void checkpoint_clear_below(struct broker *b, uint64_t lsn)
@@ -469,6 +474,10 @@ void checkpoint_clear_below(struct broker *b, uint64_t lsn)
     for (item = order_first(&b->live); item != NULL && item->key < lsn; item = next) {
         struct partition *p = item->owner;
         next = order_next(item); /* a re-append moves this one to the end */
+        if (p->is_withheld && p->window.bytes <= checkpoint_reappend_max(b)) {
+            partition__reappend(p);
+            continue;
+        }
         if (!checkpoint__possible(p) || p->damage_saved) {
             continue;
         }
@@ -512,6 +521,7 @@ void checkpoint_turn(struct broker *b)
     if (b->ready && wal_wants_release(b->wal)) { /* ready: the groups that topics name have started */
         checkpoint_release(b); /* what pinned the oldest file may have been deleted, not checkpointed */
         checkpoint_clear_below(b, wal_oldest_end_lsn(b->wal));
+        abandon_turn(b);
     }
     if (!TAILQ_EMPTY(&b->checkpoint_queue)) {
         checkpoint__start(b);

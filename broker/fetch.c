@@ -170,7 +170,7 @@ static void fetch__read_done(struct segment_read *read, enum err error)
         groups_reap(p);
         return;
     }
-    if (error == OK && !fetch__cut_at_bad_epoch(p, read)) {
+    if (error == ERR_CANCELLED || (error == OK && !fetch__cut_at_bad_epoch(p, read))) { /* given up meanwhile; or bad */
         segment_read_release(read);
         error = ERR_CORRUPT;
     }
@@ -320,6 +320,7 @@ static void list_offsets__found(void *context, enum err error, int64_t offset)
 {
     struct list_offsets *request = context;
     struct partition *p = request->partition;
+    error = error == ERR_CANCELLED && p->state == PARTITION_DAMAGED ? ERR_CORRUPT : error; /* given up meanwhile */
     list_offsets__answer(request->session, request->request_id, p, error, offset, request->timestamp);
     session_release(request->session, 0);
     p->jobs_inflight--;

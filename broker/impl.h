@@ -64,6 +64,8 @@ struct broker {
     uint32_t delayed_count, delayed_full_count; /* pictures that wait; those for room */
     uint32_t retried_count, retried_full_count; /* of them, on the lane again */
     uint64_t probe_us;                          /* the checkpoint store is not asked for room before */
+    bool abandoning;                            /* a group that is given up is being marked */
+    uint64_t abandon_due_us;
     struct scrub *scrub;
     uint64_t doubted_lsn; /* the scrub found rot in the WAL below it; 0: none */
 
@@ -100,6 +102,7 @@ struct broker {
     } advertised[CLIENT_LISTENERS_MAX];
 
     bool disk_is_full;          /* as last noted */
+    bool segments_are_full;     /* and its batches wait for room */
     bool disk_full_said;        /* and not taken back */
     uint64_t disk_full_said_us; /* when; 0: never */
 
@@ -128,6 +131,7 @@ void checkpoint_turn(
     struct broker *b); /* starts a job if groups want one and none runs; asks more groups when the WAL is full */
 /* Makes what groups have in the WAL below lsn needless: a checkpoint, or it is written again at the head. */
 void checkpoint_clear_below(struct broker *b, uint64_t lsn);
+uint64_t checkpoint_reappend_max(const struct broker *b); /* bytes of a group's entries that are written again */
 uint64_t checkpoint_deadline_us(const struct broker *b);
 void checkpoint_release(struct broker *b); /* WAL files that no group needs become spares */
 bool checkpoint_is_busy(const struct broker *b);
@@ -136,8 +140,16 @@ void checkpoint_hurry(struct broker *b);            /* the delayed ones are trie
 bool checkpoint_is_delayed(const struct broker *b); /* some groups' pictures could not be saved when last tried */
 void checkpoint_free(struct broker *b);
 
+/* abandon.c */
+void abandon_turn(struct broker *b); /* no checkpoint is under way: looks for a group that the others must do without */
+
 /* recovery.c */
 enum err recovery_run(struct broker *b);
+/* The mark of a damaged group: what the checkpoint store is to say of it if it knows nothing else; and putting it
+ * there.
+ */
+void recovery_describe_mark(const struct partition *p, struct meta_group *ret_mark);
+enum err recovery_put_mark(struct kv *kv, struct kv_txn *txn, const struct meta_group *mark);
 void recovery_settle(struct partition *p); /* before a picture is taken: is what a repair kept applied by now? */
 
 /* broker.c */

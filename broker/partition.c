@@ -369,6 +369,26 @@ static void partition__answer_all(struct partition *p, enum err error)
     fetch_fail_all(p, error);
 }
 
+void partition_give_up(struct partition *p)
+{
+    static const struct outcome nobody_waits = {.error = ERR_CORRUPT};
+    ASSERT(p->state == PARTITION_LIVE || p->state == PARTITION_DAMAGED);
+    p->state = PARTITION_DAMAGED;
+    p->is_withheld = false;
+    p->leader_ready = false;
+    p->damaged_lsn = p->live_lsn;
+    age_forget(p);
+    partition__answer_all(p, ERR_CORRUPT);
+    submitted_clear(p->submitted);
+    window_truncate(&p->window, p->window.first_index, &nobody_waits);
+    raft_free(p->raft);
+    p->raft = NULL;
+    if (p->log != NULL) {
+        segment_log_abandon(p->log);
+        p->log = NULL;
+    }
+}
+
 void partition_kill(struct partition *p, enum err error)
 {
     struct broker *b = p->broker;

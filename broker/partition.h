@@ -130,7 +130,8 @@ struct partition {
     bool rows_doubted;       /* a scrub found bad rows of this group: the next checkpoint writes all of them anew */
     bool checkpoint_delayed; /* its picture waits to be tried again: no newer one may be taken */
     bool damage_saved;       /* the checkpoint store says that this group is damaged */
-    bool has_picture;        /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
+    bool is_withheld; /* damaged in this life only: what is wrong may pass, and all it has in the WAL must stay */
+    bool has_picture; /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
     TAILQ_ENTRY(partition) checkpoint_link;
     uint64_t bytes_since_checkpoint, entries_since_checkpoint;
     uint64_t checkpoint_index;                                      /* applied index of the last durable checkpoint */
@@ -179,6 +180,10 @@ enum partition_state partition_told_state(const struct partition *p);
 int32_t partition_epoch_at(const struct partition *p, int64_t offset, int64_t *ret_end_offset);
 int64_t partition_high_watermark(const struct partition *p);
 int64_t partition_log_start(const struct partition *p);
+
+/* From now on it is damaged: everybody who waits is told CORRUPT, nothing stays in memory, its files stay as they are.
+ * No checkpoint may be on the lane. What it pins of the WAL it pins until damage_saved. */
+void partition_give_up(struct partition *p);
 
 /* Gives a record of this group to the WAL; returns its lsn. */
 uint64_t partition__log(struct partition *p, const struct wal_record *record);

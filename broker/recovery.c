@@ -44,13 +44,25 @@ static void recovery__add(uint64_t **io_array, uint32_t *io_count, uint32_t *io_
 /* From lsn on nothing of the group is replayed; UINT64_MAX: the WAL is not where the damage is. */
 static void recovery__damage(struct recovery *r, struct partition *p, uint64_t lsn, const char *why)
 {
-    if (p->state == PARTITION_DAMAGED || lsn < p->repaired_lsn) {
+    if ((p->state == PARTITION_DAMAGED && !p->is_withheld) || lsn < p->repaired_lsn) {
         return;
     }
     trace_error(r->broker->trace, "group_damaged", "group=%lu lsn=%lu why=\"%s\"", p->group, lsn, why);
+    p->is_withheld = false;
     p->state = PARTITION_DAMAGED;
     p->damaged_lsn = lsn;
     recovery__add(&r->damaged, &r->damaged_count, &r->damaged_capacity, p->group);
+}
+
+/* A disk that fails at a segment may work at the next start: nothing is marked, and what the group has in the WAL is
+ * kept for then. Nobody else has to wait for it. */
+static void recovery__withhold(struct recovery *r, struct partition *p, enum err error)
+{
+    trace_error(r->broker->trace, "group_withheld", "group=%lu error=%s why=\"its segment cannot be opened\"", p->group,
+                err_name(error));
+    p->state = PARTITION_DAMAGED;
+    p->damaged_lsn = UINT64_MAX;
+    p->is_withheld = true;
 }
 
 /* --- checkpoint store --- */
@@ -69,6 +81,9 @@ static enum err recovery__finish_group(struct recovery *r)
     }
     if (error == ERR_FORMAT) {
         recovery__damage(r, p, UINT64_MAX, "the rows of its segments do not join");
+        error = OK;
+    } else if (error == ERR_IO) {
+        recovery__withhold(r, p, error);
         error = OK;
     }
     r->current = NULL;
@@ -383,29 +398,37 @@ static void recovery__judge(struct recovery *r, struct partition *p)
     }
 }
 
-static enum err recovery__mark(struct recovery *r, struct kv_txn *txn, struct partition *p)
+void recovery_describe_mark(const struct partition *p, struct meta_group *ret_mark)
 {
-    struct kv *kv = r->broker->kv;
+    *ret_mark = (struct meta_group){.group = p->group,
+                                    .replica = p->replica,
+                                    .term = p->term_saved,
+                                    .vote = p->vote_saved,
+                                    .kind = (uint8_t)p->kind,
+                                    .voters_count = p->voters_count,
+                                    .segment_bytes = p->config.segment_bytes,
+                                    .segment_ms = p->config.segment_ms,
+                                    .retention_bytes = p->config.retention_bytes,
+                                    .retention_ms = p->config.retention_ms,
+                                    .damaged = true,
+                                    .damaged_lsn = p->damaged_lsn};
+    memcpy(ret_mark->voters, p->voters, sizeof ret_mark->voters);
+    memcpy(ret_mark->voter_brokers, p->voter_brokers, sizeof ret_mark->voter_brokers);
+}
+
+enum err recovery_put_mark(struct kv *kv, struct kv_txn *txn, const struct meta_group *mark)
+{
     struct meta_group row;
-    enum err error = meta_get_group(kv, txn, p->group, &row);
+    enum err error = meta_get_group(kv, txn, mark->group, &row);
     if (error == ERR_NO_FILE || error == ERR_FORMAT) { /* born in the WAL, or unreadable */
-        row = (struct meta_group){.group = p->group,
-                                  .replica = p->replica,
-                                  .kind = (uint8_t)p->kind,
-                                  .voters_count = p->voters_count,
-                                  .segment_bytes = p->config.segment_bytes,
-                                  .segment_ms = p->config.segment_ms,
-                                  .retention_bytes = p->config.retention_bytes,
-                                  .retention_ms = p->config.retention_ms};
-        memcpy(row.voters, p->voters, sizeof row.voters);
-        memcpy(row.voter_brokers, p->voter_brokers, sizeof row.voter_brokers);
+        row = *mark;
     } else if (error != OK) {
         return error;
     }
-    row.term = p->term_saved;
-    row.vote = p->vote_saved;
+    row.term = mark->term;
+    row.vote = mark->vote;
     row.damaged = true;
-    row.damaged_lsn = p->damaged_lsn;
+    row.damaged_lsn = mark->damaged_lsn;
     return meta_put_group(kv, txn, &row);
 }
 
@@ -422,7 +445,9 @@ static enum err recovery__mark_all(struct recovery *r)
         return error;
     }
     for (uint32_t i = 0; i < r->damaged_count && error == OK; i++) {
-        error = recovery__mark(r, txn, groups_find(b, r->damaged[i]));
+        struct meta_group mark;
+        recovery_describe_mark(groups_find(b, r->damaged[i]), &mark);
+        error = recovery_put_mark(b->kv, txn, &mark);
     }
     if (error != OK) {
         b->kv->ops->abort(b->kv, txn);
@@ -448,7 +473,7 @@ static enum err recovery__conclude(struct recovery *r)
         return error;
     }
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
-        if (p->state == PARTITION_DAMAGED) {
+        if (p->state == PARTITION_DAMAGED && !p->is_withheld) {
             recovery__put_aside(p);
         } else if (p->accepted_lsn != 0) {
             struct wal_record record = {

@@ -85,6 +85,9 @@
 #define WAL_BATCH_BYTES_MAX      (32u << 20)          /* one group commit */
 #define WAL_WRITE_BYTES_MAX      (512u << 10) /* one pwritev: larger ones into new pages run 8 x slower (measured) */
 #define WAL_VOUCH_IDLE_US        5000
+/* A group that cannot let go of the log is given up when the log is within one part in so many of its budget; and so
+ * much of the budget may be written again and again for the sake of one group. */
+#define WAL_ABANDON_PARTS        4
 #define WAL_SCRUB_BYTES          (256u << 10) /* one piece of a scrub */
 
 /* segments */

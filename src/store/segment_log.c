@@ -370,16 +370,34 @@ void segment_log__release_hold(struct segment_log *log)
 struct delete_job {
     struct store_job job;    /* first */
     struct segment_log *log; /* held */
-    void (*done)(void *context);
+    bool keeps_files;
+    void (*done)(void *context); /* NULL: nobody waits */
     void *context;
 };
 
+static void delete_job__close(struct files *files, struct segment_log *log)
+{
+    struct segment *segment;
+    for (uint32_t i = 0; i < log->segments_count; i++) {
+        files__close(files, log->segments[i]);
+    }
+    TAILQ_FOREACH(segment, &log->dropped, link)
+    {
+        files__close(files, segment);
+    }
+}
+
 static void delete_job__run(struct store_job *base)
 {
-    struct segment_log *log = ((struct delete_job *)base)->log;
+    struct delete_job *job = (struct delete_job *)base;
+    struct segment_log *log = job->log;
     struct files *files = &base->store->files;
     struct segment *segment;
     log->lane.is_deleted = true;
+    if (job->keeps_files) {
+        delete_job__close(files, log);
+        return;
+    }
     for (uint32_t i = 0; i < log->segments_count; i++) {
         files__remove(files, log->segments[i]);
     }
@@ -399,7 +417,9 @@ static void delete_job__done(struct store_job *base)
     struct delete_job *job = (struct delete_job *)base;
     job->log->is_gone = true;
     segment_log__release_hold(job->log);
-    job->done(job->context);
+    if (job->done != NULL) {
+        job->done(job->context);
+    }
     free(job);
 }
 
@@ -408,7 +428,7 @@ static void delete_job__drop(struct store_job *base)
     free(base);
 }
 
-void segment_log_delete(struct segment_log *log, void (*done)(void *context), void *context)
+static void segment_log__end(struct segment_log *log, bool keeps_files, void (*done)(void *context), void *context)
 {
     struct delete_job *job = mem_zeroed(1, sizeof *job);
     ASSERT(!log->is_dead);
@@ -420,7 +440,18 @@ void segment_log_delete(struct segment_log *log, void (*done)(void *context), vo
     job->job.done = delete_job__done;
     job->job.drop = delete_job__drop;
     job->log = log;
+    job->keeps_files = keeps_files;
     job->done = done;
     job->context = context;
     store__submit(log->store, &job->job);
+}
+
+void segment_log_delete(struct segment_log *log, void (*done)(void *context), void *context)
+{
+    segment_log__end(log, false, done, context);
+}
+
+void segment_log_abandon(struct segment_log *log)
+{
+    segment_log__end(log, true, NULL, NULL);
 }

@@ -139,6 +139,11 @@ void segment_log_configure(struct segment_log *log, uint64_t segment_bytes, int6
  * else. */
 void segment_log_delete(struct segment_log *log, void (*done)(void *context), void *context);
 
+/* The log is given up: what is queued is dropped, the files stay as they are; gone at once for everybody, reads under
+ * way end with ERR_CANCELLED. No checkpoint of it may be on the lane; those that wait end with store_checkpoint_done.
+ */
+void segment_log_abandon(struct segment_log *log);
+
 /* Appends an applied batch. `bytes` = the whole normalised batch; a reference is taken. base_offset must be the log's
  * next offset. */
 void segment_log_append(struct segment_log *log, struct slice bytes, const struct batch_header *header,

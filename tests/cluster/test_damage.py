@@ -392,6 +392,40 @@ def test_a_rotten_header_hides_nothing_behind_it(broker, place):
     assert broker.stop() == 0
 
 
+def test_a_segment_that_cannot_be_opened_holds_up_nobody(make_broker):
+    """The disk fails at one segment of a start: its partition is withheld for this life, marked is nothing, and what it
+    has in the log alone is kept, however much the others write meanwhile."""
+    broker = make_broker(config={'wal': {'file_bytes': '1MiB', 'budget_bytes': '8MiB'}}).start()
+    make_topic(broker)
+    for partition in (0, 1):
+        produce(broker, 't', partition, lines(partition, 0, 100))
+    groups = groups_of(broker)
+    assert broker.stop() == 0
+    broker.start()
+    produce(broker, 't', 0, lines(0, 100, 100)) # stand in the log alone
+    produce(broker, 't', 1, lines(1, 100, 100))
+    broker.kill9()
+    path, = glob.glob(os.path.join(broker.data, 'parts', str(groups[0]), '*.log'))
+    for life in range(2):
+        os.rename(path, path + '.away')
+        os.symlink(os.path.basename(path), path) # leads to itself: to open it is an error
+        broker.start()
+        assert status_of(broker, groups[0]) == (CORRUPT, CORRUPT, CORRUPT)
+        assert 'group_withheld group=%d' % groups[0] in broker.log()
+        assert state_of(broker, 0) == 'corrupt' and broker.metric('damaged') == 1
+        if life == 1:
+            broker.run('produce', 't', '-p', '1', '--batch-bytes', '16384', stdin=(b'y' * 1000 + b'\n') * 30000)
+            assert broker.metric('wal_rolls_total') > 20 and 'group_given_up' not in broker.log()
+        broker.kill9() if life == 0 else broker.stop()
+        os.unlink(path)
+        os.rename(path + '.away', path)
+    broker.start()
+    assert values_of(broker, 't', 0) == lines(0, 0, 200) and state_of(broker, 0) == 'live'
+    assert values_of(broker, 't', 1)[:200] == lines(1, 0, 200)
+    produce(broker, 't', 0, lines(0, 200, 1))
+    assert broker.stop() == 0
+
+
 def test_an_empty_batch_cannot_be_produced(broker):
     broker.run('topic', 'create', 't')
     group = groups_of(broker)[0]

@@ -14,7 +14,7 @@ from harness import check_dense, wait_for
 pytestmark = pytest.mark.skipif(shutil.which('strace') is None, reason='there is no strace')
 
 WRITES = 'pwrite64,pwritev,pwritev2'
-TIMEOUT = 12 # enum err
+TIMEOUT, CORRUPT = 12, 23 # enum err
 
 
 @contextlib.contextmanager
@@ -70,6 +70,50 @@ def test_a_broken_segment_is_that_partitions_own(broker, tmp_path):
     assert broker.stop() == 0
     broker.start()
     check_dense(broker.consume('t'))
+
+
+@pytest.mark.slow
+def test_a_segment_that_stays_broken_is_given_up_for_the_others(make_broker, tmp_path):
+    """Its records pin the log; before nobody can write any more its partition is damaged, for good."""
+    broker = make_broker(config={'wal': {'file_bytes': '1MiB', 'budget_bytes': '8MiB'}}).start()
+    broker.run('topic', 'create', 't', '-p', '2')
+    connection = protocol.Connection(broker.addresses['client'])
+    groups = connection.groups('t')
+    assert connection.produce(groups[0], protocol.batch([b'0']))[0] == protocol.OK
+    pattern = os.path.join(broker.data, 'parts', str(groups[0]), '*.log')
+    path = wait_for(lambda: glob.glob(pattern), 'the segment to be written')[0]
+    connection.close()
+    assert broker.stop() == 0 # what is there is checkpointed
+    broker.start()
+    connection = protocol.Connection(broker.addresses['client'])
+    wait_for(lambda: connection.produce(groups[1], protocol.batch([b'0']))[0] == protocol.OK, 'a leader')
+    data = protocol.batch([b'x' * 100000])
+    with injected(broker, tmp_path, WRITES, 'error=EIO', path):
+        assert wait_for(lambda: connection.produce(groups[0], protocol.batch([b'1']))[0] == protocol.OK, 'a leader')
+        wait_for(lambda: connection.produce(groups[1], data)[0] == protocol.BUSY, 'the log to be over its budget')
+        wait_for(lambda: 'group_given_up group=%d' % groups[0] in broker.log(), 'it to be given up', 120)
+        wait_for(lambda: connection.produce(groups[1], data)[0] == protocol.OK, 'the log to be released')
+        for _ in range(200):
+            assert connection.produce(groups[1], data)[0] == protocol.OK
+        assert connection.produce(groups[0], protocol.batch([b'2']))[0] == CORRUPT
+        reply, _ = connection.request(protocol.FETCH, {1: groups[0], 2: 0})
+        assert reply.get(1, 0) == CORRUPT
+    connection.close()
+    assert broker.metric('damaged') == 1
+    for start in range(2):
+        broker.kill9() if start == 0 else broker.stop()
+        broker.start()
+        assert [p['state'] for p in broker.json('/v1/partitions') if p['topic'] == 't'] == ['corrupt', 'live']
+    assert broker.stop() == 0
+    assert os.path.exists(path)
+    broker.run('repair', broker.data, '--partition', 't/0', code=1)
+    said = broker.run('repair', broker.data, '--partition', 't/0', '--accept-loss').decode()
+    assert 'given up when the WAL was crowded' in said, said
+    broker.start()
+    assert broker.consume('t', '-p', '0') == [(0, 0, '0')]
+    broker.run('produce', 't', '-p', '0', stdin=b'again\n')
+    assert broker.consume('t', '-p', '0') == [(0, 0, '0'), (0, 1, 'again')]
+    assert broker.stop() == 0
 
 
 def test_slow_syncs_break_nothing(broker, tmp_path):

@@ -382,6 +382,44 @@ static void delete_cancels_reads(void **state)
     bench_free(b);
 }
 
+/* What it had is dropped, whether it was on its way or waited; its files stay as they are, open is none of them. */
+static void abandoned_logs_leave_their_files(void **state)
+{
+    struct bench *b = bench_new(0, 0);
+    struct segment_read read = {.offset = 3, .bytes_max = 100, .done = read_done};
+    enum err error = OK;
+    char path[128];
+    (void)state;
+    bench_fill(b, 0, 150000, 6000);
+    bench_write(b);
+    bench_path(b, 0, 0, ".log", path);
+    int files_count = store_disk_count(&b->disk, "parts/7");
+    uint64_t size = store_disk_size(&b->disk, path);
+    struct store_checkpoint *checkpoint = store_checkpoint_new(b->logs[0].log);
+    b->disk.is_full = true;
+    bench_fill(b, 0, 30000, 6000);
+    bench_write(b);
+    read.context = &error;
+    assert_int_equal(segment_log_read(b->logs[0].log, &read), ERR_AGAIN);
+    assert_true(store_queued_bytes(b->store) > 0);
+    segment_log_abandon(b->logs[0].log);
+    b->logs[0].log = NULL;
+    store_disk_pump(&b->disk);
+    assert_int_equal(error, ERR_CANCELLED);
+    store_checkpoint_done(checkpoint, false);
+    assert_int_equal(store_queued_bytes(b->store), 0);
+    assert_int_equal(store_tail_bytes(b->store), 0);
+    assert_false(store_disk_full(b->store));
+    assert_int_equal(store_disk_count(&b->disk, "parts/7"), files_count);
+    assert_int_equal(store_disk_size(&b->disk, path), size);
+    assert_int_equal(b->disk.open_handles, 0);
+    b->disk.is_full = false;
+    bench_fill(b, 1, 50000, 6000);
+    bench_write(b);
+    bench_read_all(b, 1);
+    bench_free(b);
+}
+
 /* --- a failing disk --- */
 
 static void full_disk_keeps_the_queue_and_recovers(void **state)
@@ -499,6 +537,7 @@ int main(void)
         cmocka_unit_test(log_start_at_the_end_empties_the_log),
         cmocka_unit_test(delete_removes_files_and_directory),
         cmocka_unit_test(delete_cancels_reads),
+        cmocka_unit_test(abandoned_logs_leave_their_files),
         cmocka_unit_test(full_disk_keeps_the_queue_and_recovers),
         cmocka_unit_test(any_failed_write_is_made_up_for),
         cmocka_unit_test(few_files_are_open),
