@@ -13,6 +13,7 @@
 #include "base/point.h"
 #include "broker/age.h"
 #include "broker/fetch.h"
+#include "broker/forget.h"
 #include "broker/impl.h"
 #include "broker/memory.h"
 #include "broker/patience.h"
@@ -68,6 +69,7 @@ static void broker__init_lists(struct broker *b)
     TAILQ_INIT(&b->checkpoint_queue);
     TAILQ_INIT(&b->checkpoints_delayed);
     TAILQ_INIT(&b->room_queue);
+    STAILQ_INIT(&b->graves);
     TAILQ_INIT(&b->sessions);
     TAILQ_INIT(&b->watched);
     for (int i = 0; i < SESSION_WAITS; i++) {
@@ -140,6 +142,7 @@ void broker_free(struct broker *b)
     }
     produce_free_all(b);
     fetch_free_all(b);
+    forget_free(b);
     if (b->registry != NULL) {
         registry_embedded_free(b->registry);
     }
@@ -399,6 +402,7 @@ void broker_turn(struct broker *b)
         }
     }
     checkpoint_turn(b);
+    forget_turn(b);
     wal_flush(b->wal);
     store_flush(b->store);
     memory_turn(b);

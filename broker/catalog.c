@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/point.h"
+#include "broker/forget.h"
 #include "broker/impl.h"
 
 struct topic_task {
@@ -408,6 +409,8 @@ static void load__deleted(void *context, uint64_t group)
     struct partition *p = groups_find(catalog->broker, group);
     if (p != NULL) {
         partition_kill(p, ERR_UNKNOWN_PARTITION);
+    } else if (catalog->broker->dead_count == 0) { /* it is not one whose end the log told: those are still going */
+        forget_add(catalog->broker, group);
     }
 }
 

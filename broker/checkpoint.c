@@ -26,6 +26,7 @@ struct checkpoint_item {
     struct meta_picture picture;
     bool is_whole;             /* the picture has all rows, and replaces all that stand there */
     struct meta_epoch *epochs; /* owned copies */
+    uint64_t *epochs_removed;  /* owned */
     struct done_row *done;
     int64_t *done_removed;
     struct meta_state_row *state;
@@ -103,6 +104,37 @@ static void checkpoint__forgive(struct partition *p)
     }
 }
 
+/* Terms that own nothing from the first segment on are nobody's business any more: those before it, and those in which
+ * a leader was elected and nothing was stored. So there are no more of them than terms that the records are of. */
+static void checkpoint__capture_epochs(struct partition *p, struct checkpoint_item *item)
+{
+    struct meta_picture *picture = &item->picture;
+    const struct store_checkpoint *segments = item->segments;
+    int64_t first_base = segments == NULL           ? 0
+                         : segments->rows_count > 0 ? segments->rows[0].base_offset
+                                                    : segments->next_offset;
+    uint32_t kept = 0, kept_saved = 0;
+    item->epochs_removed = mem_zeroed(p->epochs_saved + 1, sizeof item->epochs_removed[0]);
+    for (uint32_t i = 0; i < p->epochs_count; i++) {
+        const struct meta_epoch epoch = p->epochs[i];
+        int64_t begin = epoch.first_offset > first_base ? epoch.first_offset : first_base;
+        if (i + 1 == p->epochs_count || p->epochs[i + 1].first_offset > begin) {
+            kept_saved += i < p->epochs_saved;
+            p->epochs[kept++] = epoch;
+        } else if (i < p->epochs_saved) {
+            item->epochs_removed[picture->epochs_removed_count++] = epoch.term;
+        }
+    }
+    picture->epochs_count = kept - kept_saved;
+    item->epochs = mem_zeroed(picture->epochs_count + 1, sizeof item->epochs[0]);
+    for (uint32_t i = 0; i < picture->epochs_count; i++) {
+        item->epochs[i] = p->epochs[kept_saved + i];
+    }
+    p->epochs_count = p->epochs_saved = kept;
+    picture->epochs = item->epochs;
+    picture->epochs_removed = item->epochs_removed;
+}
+
 static void checkpoint__capture(struct partition *p, struct checkpoint_item *item)
 {
     struct meta_picture *picture = &item->picture;
@@ -123,12 +155,7 @@ static void checkpoint__capture(struct partition *p, struct checkpoint_item *ite
             state_mark_all_dirty(p->table);
         }
     }
-    picture->epochs_count = p->epochs_count - p->epochs_saved;
-    item->epochs = mem_zeroed(picture->epochs_count + 1, sizeof *item->epochs);
-    for (uint32_t i = 0; i < picture->epochs_count; i++) {
-        item->epochs[i] = p->epochs[p->epochs_saved + i];
-    }
-    p->epochs_saved = p->epochs_count;
+    checkpoint__capture_epochs(p, item);
     done_take_dirty(p->done, checkpoint__copy_done, &done);
     item->done = done.rows;
     picture->done_count = PLANT(46) ? 0 : done.count;
@@ -136,7 +163,6 @@ static void checkpoint__capture(struct partition *p, struct checkpoint_item *ite
     if (p->table != NULL) {
         picture->state_count = state_take_dirty(p->table, &item->state);
     }
-    picture->epochs = item->epochs;
     picture->done = item->done;
     picture->done_removed = item->done_removed;
     picture->state = item->state;
@@ -152,6 +178,7 @@ static void checkpoint__capture(struct partition *p, struct checkpoint_item *ite
 static void checkpoint__free_item(struct checkpoint_item *item)
 {
     free(item->epochs);
+    free(item->epochs_removed);
     free(item->done);
     free(item->done_removed);
     free(item->state);

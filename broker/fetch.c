@@ -170,6 +170,10 @@ static void fetch__read_done(struct segment_read *read, enum err error)
         groups_reap(p);
         return;
     }
+    if (error == OK && f->offset < partition_log_start(p)) { /* retention came in between, terms may be forgotten */
+        segment_read_release(read);
+        error = ERR_OUT_OF_RANGE;
+    }
     if (error == ERR_CANCELLED || (error == OK && !fetch__cut_at_bad_epoch(p, read))) { /* given up meanwhile; or bad */
         segment_read_release(read);
         error = ERR_CORRUPT;

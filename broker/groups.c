@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/plant.h"
 #include "base/point.h"
+#include "broker/forget.h"
 #include "broker/impl.h"
 
 #define PERSISTS_CAPACITY_MIN 1024u
@@ -129,6 +130,7 @@ static void removal__done(struct disk_job *job)
         trace_warn(b->trace, "remove_failed", "group=%lu error=%s", p->group, err_name(removal->error));
     } else {
         trace_info(b->trace, "group_removed", "group=%lu", p->group);
+        forget_add(b, p->group);
     }
     free(removal);
     p->jobs_inflight--;

@@ -64,7 +64,9 @@ struct broker {
     uint32_t delayed_count, delayed_full_count; /* pictures that wait; those for room */
     uint32_t retried_count, retried_full_count; /* of them, on the lane again */
     uint64_t probe_us;                          /* the checkpoint store is not asked for room before */
-    bool abandoning;                            /* a group that is given up is being marked */
+    STAILQ_HEAD(, grave) graves;                /* forget.h */
+    bool forgetting;
+    bool abandoning; /* a group that is given up is being marked */
     uint64_t abandon_due_us;
     struct scrub *scrub;
     uint64_t doubted_lsn; /* the scrub found rot in the WAL below it; 0: none */

@@ -83,6 +83,8 @@ struct registry_operation {
     uint64_t *deleted; /* owned: groups */
     size_t deleted_count, deleted_capacity;
     struct leader_notice *notices; /* publish; owned */
+    uint64_t *forgotten;           /* forget_deleted: groups; owned */
+    uint32_t forgotten_count;
 };
 
 /* ---- rows ---- */
@@ -417,6 +419,21 @@ static enum err registry__work_publish(struct registry_operation *op, struct kv 
     return error;
 }
 
+static enum err registry__work_forget(struct registry_operation *op, struct kv *kv, struct kv_txn *txn)
+{
+    enum err error = OK;
+    for (uint32_t i = 0; i < op->forgotten_count && error == OK; i++) {
+        struct registry_key key;
+        registry__group_key(&key, ROW_TYPE_DELETED, op->forgotten[i]);
+        error = kv->ops->del(kv, txn, registry__bytes(&key));
+        if (error == OK) {
+            registry__group_key(&key, ROW_TYPE_LEADER, op->forgotten[i]);
+            error = kv->ops->del(kv, txn, registry__bytes(&key));
+        }
+    }
+    return error;
+}
+
 static void registry__run(struct disk_job *job)
 {
     struct registry_operation *op = (struct registry_operation *)job;
@@ -467,6 +484,7 @@ static void registry__job_done(struct disk_job *job)
     }
     free(op->topics);
     free(op->deleted);
+    free(op->forgotten);
     free(op);
 }
 
@@ -604,6 +622,28 @@ static void registry_publish_leader(struct registry *base, uint64_t group, uint6
     registry__publish_pending(registry);
 }
 
+/* A notice that waits would find no mark any more, and leave a row for ever. One under way is through before. */
+static void registry_forget_deleted(struct registry *base, const uint64_t *groups, uint32_t count, registry_done done,
+                                    void *context)
+{
+    struct registry_embedded *registry = (struct registry_embedded *)base;
+    struct registry_operation *op = registry__operation_new(registry, "forget_deleted", true, registry__work_forget);
+    op->forgotten = mem_zeroed(count + 1, sizeof op->forgotten[0]);
+    op->forgotten_count = count;
+    op->done = done;
+    op->context = context;
+    for (uint32_t i = 0; i < count; i++) {
+        struct leader_notice *notice;
+        op->forgotten[i] = groups[i];
+        HASH_FIND(hh, registry->pending, &groups[i], sizeof groups[i], notice);
+        if (notice != NULL) {
+            HASH_DEL(registry->pending, notice);
+            free(notice);
+        }
+    }
+    registry__submit(op);
+}
+
 /* ---- life ---- */
 
 static const struct registry_ops registry_embedded_ops = {
@@ -611,6 +651,7 @@ static const struct registry_ops registry_embedded_ops = {
     .reserve_ids = registry_reserve_ids,
     .put_topic = registry_put_topic,
     .delete_topic = registry_delete_topic,
+    .forget_deleted = registry_forget_deleted,
     .publish_leader = registry_publish_leader,
 };
 

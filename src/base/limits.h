@@ -90,6 +90,8 @@
 #define WAL_ABANDON_PARTS        4
 #define WAL_SCRUB_BYTES          (256u << 10) /* one piece of a scrub */
 
+#define DELETED_FORGET_MAX 1024u /* marks of deleted groups that one transaction takes away */
+
 /* segments */
 #define SEGMENT_BYTES_DEFAULT        ((uint64_t)256 << 20)
 #define SEGMENT_BYTES_MIN            ((uint64_t)1 << 16)

@@ -55,6 +55,7 @@ struct meta__writer {
     struct kv *kv;
     struct kv_txn *txn;
     uint64_t sum;
+    bool is_doubted; /* a row was written over whose CRC does not fit, and it may be the CRC that rotted */
 };
 
 static uint64_t meta__spread(uint32_t crc)
@@ -112,8 +113,10 @@ static enum err meta__begin(struct meta__writer *writer, struct kv *kv, struct k
 static enum err meta__forget(struct meta__writer *writer, const struct layout_key *key)
 {
     uint32_t crc;
+    struct kv_bytes stored;
     enum err error = row_get_crc(writer->kv, writer->txn, layout_bytes(key), &crc);
     if (error == OK) {
+        writer->is_doubted |= row_get(writer->kv, writer->txn, layout_bytes(key), &stored) == ERR_FORMAT;
         writer->sum -= meta__spread(crc);
     }
     return error == ERR_NO_FILE ? OK : error;
@@ -141,6 +144,12 @@ static enum err meta__put_group(struct meta__writer *writer, const struct meta_g
 {
     struct layout_key key;
     uint8_t bytes[LAYOUT_GROUP_BYTES];
+    if (writer->is_doubted) {
+        enum err error = meta__sum_rows(writer->kv, writer->txn, group->group, &writer->sum);
+        if (error != OK) {
+            return error;
+        }
+    }
     layout_group_key(&key, LAYOUT_GROUP, group->group);
     layout_encode_group(bytes, group, writer->sum);
     return row_put(writer->kv, writer->txn, layout_bytes(&key), (struct kv_bytes){bytes, sizeof bytes});
@@ -271,9 +280,13 @@ static enum err meta__put_segments(struct meta__writer *writer, const struct met
 
 static enum err meta__put_epochs(struct meta__writer *writer, const struct meta_picture *picture)
 {
+    struct layout_key key;
     enum err error = OK;
+    for (uint32_t i = 0; error == OK && i < picture->epochs_removed_count; i++) {
+        layout_number_key(&key, LAYOUT_EPOCH, picture->group.group, picture->epochs_removed[i]);
+        error = meta__del(writer, &key);
+    }
     for (uint32_t i = 0; error == OK && i < picture->epochs_count; i++) {
-        struct layout_key key;
         uint8_t bytes[LAYOUT_EPOCH_BYTES];
         layout_number_key(&key, LAYOUT_EPOCH, picture->group.group, picture->epochs[i].term);
         layout_encode_epoch(bytes, &picture->epochs[i]);

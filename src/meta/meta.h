@@ -82,14 +82,16 @@ struct meta_state_row { /* value_size 0 = delete */
 };
 
 /* Everything of one group that changed since its last checkpoint; written as a whole. Manifest rows (ascending by base
- * offset) replace all earlier ones of the group; epochs, done rows and state rows are added or overwritten. All
- * pointers borrowed. */
+ * offset) replace all earlier ones of the group; epochs, done rows and state rows are added or overwritten, or removed
+ * where the picture says so. All pointers borrowed. */
 struct meta_picture {
     struct meta_group group;
     const struct meta_segment *segments;
     uint32_t segments_count;
     const struct meta_epoch *epochs; /* new ones */
     uint32_t epochs_count;
+    const uint64_t *epochs_removed; /* terms that own no offset any more */
+    uint32_t epochs_removed_count;
     const struct done_row *done; /* dirty ones */
     uint32_t done_count;
     const int64_t *done_removed; /* expired producers */

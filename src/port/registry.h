@@ -65,6 +65,10 @@ struct registry_ops {
     /* Removes the topic, unreadable or not, and writes deleted/<group> for each of its groups, in one transaction. */
     void (*delete_topic)(struct registry *registry, const struct registry_topic *topic, registry_done done,
                          void *context);
+    /* Takes the marks of deleted groups away, and what else it has of them: nothing is left that could bring them back.
+     * `groups` is copied. */
+    void (*forget_deleted)(struct registry *registry, const uint64_t *groups, uint32_t count, registry_done done,
+                           void *context);
     /* Compare-and-set on the term: a lower term of the same group is ignored. Coalesced; no callback, retried inside.
      */
     void (*publish_leader)(struct registry *registry, uint64_t group, uint64_t broker, uint64_t term);

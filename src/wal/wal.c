@@ -572,6 +572,11 @@ uint64_t wal_oldest_end_lsn(const struct wal *wal)
     return oldest != wal->current ? oldest->end_lsn : UINT64_MAX;
 }
 
+uint64_t wal_forgotten_lsn(const struct wal *wal)
+{
+    return wal->files.durable_start_lsn;
+}
+
 bool wal_wants_release(const struct wal *wal)
 {
     return wal__files_used_bytes(&wal->files) > wal->files.budget_bytes / 2;

@@ -122,6 +122,7 @@ uint64_t wal_pending_bytes(const struct wal *wal); /* gathered or on their way, 
  * entries were appended again above, or checkpointed): files that end at or below it become spares. What was appended
  * before this call need not be durable yet: the release waits for it. lsn is at most wal_next_lsn. */
 void wal_release(struct wal *wal, uint64_t lsn);
+uint64_t wal_forgotten_lsn(const struct wal *wal);  /* no start will see a record below it again; 0: none may be gone */
 uint64_t wal_used_bytes(const struct wal *wal);     /* of files with unreleased records and the one written to */
 uint64_t wal_oldest_end_lsn(const struct wal *wal); /* releasing up to it frees the oldest file; UINT64_MAX: one file */
 bool wal_wants_release(const struct wal *wal); /* used more than half the budget: checkpoint what pins the oldest */

@@ -1,5 +1,6 @@
 """What time does: retention by age, producers that are forgotten, and a wall clock that runs away (libfaketime)."""
 import glob
+import json
 import signal
 
 import pytest
@@ -97,3 +98,40 @@ def test_idle_producers_are_forgotten(make_broker):
     assert client.produce(group, protocol.batch([b'b'], producer, 1))[0] == protocol.UNKNOWN_PRODUCER
     assert client.produce(group, protocol.batch([b'c'], producer, 0))[:2] == (protocol.OK, 1)
     assert [row[2] for row in broker.consume('t')] == ['a', 'c']
+
+
+def test_terms_that_own_nothing_are_forgotten(make_broker):
+    """Every start begins a term; rows stand for those only in which something was stored that is still there."""
+    broker = make_broker(config={'raft': {'snapshot_bytes': '64KiB'}}).start()
+    broker.run('topic', 'create', 't', '-c', 'segment_bytes=64KiB', '-c', 'max_batch_bytes=32KiB',
+               '-c', 'retention_bytes=200KiB')
+    lines = b''.join(b'%06d %s\n' % (n, b'x' * 100) for n in range(300))
+    group = partition(broker, 't')['group']
+
+    def terms():
+        assert broker.stop() == 0
+        return [row['first_offset'] for row in rows('epoch') if row['group'] == group]
+
+    def rows(kind):
+        return [row for row in map(json.loads, broker.run('inspect', 'snapshot', '--json', broker.data).splitlines())
+                if row['row'] == kind]
+    for _ in range(4): # nothing is stored
+        broker.kill9()
+        broker.start()
+    assert terms() == [0]
+    for count in range(1, 4):
+        broker.start()
+        broker.run('produce', 't', stdin=lines)
+        assert broker.stop() == 0
+        broker.start()
+        assert terms() == [300 * n for n in range(count + 1)]
+    for _ in range(8): # retention takes the oldest of them along
+        broker.start()
+        broker.run('produce', 't', stdin=lines * 3)
+        broker.stop()
+    broker.start()
+    row = wait_for(lambda: partition(broker, 't')['log_start'] > 0 and partition(broker, 't'), 'retention')
+    values = broker.run('consume', 't', '-o', str(row['log_start']), '-e').splitlines(True)
+    assert values == (lines.splitlines(True) * 30)[row['log_start'] % 300:][:len(values)] and len(values) > 900
+    kept = terms()
+    assert len(kept) <= 6 and kept[0] <= row['log_start'] < kept[1] and kept == sorted(set(kept))

@@ -126,6 +126,37 @@ def test_deleted_topic_frees_its_disk_and_comes_back_empty(make_broker):
         assert broker.consume('kept') == [(0, 0, 'kept')]
 
 
+def test_marks_of_deleted_topics_are_forgotten(make_broker):
+    """Each group that is deleted leaves a mark, until nothing in the log can bring it back."""
+    broker = make_broker(config={'wal': {'file_bytes': '1MiB', 'budget_bytes': '8MiB'}}).start()
+    broker.run('topic', 'create', 'stays')
+    kept = [b'%d %s' % (n, b'x' * 1000) for n in range(3000)]
+
+    def forgotten():
+        return sum(int(line.rsplit('=', 1)[1]) for line in broker.log().splitlines() if 'deleted_forgotten' in line)
+    for turn in range(3): # forgotten in the life of the deletion; after a kill; after a stop
+        broker.run('topic', 'create', 'goes', '-p', '7')
+        broker.run('produce', 'goes', stdin=b'one\ntwo\n')
+        broker.run('topic', 'delete', 'goes')
+        if turn == 1:
+            broker.kill9()
+        elif turn == 2:
+            assert broker.stop() == 0
+        if turn > 0:
+            broker.start() # and a log of its own
+        for _ in range(4): # the log moves on
+            broker.run('produce', 'stays', '--batch-bytes', '16384', stdin=b'\n'.join(kept) + b'\n')
+        wait_for(lambda: broker.run('produce', 'stays', stdin=kept[0] * 100 + b'\n') == b'' and forgotten() == 7,
+                 'the marks to be taken away')
+        assert [name for _, name in sorted((t['name'] == 'stays', t['name']) for t in broker.json('/v1/topics')
+                                           if not t['internal'])] == ['stays']
+    broker.kill9()
+    broker.start()
+    broker.run('topic', 'describe', 'goes', code=1)
+    assert len(os.listdir(os.path.join(broker.data, 'parts'))) <= 2 # of `stays`, and spare files
+    assert broker.stop() == 0
+
+
 def test_delete_and_create_over_and_over(broker):
     for i in range(10):
         broker.run('topic', 'create', 'again', '-p', '3')

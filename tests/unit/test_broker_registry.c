@@ -651,6 +651,32 @@ static void test_deleted_groups_have_no_leader(void **state)
     life_free(life);
 }
 
+static void test_marks_are_forgotten(void **state)
+{
+    struct life *life = life_new();
+    struct loaded loaded;
+    struct answer answer = {0};
+    uint64_t groups[2] = {50, 51};
+    assert_int_equal(put_topic(life, topic_of("t", 1, 3, 50)), OK);
+    assert_int_equal(delete_topic(life, topic_of("t", 1, 3, 50)), OK);
+    sim_kv_set_full(life->kv, true);
+    publish(life, 50, 1, 9); /* late, and waiting for room */
+    publish(life, 60, 1, 9);
+    lane_drain(&life->lane);
+    sim_kv_set_full(life->kv, false);
+    life->registry->ops->forget_deleted(life->registry, groups, 2, take_answer, &answer);
+    memset(groups, 0x55, sizeof groups);
+    lane_drain(&life->lane);
+    assert_int_equal(answer.count, 1);
+    assert_int_equal(answer.error, OK);
+    assert_int_equal(leader_of(life, 50).error, ERR_NO_FILE);
+    assert_int_equal(leader_of(life, 60).term, 9);
+    load(life, &loaded);
+    assert_int_equal(loaded.deleted_count, 1);
+    assert_int_equal(loaded.deleted[0], 52);
+    life_free(life);
+}
+
 /* ---- life ---- */
 
 struct ender {
@@ -723,6 +749,7 @@ int main(void)
         cmocka_unit_test(test_leaders_are_coalesced),
         cmocka_unit_test(test_leaders_are_retried),
         cmocka_unit_test(test_deleted_groups_have_no_leader),
+        cmocka_unit_test(test_marks_are_forgotten),
         cmocka_unit_test(test_callback_may_end_it),
         cmocka_unit_test(test_a_failed_store_is_told_to_the_owner_only),
     };

@@ -190,6 +190,27 @@ static void test_a_row_in_another_place_is_bad(void **state)
     sim_kv_free(kv);
 }
 
+/* Terms that a picture takes away are no missing rows, nor are those that were never there. */
+static void test_terms_are_taken_away(void **state)
+{
+    struct kv *kv = three_groups();
+    const uint64_t removed[] = {1, 2, 77};
+    const struct meta_epoch epochs[] = {{.term = 2, .first_offset = 3}, {.term = 5, .first_offset = 10}};
+    struct meta_picture picture = {.group = {.group = 2, .replica = 9, .next_offset = 10}, .epochs = epochs};
+    for (unsigned round = 0; round < 2; round++) {
+        struct kv_txn *txn = begin(kv);
+        picture.epochs_count = round == 0 ? 2 : 0;
+        picture.epochs_removed = round == 0 ? NULL : removed;
+        picture.epochs_removed_count = round == 0 ? 0 : 3;
+        assert_int_equal(meta_put_picture(kv, txn, &picture), OK);
+        assert_int_equal(kv->ops->commit(kv, txn), OK);
+        struct seen seen = load(kv);
+        assert_int_equal(seen.bads_count, 0);
+        assert_int_equal(seen.rows[2], ROWS_PER_GROUP - 1 + (round == 0 ? 2 : 0)); /* its segment is gone */
+    }
+    sim_kv_free(kv);
+}
+
 static void test_a_missing_row_is_noticed(void **state)
 {
     for (unsigned i = 1; i < ROWS_PER_GROUP; i++) {
@@ -303,6 +324,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_bad_row_is_laid_at_its_group),
         cmocka_unit_test(test_a_row_in_another_place_is_bad),
+        cmocka_unit_test(test_terms_are_taken_away),
         cmocka_unit_test(test_a_missing_row_is_noticed),
         cmocka_unit_test(test_a_row_of_an_earlier_time_is_noticed),
         cmocka_unit_test(test_a_repair_takes_the_bad_rows_away),
