@@ -209,7 +209,7 @@ static void crash_again(struct explore *e, const char *dir)
     model_free(model);
 }
 
-_Noreturn static void child_run(struct explore *e, const char *dir, uint64_t number, bool again)
+_Noreturn static void child_run(struct explore *e, const char *dir, bool again)
 {
     const struct explore_subject *subject = e->options->subject;
     alarm(DEADLINE_S);
@@ -222,7 +222,7 @@ _Noreturn static void child_run(struct explore *e, const char *dir, uint64_t num
         alarm(DEADLINE_S * 10);
         crash_again(e, dir);
     }
-    bool good = subject->judge(subject->context, e->oracle, dir, e->options->seed ^ e->point, number, e->shared->why);
+    bool good = subject->judge(subject->context, e->oracle, dir, e->options->seed ^ e->point, e->shared->why);
     if (good || !e->options->keep) {
         explore_remove(dir);
     }
@@ -265,7 +265,7 @@ static void try_state(struct explore *e, const struct choice *choice)
     int status = 0;
     pid_t child = fork();
     if (child == 0) {
-        child_run(e, dir, number, again);
+        child_run(e, dir, again);
     }
     if (child < 0 || waitpid(child, &status, 0) != child) {
         abort();

@@ -22,9 +22,8 @@ struct explore_counts {
 /* Who reads the states. Both calls are made in a process of their own, which may end; false: `why`. */
 struct explore_subject {
     void *context;
-    /* Opens the state in dir and judges it; `number` counts the states. */
-    bool (*judge)(void *context, struct oracle *oracle, const char *dir, uint64_t seed, uint64_t number,
-                  char why[VERIFY_WHY_BYTES]);
+    /* Opens the state in dir and judges it. */
+    bool (*judge)(void *context, struct oracle *oracle, const char *dir, uint64_t seed, char why[VERIFY_WHY_BYTES]);
     /* Only does what may be cut off again, and writes it to a tape. */
     bool (*recover)(void *context, const struct oracle *oracle, const char *dir, const char *tape, uint64_t seed,
                     char why[VERIFY_WHY_BYTES]);

@@ -190,10 +190,9 @@ static void record(const struct arguments *a, uint64_t seed, const char *work, s
     explore_remove(data);
 }
 
-static bool judge(void *context, struct oracle *oracle, const char *dir, uint64_t seed, uint64_t number,
-                  char why[VERIFY_WHY_BYTES])
+static bool judge(void *context, struct oracle *oracle, const char *dir, uint64_t seed, char why[VERIFY_WHY_BYTES])
 {
-    (void)context, (void)number;
+    (void)context;
     return verify_dir(oracle, dir, seed, why);
 }
 

@@ -193,12 +193,11 @@ static bool judge_repair(const struct repairs *r, const char *dir, uint64_t seed
     return good;
 }
 
-static bool judge(void *context, struct oracle *oracle, const char *dir, uint64_t seed, uint64_t number,
-                  char why[VERIFY_WHY_BYTES])
+static bool judge(void *context, struct oracle *oracle, const char *dir, uint64_t seed, char why[VERIFY_WHY_BYTES])
 {
     const struct repairs *r = context;
     char other[PATH_BYTES];
-    (void)oracle, (void)number;
+    (void)oracle;
     snprintf(other, sizeof other, "%s.copy", dir);
     copy(dir, other);
     bool good = judge_start(r, dir, seed, false, why) && judge_repair(r, dir, seed, false, why) &&
