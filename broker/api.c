@@ -11,6 +11,7 @@
 #include "broker/memory.h"
 #include "broker/produce.h"
 #include "broker/producers.h"
+#include "store/scrub.h"
 
 #define PROTOCOL_VERSION     1u
 #define METADATA_CHARGE_ROWS 16u /* as much work as a small request */
@@ -103,6 +104,17 @@ static void api__fill_topic(const struct topic *topic, TopicRow *row)
     };
 }
 
+static void api__fill_damage(const struct partition *p, PartitionRow *row)
+{
+    struct offset_range ranges[DAMAGED_RANGES_TOLD_MAX];
+    _Static_assert(sizeof row->damaged == sizeof ranges, "two numbers each");
+    row->damaged_ranges = segment_log_damage(p->log, ranges, DAMAGED_RANGES_TOLD_MAX);
+    for (uint32_t i = 0; i < row->damaged_ranges && i < DAMAGED_RANGES_TOLD_MAX; i++) {
+        row->damaged[row->damaged_count++] = ranges[i].from_offset;
+        row->damaged[row->damaged_count++] = ranges[i].end_offset;
+    }
+}
+
 static void api__fill_partition(const struct topic *topic, uint32_t number, PartitionRow *row)
 {
     const struct partition *p = topic->partitions[number];
@@ -120,6 +132,9 @@ static void api__fill_partition(const struct topic *topic, uint32_t number, Part
     }
     row->log_start = partition_log_start(p);
     row->high_watermark = partition_high_watermark(p);
+    if (row->state == PARTITION_PARTLY) {
+        api__fill_damage(p, row);
+    }
     if (p->raft != NULL) {
         row->term = raft_term(p->raft);
         for (uint32_t i = 0; i < p->voters_count; i++) {

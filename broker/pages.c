@@ -1,6 +1,7 @@
 /* The pages of the admin server. JSON by jansson, Prometheus text by metrics.c; all facts come through status.h. */
 #include "broker/pages.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
 
@@ -47,6 +48,12 @@ static unsigned pages_ready(const struct broker *broker, FILE *out)
         status_read(broker, &status);
     }
     fprintf(out, "%s\n", status.reason);
+    if (status.damaged > 0) { /* no reason to take it away from those it serves */
+        fprintf(out, "damaged partitions: %" PRIu32 ", see /v1/partitions\n", status.damaged);
+    }
+    if (status.scrub_damaged_ranges > 0) {
+        fprintf(out, "damaged ranges of offsets: %" PRIu64 ", see /v1/partitions\n", status.scrub_damaged_ranges);
+    }
     return status.ready ? 200 : 503;
 }
 
@@ -88,9 +95,10 @@ static unsigned pages_cluster(const struct broker *broker, FILE *out)
     snprintf(address, sizeof address, "%s:%u", s.host, s.port);
     json_t *self = json_pack("{s:I,s:s,s:s,s:s,s:I,s:s,s:b}", "id", (json_int_t)s.id, "client", address, "rack", s.rack,
                              "disk", disk, "boot", (json_int_t)s.boot, "state", s.reason, "ready", (int)s.ready);
-    pages__dump(out, json_pack("{s:s,s:s,s:[o],s:i,s:i,s:i,s:i,s:i}", "cluster", cluster, "registry", "embedded",
+    pages__dump(out, json_pack("{s:s,s:s,s:[o],s:i,s:i,s:i,s:i,s:i,s:I}", "cluster", cluster, "registry", "embedded",
                                "brokers", self, "topics", (int)s.topics, "partitions", (int)s.groups, "leaders",
-                               (int)s.leaders, "leaderless", (int)s.leaderless, "damaged", (int)s.damaged));
+                               (int)s.leaders, "leaderless", (int)s.leaderless, "damaged", (int)s.damaged,
+                               "damaged_ranges", (json_int_t)s.scrub_damaged_ranges));
     return 200;
 }
 
@@ -100,9 +108,15 @@ static json_t *pages__partition(const struct status_partition *p)
     for (uint32_t i = 0; i < p->voters_count; i++) {
         json_array_append_new(replicas, pages__id(p->voters[i]));
     }
-    return json_pack("{s:i,s:o,s:I,s:o,s:O,s:I,s:I,s:s}", "partition", (int)p->number, "leader", pages__id(p->leader),
-                     "term", (json_int_t)p->term, "replicas", replicas, "in_sync", replicas, "log_start",
-                     (json_int_t)p->log_start, "high_watermark", (json_int_t)p->high_watermark, "state", p->state);
+    json_t *damaged = json_array();
+    for (uint32_t i = 0; i < p->damaged_ranges && i < DAMAGED_RANGES_TOLD_MAX; i++) {
+        json_array_append_new(
+            damaged, json_pack("[I,I]", (json_int_t)p->damaged[i].from_offset, (json_int_t)p->damaged[i].end_offset));
+    }
+    return json_pack("{s:i,s:o,s:I,s:o,s:O,s:I,s:I,s:s,s:o,s:i}", "partition", (int)p->number, "leader",
+                     pages__id(p->leader), "term", (json_int_t)p->term, "replicas", replicas, "in_sync", replicas,
+                     "log_start", (json_int_t)p->log_start, "high_watermark", (json_int_t)p->high_watermark, "state",
+                     p->state, "damaged", damaged, "damaged_ranges", (int)p->damaged_ranges);
 }
 
 static void pages__list_topic(void *context, const struct status_topic *topic)

@@ -103,6 +103,16 @@ static const char *status__role(const struct raft *raft)
     return "unknown";
 }
 
+static void status__damage(const struct partition *p, struct status_partition *out)
+{
+    struct offset_range ranges[DAMAGED_RANGES_TOLD_MAX];
+    out->damaged_ranges = p->log != NULL ? segment_log_damage(p->log, ranges, DAMAGED_RANGES_TOLD_MAX) : 0;
+    for (uint32_t i = 0; i < out->damaged_ranges && i < DAMAGED_RANGES_TOLD_MAX; i++) {
+        out->damaged[i].from_offset = ranges[i].from_offset;
+        out->damaged[i].end_offset = ranges[i].end_offset;
+    }
+}
+
 static void status__partition(const struct topic *topic, uint32_t number, struct status_partition *out)
 {
     const struct partition *p = topic->partitions[number];
@@ -120,6 +130,7 @@ static void status__partition(const struct topic *topic, uint32_t number, struct
     out->log_start = partition_log_start(p);
     out->high_watermark = partition_high_watermark(p);
     out->stored_bytes = p->log != NULL ? segment_log_bytes(p->log) : 0;
+    status__damage(p, out);
     out->voters_count = p->voters_count;
     memcpy(out->voters, p->voter_brokers, sizeof out->voters);
     if (p->raft == NULL) {

@@ -67,6 +67,10 @@ struct status_partition {
     uint64_t term, commit_index, applied_index;
     int64_t log_start, high_watermark;
     uint64_t stored_bytes;
+    uint32_t damaged_ranges; /* of offsets that are not served, found by the scrub */
+    struct {
+        int64_t from_offset, end_offset;
+    } damaged[DAMAGED_RANGES_TOLD_MAX]; /* as many of them */
     uint32_t voters_count;
     uint64_t voters[RAFT_VOTERS_MAX]; /* broker ids */
 };

@@ -248,13 +248,18 @@ static json_t *json_config(const struct flo_topic_config *config)
 static json_t *json_partition(const struct flo_partition_info *partition)
 {
     bool known = partition->error == FLO_OK;
-    return json_pack("{s:i,s:o,s:I,s:o,s:o,s:o,s:o,s:s}", "partition", (int)partition->partition, "leader",
+    json_t *damaged = json_array();
+    for (uint32_t i = 0; i < partition->damaged_ranges && i < FLO_DAMAGED_RANGES_MAX; i++)
+        json_array_append_new(damaged, json_pack("[I,I]", (json_int_t)partition->damaged[i].from_offset,
+                                                 (json_int_t)partition->damaged[i].end_offset));
+    return json_pack("{s:i,s:o,s:I,s:o,s:o,s:o,s:o,s:s,s:o,s:I}", "partition", (int)partition->partition, "leader",
                      partition->leader != 0 ? json_integer((json_int_t)partition->leader) : json_null(), "term",
                      (json_int_t)partition->term, "replicas", json_ids(partition->replicas, partition->replicas_count),
                      "in_sync", json_ids(partition->in_sync, partition->in_sync_count), "log_start",
                      known ? json_integer(partition->log_start) : json_null(), "high_watermark",
                      known ? json_integer(partition->high_watermark) : json_null(), "state",
-                     state_name(partition->state));
+                     state_name(partition->state), "damaged", damaged, "damaged_ranges",
+                     (json_int_t)partition->damaged_ranges);
 }
 
 static void print_topic_json(const struct flo_topic_info *topic)
@@ -284,6 +289,21 @@ static void format_offset(bool known, int64_t offset, char text[24])
         snprintf(text, 24, "-");
 }
 
+/* What is not served, and the way out. */
+static void print_damage(const struct flo_partition_info *partition)
+{
+    uint32_t told =
+        partition->damaged_ranges < FLO_DAMAGED_RANGES_MAX ? partition->damaged_ranges : FLO_DAMAGED_RANGES_MAX;
+    if (partition->state == FLO_PARTITION_DAMAGED)
+        printf("partition %" PRIu32 " is damaged and not served (see flotilla repair --help)\n", partition->partition);
+    for (uint32_t i = 0; i < told; i++)
+        printf("partition %" PRIu32 ": offsets %" PRId64 " to %" PRId64 " are damaged and not served\n",
+               partition->partition, partition->damaged[i].from_offset, partition->damaged[i].end_offset - 1);
+    if (partition->damaged_ranges > told)
+        printf("partition %" PRIu32 ": and %" PRIu32 " ranges more\n", partition->partition,
+               partition->damaged_ranges - told);
+}
+
 static void print_topic_text(const struct flo_topic_info *topic)
 {
     char id[37];
@@ -306,6 +326,8 @@ static void print_topic_text(const struct flo_topic_info *topic)
         printf("%9" PRIu32 " %8s %6" PRIu64 " %-12s %-12s %16s %16s %s\n", partition->partition, leader,
                partition->term, replicas, in_sync, log_start, high_watermark, state_name(partition->state));
     }
+    for (uint32_t i = 0; i < topic->partitions_count; i++)
+        print_damage(&topic->partitions[i]);
 }
 
 static void on_described(void *context, enum flo_error error, const struct flo_cluster_info *info)

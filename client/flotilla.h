@@ -156,6 +156,12 @@ enum flo_partition_state {
     FLO_PARTITION_PARTLY = 5 /* live, with ranges that are damaged and not served */
 };
 
+#define FLO_DAMAGED_RANGES_MAX 8
+
+struct flo_offset_range {
+    int64_t from_offset, end_offset; /* end: behind the last one */
+};
+
 struct flo_partition_info {
     uint32_t partition;
     uint64_t group;
@@ -165,7 +171,9 @@ struct flo_partition_info {
     uint64_t replicas[FLO_REPLICAS_MAX], in_sync[FLO_REPLICAS_MAX]; /* broker ids */
     enum flo_error error; /* FLO_OK: log_start and high_watermark are the leader's own */
     int64_t log_start, high_watermark;
-    uint32_t state; /* enum flo_partition_state, 0: not known */
+    uint32_t state;          /* enum flo_partition_state, 0: not known */
+    uint32_t damaged_ranges; /* how many ranges of offsets are not served; the first of them: */
+    struct flo_offset_range damaged[FLO_DAMAGED_RANGES_MAX];
 };
 
 struct flo_topic_info {

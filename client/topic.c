@@ -168,6 +168,11 @@ static struct flo_partition_info partition_from_proto(const PartitionRow *row)
     };
     memcpy(info.replicas, row->replicas, sizeof info.replicas);
     memcpy(info.in_sync, row->in_sync, sizeof info.in_sync);
+    _Static_assert(sizeof info.damaged == sizeof row->damaged, "two numbers each");
+    uint32_t told = row->damaged_count / 2;
+    for (uint32_t i = 0; i < told; i++)
+        info.damaged[i] = (struct flo_offset_range){row->damaged[2 * i], row->damaged[2 * i + 1]};
+    info.damaged_ranges = row->damaged_ranges > told ? row->damaged_ranges : told;
     return info;
 }
 

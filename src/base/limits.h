@@ -121,6 +121,8 @@
 /* One O_DIRECT pwritev. Larger ones gain nothing: the copy into the staging buffer then leaves the L2 cache. */
 #define DISK_DIRECT_WRITE_BYTES_MAX (1u << 20)
 
+#define DAMAGED_RANGES_TOLD_MAX 8u /* of one partition, to clients and on pages; the others are counted */
+
 /* scrub */
 #define SCRUB_PERIOD_MS_DEFAULT ((int64_t)24 * 3600 * 1000)
 #define SCRUB_PERIOD_MS_MIN     100

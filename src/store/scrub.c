@@ -123,16 +123,25 @@ static void damage__add(struct damage *damage, const struct damaged_range *range
     damage->ranges[damage->count++] = *range;
 }
 
-uint32_t segment_log_damaged_ranges(const struct segment_log *log)
+uint32_t segment_log_damage(const struct segment_log *log, struct offset_range *ret_ranges, uint32_t ranges_max)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < log->segments_count; i++) {
         const struct damage *damage = &log->segments[i]->damage;
         for (uint32_t j = 0; j < damage->count; j++) {
-            count += damage->ranges[j].end_offset > log->start_offset;
+            const struct damaged_range *range = &damage->ranges[j];
+            int64_t from = range->from_offset > log->start_offset ? range->from_offset : log->start_offset;
+            if (from < range->end_offset && count++ < ranges_max) {
+                ret_ranges[count - 1] = (struct offset_range){from, range->end_offset};
+            }
         }
     }
     return count;
+}
+
+uint32_t segment_log_damaged_ranges(const struct segment_log *log)
+{
+    return segment_log_damage(log, NULL, 0);
 }
 
 /* --- judging (lane) --- */

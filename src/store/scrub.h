@@ -43,7 +43,12 @@ enum err store_scrub_piece(struct store_scrub *scrub);
 bool store_scrub_is_busy(const struct store_scrub *scrub);
 uint64_t store_scrub_pieces(const struct store *store); /* of a whole walk, about */
 
-/* Ranges of a log that are marked and not below its log start. */
+/* Ranges of a log that are marked and not below its log start: how many there are, and up to ranges_max of them, in
+ * order of offset but for those of one segment. */
+struct offset_range {
+    int64_t from_offset, end_offset;
+};
+uint32_t segment_log_damage(const struct segment_log *log, struct offset_range *ret_ranges, uint32_t ranges_max);
 uint32_t segment_log_damaged_ranges(const struct segment_log *log);
 
 #endif

@@ -129,6 +129,8 @@ def test_a_damaged_group_is_kept_from_the_others(broker):
         assert state_of(broker, 0) == 'corrupt' and state_of(broker, 1) == 'live'
         assert [p['state'] for p in broker.json('/v1/partitions') if p['topic'] == 't'] == ['corrupt', 'live']
         assert broker.metric('damaged') == 1
+        assert 'damaged partitions: 1,' in broker.http('/health/ready')[1]
+        assert b'partition 0 is damaged and not served' in broker.run('topic', 'describe', 't')
         assert 'group_damaged group=%d' % groups[0] in broker.log()
         assert broker.http('/health/live')[0] == 200
         assert values_of(broker, 't', 1) == lines(1, 0, 700 + start)

@@ -66,7 +66,15 @@ def test_a_flipped_bit_in_a_segment(make_broker):
     flip(path, position + size // 2)
     wait_for(lambda: broker.metric('scrub_damaged_ranges') == 1, 'the scrub to find it')
     assert broker.metric('scrub_damaged_total') == 1 and state_of(broker, 't') == 'damaged'
-    assert broker.http('/health/ready')[0] == 200
+    status, text = broker.http('/health/ready')
+    assert status == 200 and text.startswith('ready\n') and 'damaged ranges of offsets: 1,' in text
+    assert broker.json('/v1/cluster')['damaged_ranges'] == 1
+    described, = json.loads(broker.run('--json', 'topic', 'describe', 't'))['partitions']
+    page, = [p for p in broker.json('/v1/partitions') if p['topic'] == 't']
+    for told in (described, page):
+        assert told['damaged'] == [[base, end]] and told['damaged_ranges'] == 1
+    said = broker.run('topic', 'describe', 't').decode()
+    assert 'partition 0: offsets %d to %d are damaged and not served' % (base, end - 1) in said
     assert 'scrub_segment_damaged topic=t' in broker.log()
     assert 'from_offset=%d end_offset=%d' % (base, end) in broker.log()
     rounds(broker, 2)
@@ -85,7 +93,8 @@ def test_a_flipped_bit_in_a_segment(make_broker):
 
     flip(path, position + size // 2)
     wait_for(lambda: broker.metric('scrub_damaged_ranges') == 0, 'the scrub to find it good again')
-    assert state_of(broker, 't') == 'live'
+    assert state_of(broker, 't') == 'live' and broker.http('/health/ready') == (200, 'ready\n')
+    assert b'damaged' not in broker.run('topic', 'describe', 't')
     assert broker.run('consume', 't', '-e').splitlines() == lines + [b'more']
 
 
