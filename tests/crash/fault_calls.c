@@ -25,6 +25,8 @@
 
 #include "faults_internal.h"
 
+#define DONTCACHE 0x80 /* RWF_DONTCACHE, which older headers do not have */
+
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *memory, size_t size);
@@ -39,6 +41,12 @@ static struct {
     struct dirent *(*readdir)(DIR *);
     int (*thread)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     int (*resolve)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    int (*kv_begin)(MDB_env *, MDB_txn *, unsigned, MDB_txn **);
+    int (*kv_commit)(MDB_txn *);
+    void (*kv_abort)(MDB_txn *);
+    int (*kv_size)(MDB_env *, size_t);
+    int (*kv_put)(MDB_txn *, MDB_dbi, MDB_val *, MDB_val *, unsigned);
+    int (*kv_del)(MDB_txn *, MDB_dbi, MDB_val *, MDB_val *);
     int (*kv_get)(MDB_txn *, MDB_dbi, MDB_val *, MDB_val *);
     int (*kv_seek)(MDB_cursor *, MDB_val *, MDB_val *, MDB_cursor_op);
 } real;
@@ -57,6 +65,12 @@ __attribute__((constructor)) static void real_init(void)
     *(void **)&real.readdir = behind_us("readdir");
     *(void **)&real.thread = behind_us("pthread_create");
     *(void **)&real.resolve = behind_us("getaddrinfo");
+    *(void **)&real.kv_begin = behind_us("mdb_txn_begin");
+    *(void **)&real.kv_commit = behind_us("mdb_txn_commit");
+    *(void **)&real.kv_abort = behind_us("mdb_txn_abort");
+    *(void **)&real.kv_size = behind_us("mdb_env_set_mapsize");
+    *(void **)&real.kv_put = behind_us("mdb_put");
+    *(void **)&real.kv_del = behind_us("mdb_del");
     *(void **)&real.kv_get = behind_us("mdb_get");
     *(void **)&real.kv_seek = behind_us("mdb_cursor_get");
 }
@@ -80,6 +94,27 @@ static mode_t kind_of(int fd)
 
 #define VERDICT_OF(fd, file, socket, wakeup)                                                                           \
     (kind_of(fd) == S_IFREG ? VERDICT(file) : kind_of(fd) == S_IFSOCK ? VERDICT(socket) : VERDICT(wakeup))
+
+/* On a full disk: whether a file would need blocks that it has not. */
+static bool is_refused_room(int fd, off_t end)
+{
+    struct stat status = {0};
+    if (!faults__is_world(FAULT_WORLD_FULL) || syscall(SYS_fstat, fd, &status) != 0 || !S_ISREG(status.st_mode))
+        return false;
+    return end > status.st_size && end > (off_t)status.st_blocks * 512;
+}
+
+static bool is_refused(int fd, const struct iovec *parts, int count, off_t offset)
+{
+    off_t end = offset < 0 ? syscall(SYS_lseek, fd, (off_t)0, SEEK_CUR) : offset;
+    for (int i = 0; i < count; i++) {
+        end += (off_t)parts[i].iov_len;
+    }
+    if (!is_refused_room(fd, end))
+        return false;
+    errno = ENOSPC;
+    return true;
+}
 
 /* --- memory --- */
 
@@ -147,6 +182,10 @@ PUBLIC void *mmap(void *memory, size_t size, int protection, int flags, int fd, 
     {                                                                                                                  \
         MODE_OF(flags)                                                                                                 \
         FAIL(OPEN, -1);                                                                                                \
+        if (faults__is_world(FAULT_WORLD_NO_FILES)) {                                                                  \
+            errno = EMFILE;                                                                                            \
+            return -1;                                                                                                 \
+        }                                                                                                              \
         return (int)syscall(SYS_openat, dir_fd, path, flags | O_LARGEFILE, mode);                                      \
     }
 OPEN(openat, dir_fd, int dir_fd)
@@ -157,6 +196,10 @@ OPEN(openat64, dir_fd, int dir_fd)
     {                                                                                                                  \
         MODE_OF(flags)                                                                                                 \
         FAIL(OPEN, -1);                                                                                                \
+        if (faults__is_world(FAULT_WORLD_NO_FILES)) {                                                                  \
+            errno = EMFILE;                                                                                            \
+            return -1;                                                                                                 \
+        }                                                                                                              \
         return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_LARGEFILE, mode);                                    \
     }
 OPEN_HERE(open)
@@ -203,6 +246,8 @@ PUBLIC ssize_t write(int fd, const void *data, size_t size)
             errno = way;                                                                                               \
             return -1;                                                                                                 \
         }                                                                                                              \
+        if (is_refused(fd, &(struct iovec){.iov_len = size}, 1, offset))                                               \
+            return -1;                                                                                                 \
         return syscall(SYS_pwrite64, fd, data, way == SHORT ? (size + 1) / 2 : size, offset);                          \
     }
 PWRITE(pwrite)
@@ -229,13 +274,16 @@ static ssize_t half(int fd, const struct iovec *parts, int count, off_t offset)
             errno = way;                                                                                               \
             return -1;                                                                                                 \
         }                                                                                                              \
+        if (is_refused(fd, parts, count, offset))                                                                      \
+            return -1;                                                                                                 \
         return way == SHORT ? half(fd, parts, count, offset) : syscall(number, __VA_ARGS__);                           \
     }
 #define PARTS int fd, const struct iovec *parts, int count, off_t offset
 PWRITEV(pwritev, SYS_pwritev, (PARTS), fd, parts, count, offset, 0)
 PWRITEV(pwritev64, SYS_pwritev, (PARTS), fd, parts, count, offset, 0)
-PWRITEV(pwritev2, SYS_pwritev2, (PARTS, int flags), fd, parts, count, offset, 0, flags)
-PWRITEV(pwritev64v2, SYS_pwritev2, (PARTS, int flags), fd, parts, count, offset, 0, flags)
+#define FLAGS (faults__is_world(FAULT_WORLD_DROPS_CACHE) ? flags & ~DONTCACHE : flags)
+PWRITEV(pwritev2, SYS_pwritev2, (PARTS, int flags), fd, parts, count, offset, 0, FLAGS)
+PWRITEV(pwritev64v2, SYS_pwritev2, (PARTS, int flags), fd, parts, count, offset, 0, FLAGS)
 
 PUBLIC ssize_t writev(int fd, const struct iovec *parts, int count)
 {
@@ -244,6 +292,8 @@ PUBLIC ssize_t writev(int fd, const struct iovec *parts, int count)
         errno = way;
         return -1;
     }
+    if (kind_of(fd) == S_IFREG && is_refused(fd, parts, count, -1))
+        return -1;
     return way == SHORT ? half(fd, parts, count, -1) : syscall(SYS_writev, fd, parts, count);
 }
 
@@ -261,8 +311,20 @@ CALL(WRITEBACK, int, sync_file_range, (int fd, off64_t offset, off64_t size, uns
      offset, size, flags)
 CALL(FTRUNCATE, int, ftruncate, (int fd, off_t size), SYS_ftruncate, fd, size)
 CALL(FTRUNCATE, int, ftruncate64, (int fd, off64_t size), SYS_ftruncate, fd, size)
-CALL(RESERVE, int, fallocate, (int fd, int mode, off_t offset, off_t size), SYS_fallocate, fd, mode, offset, size)
-CALL(RESERVE, int, fallocate64, (int fd, int mode, off64_t offset, off64_t size), SYS_fallocate, fd, mode, offset, size)
+
+#define RESERVE(name, type)                                                                                            \
+    PUBLIC int name(int fd, int mode, type offset, type size)                                                          \
+    {                                                                                                                  \
+        FAIL(RESERVE, -1);                                                                                             \
+        if (is_refused_room(fd, offset + size)) {                                                                      \
+            errno = ENOSPC;                                                                                            \
+            return -1;                                                                                                 \
+        }                                                                                                              \
+        return (int)syscall(SYS_fallocate, fd, mode, offset, size);                                                    \
+    }
+RESERVE(fallocate, off_t)
+RESERVE(fallocate64, off64_t)
+
 CALL(RENAME, int, rename, (const char *from, const char *to), SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0)
 CALL(RENAME, int, renameat, (int dir_fd, const char *from, int to_fd, const char *to), SYS_renameat2, dir_fd, from,
      to_fd, to, 0)
@@ -320,7 +382,45 @@ PUBLIC FILE *open_memstream(char **ret_data, size_t *ret_size)
     return real.open_memstream(ret_data, ret_size);
 }
 
-/* --- the checkpoint store: reads of a map, where no function of the system stands between --- */
+/* --- the checkpoint store: where LMDB only reads or changes its map, no function of the system is asked --- */
+
+PUBLIC int mdb_txn_begin(MDB_env *env, MDB_txn *parent, unsigned flags, MDB_txn **ret_txn)
+{
+    if (faults__is_world(FAULT_WORLD_MAP_RESIZED)) {
+        faults__end_world(FAULT_WORLD_MAP_RESIZED);
+        return MDB_MAP_RESIZED;
+    }
+    return real.kv_begin(env, parent, flags, ret_txn);
+}
+
+PUBLIC int mdb_txn_commit(MDB_txn *txn)
+{
+    if (!faults__is_world(FAULT_WORLD_NO_COMMIT))
+        return real.kv_commit(txn);
+    real.kv_abort(txn);
+    return ENOSPC;
+}
+
+PUBLIC int mdb_env_set_mapsize(MDB_env *env, size_t size)
+{
+    int code = real.kv_size(env, size);
+    if (code == 0) {
+        faults__end_world(FAULT_WORLD_MAP_FULL);
+    }
+    return code;
+}
+
+PUBLIC int mdb_put(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *value, unsigned flags)
+{
+    int way = faults__is_world(FAULT_WORLD_MAP_FULL) ? MDB_MAP_FULL : VERDICT(KV_PUT);
+    return way != 0 ? way : real.kv_put(txn, dbi, key, value, flags);
+}
+
+PUBLIC int mdb_del(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *value)
+{
+    int way = VERDICT(KV_DEL);
+    return way != 0 ? way : real.kv_del(txn, dbi, key, value);
+}
 
 PUBLIC int mdb_get(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, MDB_val *value)
 {

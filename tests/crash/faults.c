@@ -26,6 +26,7 @@
 
 PUBLIC void faults_use(struct fault_table *table);
 PUBLIC void faults_product(int is_product);
+PUBLIC void faults_world(unsigned world);
 PUBLIC const char *faults_name(uint32_t function);
 PUBLIC int faults_has_variant(uint32_t function, uint32_t variant);
 
@@ -43,6 +44,7 @@ static struct {
     pthread_mutex_t mutex;
     struct fault_table *table;
     int is_product;
+    unsigned world;
     struct range modules[MODULES];
 } faults = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
@@ -122,8 +124,9 @@ static void site_walk(struct fault_site *site, uintptr_t caller, const uintptr_t
 static uint32_t site_find(struct fault_table *table, const struct fault_site *wanted)
 {
     uint32_t i = 0;
-    while (i < table->sites_count && (memcmp(table->sites[i].frames, wanted->frames, sizeof wanted->frames) != 0 ||
-                                      table->sites[i].function != wanted->function)) {
+    while (i < table->sites_count &&
+           (table->sites[i].frames[0] != wanted->frames[0] || table->sites[i].function != wanted->function ||
+            memcmp(table->sites[i].frames, wanted->frames, sizeof wanted->frames) != 0)) {
         i++;
     }
     if (i == table->sites_count && i < FAULT_SITES_MAX) {
@@ -146,6 +149,7 @@ int faults__verdict(enum function function, uintptr_t caller, const uintptr_t *f
     table->sites[found].calls++;
     if (table->calls < FAULT_CALLS_MAX) {
         table->functions[table->calls] = (uint8_t)function;
+        table->sites_of_calls[table->calls] = (uint16_t)found;
     }
     bool is_site = table->fail_call != 0 && found == table->fail_site && table->sites[found].calls == table->fail_call;
     if (table->calls++ == table->fail_at || is_site) {
@@ -184,6 +188,21 @@ void faults_use(struct fault_table *table)
 void faults_product(int is_product)
 {
     faults.is_product = is_product;
+}
+
+void faults_world(unsigned world)
+{
+    faults.world = world;
+}
+
+bool faults__is_world(enum fault_world what)
+{
+    return faults.is_product && (faults.world & what) != 0;
+}
+
+void faults__end_world(enum fault_world what)
+{
+    faults.world &= ~(unsigned)what;
 }
 
 const char *faults_name(uint32_t function)

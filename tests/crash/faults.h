@@ -33,12 +33,24 @@ struct fault_table {
     uint64_t calls;                     /* so far in this run */
     uint8_t functions[FAULT_CALLS_MAX]; /* of each call */
     struct fault_site sites[FAULT_SITES_MAX];
+    uint16_t sites_of_calls[FAULT_CALLS_MAX];
+};
+
+/* What is wrong with the world for a while, beside the one call that fails: then others fail without being counted. */
+enum fault_world {
+    FAULT_WORLD_FULL = 1 << 0,        /* no file gets another block */
+    FAULT_WORLD_NO_FILES = 1 << 1,    /* no file can be opened */
+    FAULT_WORLD_NO_COMMIT = 1 << 2,   /* LMDB finds no room when it commits */
+    FAULT_WORLD_MAP_FULL = 1 << 3,    /* LMDB's map is too small, until it is made larger */
+    FAULT_WORLD_MAP_RESIZED = 1 << 4, /* another process made LMDB's map larger: said once */
+    FAULT_WORLD_DROPS_CACHE = 1 << 5, /* nothing wrong: the kernel takes RWF_DONTCACHE, whatever the file system */
 };
 
 /* faults.c: `table` is shared memory, NULL ends it. Only calls that are made while faults_product says 1 are counted.
  */
 typedef void (*faults_use_function)(struct fault_table *table);
 typedef void (*faults_product_function)(int is_product);
+typedef void (*faults_world_function)(unsigned world);
 typedef const char *(*faults_name_function)(uint32_t function);
 typedef int (*faults_has_variant_function)(uint32_t function, uint32_t variant);
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <lmdb.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "faults.h"
@@ -43,6 +44,8 @@
     X(MEMALIGN, "posix_memalign", ENOMEM, 0, 0)                                                                        \
     X(STRDUP, "strdup", ENOMEM, 0, 0)                                                                                  \
     X(MEMSTREAM, "open_memstream", ENOMEM, 0, 0)                                                                       \
+    X(KV_PUT, "mdb_put", ENOMEM, 0, 0)                                                                                 \
+    X(KV_DEL, "mdb_del", ENOMEM, 0, 0)                                                                                 \
     X(KV_GET, "mdb_get", MDB_CORRUPTED, 0, 0)                                                                          \
     X(KV_SEEK, "mdb_cursor_get", MDB_CORRUPTED, 0, 0)                                                                  \
     X(THREAD, "pthread_create", EAGAIN, 0, 0)                                                                          \
@@ -73,6 +76,10 @@ enum function { FUNCTION_TABLE(FUNCTION_ENUM) FUNCTIONS };
 /* Counts a call; how it must fail (an errno, an error of LMDB, or SHORT), 0: it must not. `caller` is the return
  * address of the function, `frame` its frame. */
 int faults__verdict(enum function function, uintptr_t caller, const uintptr_t *frame);
+
+/* Whether the product runs and its world is so. */
+bool faults__is_world(enum fault_world what);
+void faults__end_world(enum fault_world what);
 
 #define VERDICT(id)                                                                                                    \
     faults__verdict(FUNCTION_##id, (uintptr_t)__builtin_return_address(0),                                             \

@@ -48,7 +48,7 @@ struct arguments {
     const char *dir, *fates;
     int64_t point;
     bool keep, board;
-    const char *sites;
+    const char *sites, *script;
     uint64_t sweep, variant;
     int64_t call;
     uint64_t repairs;
@@ -71,6 +71,7 @@ enum option_key {
     OPTION_KEEP,
     OPTION_SWEEP,
     OPTION_SITES,
+    OPTION_SCRIPT,
     OPTION_CALL,
     OPTION_VARIANT,
     OPTION_REPAIRS
@@ -129,6 +130,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case OPTION_SITES:
         a->sites = text;
         return 0;
+    case OPTION_SCRIPT:
+        a->script = text;
+        return 0;
     case OPTION_CALL:
         a->call = (int64_t)number;
         return 0;
@@ -161,6 +165,7 @@ static const struct argp_option options[] = {
     {"keep", OPTION_KEEP, 0, 0, "leave failed states where they are", 0},
     {"sweep", OPTION_SWEEP, "N", 0, "instead: let every N-th call that can fail do so, see sweep.c", 0},
     {"sites", OPTION_SITES, "FILE", 0, "with --sweep: write what was called to FILE.0, FILE.1 ...", 0},
+    {"script", OPTION_SCRIPT, "NAME", 0, "with --sweep: this script only, see plot.c", 0},
     {"call", OPTION_CALL, "N", 0, "with --sweep: this call only", 0},
     {"repairs", OPTION_REPAIRS, "N", 0, "instead: repairs of N damaged directories, see repairs.h", 0},
     {"variant", OPTION_VARIANT, "N", 0, "with --call: in this way", 0},
@@ -371,6 +376,7 @@ static int run_sweep(const struct arguments *a)
     }
     const struct sweep_options o = {.dir = work,
                                     .sites = a->sites,
+                                    .script = a->script,
                                     .every = a->sweep,
                                     .workers = a->workers,
                                     .failures_max = a->failures_max,

@@ -22,6 +22,7 @@ DOCUMENTED = (0, 1, 2, 3, 4)
 # Few connections, so that some are refused.
 CONFIG = {'wal': {'file_bytes': '1MiB', 'budget_bytes': '4MiB'}, 'limits': {'connections': 8}}
 CROWD = 7
+FETCHES = 100
 # Where libuv ends the process itself, by SIGABRT: (function, what the product asked of libuv) -> why that is accepted.
 BY_LIBUV = {
     ('epoll_ctl', 'uv_run'): 'uv__io_poll: the kernel has no memory to watch one more socket, and the turn has begun',
@@ -31,6 +32,7 @@ BY_LIBUV = {
 # struct fault_table and struct fault_site of faults.h
 HEAD = struct.Struct('<QIIIIIIQ')
 FUNCTIONS_BYTES, SITES_MAX, FRAMES = 200000, 8192, 8
+SITES_OF_CALLS_BYTES = 2 * FUNCTIONS_BYTES
 SITE = struct.Struct('<%dQIIII' % FRAMES)
 NO_CALL, NO_SITE = (1 << 64) - 1, (1 << 32) - 1
 PROGRAM, LMDB, UV = range(3)
@@ -54,7 +56,7 @@ class Table:
             shutil.copy(other.path, path)
             return
         with open(path, 'wb') as file:
-            file.truncate(HEAD.size + FUNCTIONS_BYTES + SITES_MAX * SITE.size)
+            file.truncate(HEAD.size + FUNCTIONS_BYTES + SITES_MAX * SITE.size + SITES_OF_CALLS_BYTES)
         self.aim(NO_SITE, 0, 0)
 
     def aim(self, site, call, variant):
@@ -159,6 +161,14 @@ def knock(address, count):
             one.close()
 
 
+def read_slowly(connection, group):
+    """More replies under way than the kernel holds: the rest waits in the broker until there is room."""
+    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
+    for _ in range(FETCHES):
+        connection.ask(protocol.FETCH, {1: group, 2: 0, 3: 1 << 20})
+    return [connection.receive() for _ in range(FETCHES)][-1][2], b''
+
+
 def drive(broker, acknowledged):
     """What one life of the broker is used for. Values are appended to `acknowledged` at their offsets."""
     client = Client(broker)
@@ -169,12 +179,13 @@ def drive(broker, acknowledged):
     producer = client.insist(lambda c: (0, c.init_producer(b'ann')))[1]
     for number in range(4):
         value = b'%d' % number
-        data = protocol.batch([value, value * 400], producer, number * 2)
+        large = value * (400 if number > 0 else 60000)
+        data = protocol.batch([value, large], producer, number * 2)
         _, offset, _ = client.insist(lambda c: c.produce(group, data))
-        acknowledged += [(offset, value.decode()), (offset + 1, value.decode() * 400)]
+        acknowledged += [(offset, value.decode()), (offset + 1, large.decode())]
         if number % 2 == 0:
             client.leave()  # the next request comes by a new connection
-    client.request(protocol.FETCH, {1: group, 2: 0, 3: 1 << 20})
+    client.insist(lambda c: read_slowly(c, group))
     client.request(protocol.LIST_OFFSETS, {1: group, 2: 2})
     broker.process.send_signal(signal.SIGHUP)
     visit(client, '/metrics', 200)
