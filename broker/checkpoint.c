@@ -146,8 +146,9 @@ static void checkpoint__capture(struct partition *p, struct checkpoint_item *ite
     if (p->log != NULL) {
         item->segments = store_checkpoint_new(p->log);
     }
-    if (p->rows_doubted) {
-        p->rows_doubted = false;
+    bool is_doubted = p->rows_doubted && !PLANT(69);
+    p->rows_doubted = false;
+    if (is_doubted) {
         item->is_whole = true;
         p->epochs_saved = 0;
         done_mark_all_dirty(p->done);

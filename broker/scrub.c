@@ -6,12 +6,14 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/plant.h"
 #include "broker/impl.h"
 #include "meta/scrub.h"
 #include "store/scrub.h"
 #include "wal/scrub.h"
 
 #define INTERVAL_US_MAX 1000000u
+#define INTERVAL_US_MIN 1000u
 #define YIELD_US        5000u
 #define DAYS_OF_A_WEEK  8u /* eighths of the period; seven are for work */
 
@@ -36,6 +38,8 @@ struct scrub {
     bool is_busy;    /* a piece is under way */
     bool is_started; /* there is a next one */
     uint64_t period_us, interval_us;
+    uint64_t pieces;     /* of this round, so far */
+    uint64_t paced_us;   /* when the interval was last counted out */
     uint64_t round_us;   /* when the round began */
     uint64_t planned_us; /* when its next piece is to begin */
     uint64_t due_us;     /* the same, or when to look whether the lane is idle */
@@ -189,17 +193,28 @@ static enum err scrub__piece(struct scrub *scrub)
 
 /* --- pace --- */
 
-static void scrub__begin_round(struct scrub *scrub, uint64_t now_us)
+/* So that what is left of the round fits into what is left of its time: a log that is being written to grows. */
+static void scrub__pace(struct scrub *scrub, uint64_t now_us)
 {
     const struct broker *b = scrub->broker;
     uint64_t pieces =
         store_scrub_pieces(b->store) + scrub->rows_pieces_last + wal_used_bytes(b->wal) / WAL_SCRUB_BYTES + SCRUB_PARTS;
-    uint64_t interval_us = scrub->period_us / DAYS_OF_A_WEEK * (DAYS_OF_A_WEEK - 1) / pieces;
+    uint64_t left = pieces > scrub->pieces ? pieces - scrub->pieces : 1;
+    uint64_t end_us = scrub->round_us + scrub->period_us / DAYS_OF_A_WEEK * (DAYS_OF_A_WEEK - 1);
+    uint64_t interval_us = now_us < end_us ? (end_us - now_us) / left : INTERVAL_US_MIN;
+    interval_us = interval_us > INTERVAL_US_MIN ? interval_us : INTERVAL_US_MIN;
     scrub->interval_us = interval_us < INTERVAL_US_MAX ? interval_us : INTERVAL_US_MAX;
+    scrub->paced_us = now_us;
+}
+
+static void scrub__begin_round(struct scrub *scrub, uint64_t now_us)
+{
     scrub->part = SCRUB_SEGMENTS;
     scrub->round_us = now_us;
     scrub->planned_us = now_us;
+    scrub->pieces = 0;
     scrub->damaged = 0;
+    scrub__pace(scrub, now_us);
 }
 
 static void scrub__end_round(struct scrub *scrub, uint64_t now_us)
@@ -235,6 +250,10 @@ void scrub_tick(struct scrub *scrub, uint64_t now_us)
         return;
     }
     scrub->is_busy = true;
+    scrub->pieces++;
+    if (now_us >= scrub->paced_us + INTERVAL_US_MAX && !PLANT(71)) {
+        scrub__pace(scrub, now_us);
+    }
     scrub->planned_us += scrub->interval_us;
     if (scrub->planned_us + INTERVAL_US_MAX < now_us) { /* the process stood still: no burst to make up for it */
         scrub->planned_us = now_us;

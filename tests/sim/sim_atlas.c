@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/batch.h"
+#include "sim_ledger.h"
 
 struct choice {
     const struct sim_atlas *atlas;
@@ -83,7 +84,41 @@ static void visit_batch(void *context, const struct batch_header *header, uint64
     w->atlas->witness(w->atlas->context, w->wound->group, w->data + at, header->size_bytes);
 }
 
-void sim_atlas_wound(struct sim_atlas *atlas)
+struct wound_place {
+    struct tree *tree;
+    struct ledger *ledger;
+    char path[160];
+    struct inode *inode; /* not owned: compared with what stands under that name */
+    uint64_t offset;
+    uint8_t sector[SECTOR_BYTES]; /* as it decayed */
+};
+
+/* Deleted files and what lies below log start need not be found. */
+static bool wound_is_there(const struct decay_item *item)
+{
+    const struct wound_place *place = item->place;
+    struct inode *inode;
+    uint8_t sector[SECTOR_BYTES] = {0};
+    if (tree_find(place->tree, TREE_NOW, place->path, &inode) != OK || inode != place->inode ||
+        ledger_start(place->ledger, item->group) >= item->end)
+        return false;
+    inode_read(inode, TREE_NOW, sector, sizeof sector, place->offset);
+    return memcmp(sector, place->sector, sizeof sector) == 0;
+}
+
+static void tell_decay(struct sim_atlas *atlas, const struct sim_wound *wound, struct wound_place *place,
+                       uint32_t rounds)
+{
+    decay_begins(atlas->decay, &(struct decay_item){.kind = DECAY_SEGMENT,
+                                                    .group = wound->group,
+                                                    .from = wound->first,
+                                                    .end = wound->end,
+                                                    .rounds = rounds,
+                                                    .place = place,
+                                                    .is_there = wound_is_there});
+}
+
+void sim_atlas_wound(struct sim_atlas *atlas, uint32_t rounds)
 {
     struct choice choice = {.atlas = atlas};
     struct tree *tree = sim_disk_tree(atlas->disk);
@@ -102,8 +137,21 @@ void sim_atlas_wound(struct sim_atlas *atlas)
     uint64_t sector = rng_below(rng, (filled + SECTOR_BYTES - 1) / SECTOR_BYTES);
     struct wounding w = {.atlas = atlas, .wound = wound, .data = data, .from = sector * SECTOR_BYTES};
     walk(data, size, choice.base_offset, visit_batch, &w);
+    struct wound_place *place = calloc(1, sizeof *place);
+    uint8_t before[SECTOR_BYTES] = {0};
+    ASSERT(place != NULL);
+    *place =
+        (struct wound_place){.tree = tree, .ledger = atlas->ledger, .inode = inode, .offset = sector * SECTOR_BYTES};
+    memcpy(place->path, choice.path, sizeof place->path);
+    inode_read(inode, TREE_NOW, before, sizeof before, place->offset);
     inode_rot_at(inode, sector * SECTOR_BYTES, rng);
-    world_fault(atlas->world, FAULT_RUST);
+    inode_read(inode, TREE_NOW, place->sector, sizeof place->sector, place->offset);
+    if (memcmp(before, place->sector, sizeof before) != 0) {
+        world_fault(atlas->world, FAULT_RUST);
+        tell_decay(atlas, wound, place, rounds);
+    } else {
+        free(place);
+    }
     world_log(atlas->world, "rot: %s sector %" PRIu64 ", offsets [%" PRId64 ", %" PRId64 ")", choice.path, sector,
               wound->first, wound->end);
 }

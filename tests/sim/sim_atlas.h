@@ -9,6 +9,7 @@
 #define FLOTILLA_SIM_ATLAS_H
 
 #include "sim.h"
+#include "sim_decay.h"
 #include "sim_disk.h"
 
 #define ATLAS_WOUNDS_MAX 32
@@ -22,6 +23,8 @@ struct sim_wound {
 struct sim_atlas {
     struct sim_world *world;
     struct sim_disk *disk;
+    struct ledger *ledger;
+    struct decay *decay; /* is told of each wound */
     struct sim_wound wounds[ATLAS_WOUNDS_MAX];
     uint32_t count;
     /* A whole good batch that is about to be damaged, or that may no longer be found because of it. */
@@ -32,7 +35,7 @@ struct sim_atlas {
 /* Damages a sector of some finished segment, of bytes that hold batches; nothing if there is none or the atlas is full.
  * In a segment that is still written one bad header hides, after a start, all batches behind it: nothing but the
  * headers themselves leads to them then. */
-void sim_atlas_wound(struct sim_atlas *atlas);
+void sim_atlas_wound(struct sim_atlas *atlas, uint32_t rounds); /* rounds: as in struct decay_item */
 
 /* Behind the wound that holds the offset; -1: CORRUPT is no honest answer there. */
 int64_t sim_atlas_behind(const struct sim_atlas *atlas, uint64_t group, int64_t offset);

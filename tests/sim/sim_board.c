@@ -52,6 +52,11 @@ static const struct plant {
     {64, "in-flight-bytes-without-bound"},
     {66, "full-disk-is-never-over"},
     {67, "reads-are-refused-on-a-full-disk"},
+    {68, "scrub-forgives-the-log"},
+    {69, "row-found-bad-is-not-written-again"},
+    {70, "scrub-looks-at-no-row"},
+    {71, "scrub-does-not-keep-pace-with-a-growing-log"},
+    {72, "sum-over-rows-keeps-a-rotten-crc"},
 };
 
 bool board_plant(uint32_t plant)

@@ -444,7 +444,7 @@ void check_corrupt(struct check *check, uint64_t group)
 {
     const struct ghost *ghost = ghost_of(check, group);
     world_judged(check->world, JUDGE_W7);
-    if (ghost != NULL && check->rot_has_address && !ghost->may_be_damaged) {
+    if (ghost != NULL && !ghost->is_deleted && check->rot_has_address && !ghost->may_be_damaged) {
         world_fail(check->world, "W7", "%s answers CORRUPT, but the rot was elsewhere", ghost->name);
     }
 }

@@ -321,6 +321,12 @@ static void inode_rot(struct inode *inode, struct rng *rng)
     sector_rot(inode, sector, rng);
 }
 
+void inode_flip_bit(struct inode *inode, uint64_t offset, unsigned bit)
+{
+    ASSERT(offset < inode->size && bit < 8);
+    inode->data[offset] ^= (uint8_t)(1u << bit);
+}
+
 void inode_rot_at(struct inode *inode, uint64_t offset, struct rng *rng)
 {
     ASSERT(offset < inode->size);

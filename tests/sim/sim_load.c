@@ -1,6 +1,7 @@
 /* Puts the clients together and gives the load its own faults: broken connections, producers that start a second time.
  */
 #include "sim_client.h"
+#include "sim_decay.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -126,7 +127,9 @@ void load_prove(struct load *load)
     load->proving = true;
     for (uint32_t t = 0; t < load->topics_count; t++) {
         for (uint32_t p = 0; p < load->topics[t].partitions; p++) {
-            producer_attach(load->prover, load->topics[t].groups[p]);
+            if (!check_group_is_deleted(load->check, load->topics[t].groups[p])) {
+                producer_attach(load->prover, load->topics[t].groups[p]);
+            }
         }
     }
 }
@@ -139,6 +142,36 @@ bool load_is_proven(struct load *load, const char **ret_waits_for)
     return load->greedy == NULL || producer_is_quiet(load->greedy, ret_waits_for);
 }
 
+void load_write_off(struct load *load, uint64_t group)
+{
+    if (check_group_is_deleted(load->check, group))
+        return;
+    for (uint32_t t = 0; t < load->topics_count; t++) {
+        for (uint32_t p = 0; load->topics[t].live && p < load->topics[t].partitions; p++) {
+            if (load->topics[t].groups[p] == group) {
+                check_group_deleted(load->check, group);
+                producer_detach(load, group);
+            }
+        }
+    }
+}
+
+bool load_is_corrupt_for_now(const struct load *load, uint64_t group)
+{
+    const struct sim_world *world = load->world;
+    return world->now_us < world->corrupt_until_us ||
+           (world->decay != NULL && group != 0 && decay_has_withheld(world->decay, group));
+}
+
+uint64_t load_draw_group(const struct load *load, struct rng *rng)
+{
+    const struct load_topic *topic = load->topics_count > 0 ? &load->topics[rng_below(rng, load->topics_count)] : NULL;
+    if (topic == NULL || !topic->live || topic->deleting)
+        return 0;
+    uint64_t group = topic->groups[rng_below(rng, topic->partitions)];
+    return check_group_is_deleted(load->check, group) ? 0 : group;
+}
+
 void load_audit(struct load *load)
 {
     auditor_begin(load->auditor, true);
@@ -147,7 +180,7 @@ void load_audit(struct load *load)
 void load_rotten(struct load *load)
 {
     load->rotten = true;
-    shadow_rotten(load->shadow);
+    shadow_rotten(load->shadow, true);
 }
 
 bool load_has_audited(const struct load *load)

@@ -51,6 +51,12 @@ void load_witness(void *context, uint64_t group, const uint8_t *batch, size_t si
 /* From now on a partition may be CORRUPT: then nothing of it is served. What is served must be as ever. */
 void load_rotten(struct load *load);
 
+/* The group is damaged, as it has to be: nothing is written to it or judged of it any more. */
+void load_write_off(struct load *load, uint64_t group);
+/* CORRUPT is an honest answer of the group, to be asked again. */
+bool load_is_corrupt_for_now(const struct load *load, uint64_t group);
+uint64_t load_draw_group(const struct load *load, struct rng *rng); /* one that clients use; 0: none just now */
+
 uint32_t load_groups(const struct load *load);  /* partitions that exist for the clients */
 bool load_has_audited(const struct load *load); /* since the last load_broker_up */
 

@@ -66,6 +66,12 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
         o.memory_bytes = (uint64_t)64 << 20; /* as little as may be configured: who is fair needs room for a frame */
     }
     o.scrub_period_ms = rng_chance(&rng, 0.8) ? (int64_t)sim_log_between(&rng, SCRUB_PERIOD_MS_MIN, 30000) : -1;
+    if (o.faults[FAULT_READ_ERROR] && rng_chance(&rng, 0.5)) {
+        /* A start that cannot open a segment withholds its group; a short log then has to write on what it holds. */
+        o.wal_budget_bytes = 4 * WAL_FILE_BYTES_MIN;
+        o.crashes = (uint32_t)rng_between(&rng, 5, 15);
+        o.crash_calls_max = sim_log_between(&rng, 200, 4000);
+    }
     *options = o;
 }
 

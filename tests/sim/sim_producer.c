@@ -3,6 +3,7 @@
  * That is what the client library does, and what makes "exactly once" the broker's duty. */
 #include "sim_client.h"
 #include "sim_clock.h"
+#include "sim_decay.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -346,6 +347,8 @@ static void judge_refusal(struct producer *producer, const struct request *reque
         world_fail(world, "B6", "producer '%s' %lld epoch %d is fenced, but nobody took over", producer->name,
                    (long long)producer->id, producer->epoch);
     }
+    if (status == ERR_CORRUPT && decay_has_withheld(world->decay, request->group))
+        return; /* it will not be judged before the next start */
     bool gone = status == ERR_UNKNOWN_PARTITION || status == ERR_UNKNOWN_TOPIC;
     if (bad || (gone && !check_group_is_deleted(producer->client.load->check, request->group))) {
         world_fail(world, "B4", "messages %u..%u of group %llu, the next of producer %lld, are refused: %s",
@@ -616,6 +619,7 @@ void producer_detach(struct load *load, uint64_t group)
     if (load->greedy != NULL) {
         detach(producer_of(load->greedy), group);
     }
+    detach(producer_of(load->prover), group);
 }
 
 bool producer_is_quiet(const struct client *client, const char **ret_why)
@@ -669,6 +673,9 @@ void producer_judge_reply(struct load *load, const struct request *request, cons
     world_log(load->world, "    messages %u..%u of group %llu: %s %lld", request->first,
               request->first + request->count - 1, (unsigned long long)request->group,
               err_name((enum err)reply->status), (long long)reply->base_offset);
+    if (reply->status == OK && load->world->decay != NULL) {
+        decay_served(load->world->decay, request->group);
+    }
     if (request->is_bad) {
         world_judged(load->world, JUDGE_B14);
     }

@@ -10,6 +10,7 @@
 #include "base/batch.h"
 #include "base/crc32c.h"
 #include "sim_atlas.h"
+#include "sim_decay.h"
 #include "wire/records.h"
 
 #define FOLLOWED_MAX 16
@@ -198,7 +199,7 @@ static void on_fetch_reply(struct reader *reader, const struct request *request,
     int64_t behind = sim_atlas_behind(load->world->atlas, request->group, request->offset);
     if (reply->status == ERR_CORRUPT && behind > request->offset) {
         position->offset = behind;
-    } else if (reply->status == ERR_CORRUPT && load->world->now_us < load->world->corrupt_until_us) {
+    } else if (reply->status == ERR_CORRUPT && load_is_corrupt_for_now(load, request->group)) {
         world_log(load->world, "group %llu at %lld: CORRUPT for now", (unsigned long long)request->group,
                   (long long)request->offset);
     } else if (reply->status == ERR_CORRUPT && load->rotten) {
@@ -229,9 +230,8 @@ static void on_list_reply(struct reader *reader, const struct request *request, 
 {
     struct load *load = reader->client.load;
     if (reply->status != OK) {
-        bool rot =
-            reply->status == ERR_CORRUPT && (load->rotten || load->world->now_us < load->world->corrupt_until_us ||
-                                             sim_atlas_knows(load->world->atlas, request->group));
+        bool rot = reply->status == ERR_CORRUPT && (load->rotten || load_is_corrupt_for_now(load, request->group) ||
+                                                    sim_atlas_knows(load->world->atlas, request->group));
         if (!rot && !load_status_is_retriable(reply->status) && !check_group_is_deleted(load->check, request->group)) {
             world_fail(load->world, "B9", "ListOffsets of group %llu is refused: %s",
                        (unsigned long long)request->group, err_name((enum err)reply->status));
@@ -387,8 +387,14 @@ void reader_free(struct client *client)
 
 void reader_judge_fetch(struct load *load, const struct request *request, const FetchReply *reply)
 {
+    if (reply->status == ERR_CORRUPT && load->world->decay != NULL) {
+        decay_refused(load->world->decay, request->group, request->offset);
+    }
     if (reply->status != OK)
         return;
+    if (load->world->decay != NULL) {
+        decay_served(load->world->decay, request->group);
+    }
     check_term(load->check, request->group, reply->term, load->life,
                shadow_term(load->shadow, request->group, reply->term) >= reply->term);
     check_high_watermark(load->check, request->group, reply->high_watermark);

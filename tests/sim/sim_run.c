@@ -11,6 +11,7 @@
 #include "broker/status.h"
 #include "sim_atlas.h"
 #include "sim_clock.h"
+#include "sim_decay.h"
 #include "sim_disk.h"
 #include "sim_kv.h"
 #include "sim_link.h"
@@ -24,7 +25,8 @@
 #define PROOF_US_MAX       30000000u
 #define AUDIT_US_MAX       120000000u
 #define STOP_US_MAX        15000000u
-#define SETTLE_US          20000000u /* no write any more: every batch is vouched for */
+#define SETTLE_US          20000000u  /* no write any more: every batch is vouched for */
+#define SCRUB_US_MAX       150000000u /* behind two periods of the scrub */
 #define STOP_LATE_US       8900000u
 #define RECOVERY_CALLS_MAX 200u
 #define EVENTS_MAX         5000000u
@@ -35,6 +37,7 @@ enum phase {
     PHASE_QUIET,
     PHASE_PROOF,
     PHASE_AUDIT,
+    PHASE_SCRUB,
     PHASE_STOP,
     PHASE_SECOND_AUDIT,
     PHASE_THIRD_AUDIT,
@@ -82,8 +85,8 @@ struct run {
     uint64_t calm_us; /* the faults ended */
 };
 
-static const char *const phase_names[] = {"load",        "quiet",     "proof",  "audit", "stop", "second audit",
-                                          "third audit", "last stop", "settle", "rot",   "end"};
+static const char *const phase_names[] = {"load",         "quiet",       "proof",     "audit",  "scrub", "stop",
+                                          "second audit", "third audit", "last stop", "settle", "rot",   "end"};
 
 /* --- what the broker says --- */
 
@@ -94,6 +97,7 @@ static void on_ready(void *context)
     if (!run->world.crashed) {
         world_log(&run->world, "ready, life %llu", (unsigned long long)run->life);
         run->was_ready = run->was_ever_ready = true;
+        decay_ready(run->world.decay);
         load_broker_up(run->load, run->life);
         if (run->phase > PHASE_AUDIT) {
             load_audit(run->load);
@@ -124,8 +128,11 @@ static void on_stopped(void *context)
 
 static void on_trace(void *context, enum trace_level level, const char *line)
 {
-    const struct run *run = context;
+    struct run *run = context;
     world_log(&run->world, "        broker: %s", line);
+    if (level == TRACE_ERROR && !run->rotten && !run->world.crashed) {
+        decay_line(run->world.decay, line);
+    }
 }
 
 static void on_point(void *context, unsigned which)
@@ -203,6 +210,7 @@ static void bury(struct run *run, bool power_cut)
     world_log(world, "%s, life %llu", power_cut ? "power cut" : "process death", (unsigned long long)run->life);
     world->crashed = true; /* nothing of the dead may do I/O */
     load_broker_down(run->load);
+    decay_down(run->world.decay);
     sim_clock_disarm(&run->clock);
     sim_net_kill(run->net);
     if (run->broker != NULL && !run->exited) {
@@ -243,12 +251,30 @@ static void crash(struct run *run)
     bury(run, power);
 }
 
+/* Groups that began with a row that decayed are damaged from that start on, and those that were given up. */
+static void write_off(struct run *run)
+{
+    uint32_t count;
+    uint64_t given_up;
+    while ((given_up = decay_take_given_up(run->world.decay)) != 0) {
+        load_write_off(run->load, given_up);
+    }
+    const struct decay_item *items = decay_items(run->world.decay, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (items[i].is_lost) {
+            load_write_off(run->load, items[i].group);
+        }
+    }
+}
+
 static void start(void *context, uint64_t argument)
 {
     struct run *run = context;
     struct sim_world *world = &run->world;
     run->life++;
     sim_clock_new_life(&run->clock);
+    decay_start(run->world.decay);
+    write_off(run);
     plan_crash(run);
     const struct broker_options options = {.config = &run->config,
                                            .disk = sim_disk_port(run->disk),
@@ -341,6 +367,7 @@ static void look(struct run *run, bool is_at_rest)
                                       .starts = run->life,
                                       .is_at_rest = is_at_rest,
                                       .sync_failed = sim_disk_sync_failed(run->disk)};
+    run->world.wal_files = status.wal_used_bytes / run->config.wal_file_bytes;
     watch_look(&run->watch, &facts);
 }
 
@@ -384,6 +411,16 @@ static void fill_up(struct run *run)
     world_at(&run->world, run->world.now_us + sim_log_between(rng, 100000, 20000000), on_room, run, 0);
 }
 
+static void decay_a_row(struct run *run)
+{
+    static const char types[] = "GMED";
+    char type = types[rng_below(&run->world.media, sizeof types - 1)];
+    uint64_t group = load_draw_group(run->load, &run->world.media);
+    if (group != 0) {
+        sim_rot_running_row(&run->world, run->kv, type, group, true, 2, run->world.decay);
+    }
+}
+
 static void on_fault_tick(void *context, uint64_t argument)
 {
     struct run *run = context;
@@ -396,7 +433,10 @@ static void on_fault_tick(void *context, uint64_t argument)
         world_fault(world, FAULT_WALL);
     }
     if (o->faults[FAULT_RUST] && !world->crashed && rng_chance(&world->media, 0.5)) {
-        sim_atlas_wound(&run->atlas);
+        sim_atlas_wound(&run->atlas, 2);
+    }
+    if (o->faults[FAULT_RUST] && !world->crashed && rng_chance(&world->media, 0.15)) {
+        decay_a_row(run);
     }
     if (o->faults[FAULT_LEAP] && rng_chance(&world->clock, 0.5)) {
         sim_clock_draw_leap(&run->clock);
@@ -432,6 +472,7 @@ static void end_of_load(struct run *run)
 {
     enter(run, PHASE_QUIET, QUIET_US_MAX);
     run->calm_us = run->world.now_us;
+    decay_calm(run->world.decay);
     world_plan_crash(&run->world, SIM_IO_ANY, 0);
     sim_disk_plan_sync_error(run->disk, 0);
     sim_disk_calm(run->disk);
@@ -441,6 +482,9 @@ static void end_of_load(struct run *run)
     run->net_options.slow_reader = false;
     sim_net_set(run->net, &run->net_options);
     load_quiet(run->load);
+    if (decay_has_withheld(run->world.decay, 0)) { /* somebody starts it anew: what failed works now */
+        run->must_die = true;
+    }
 }
 
 /* A clean stop came to its end: the process exits; then, sometimes, the machine loses power as well. */
@@ -465,11 +509,27 @@ static void finish_stop(struct run *run)
     bury(run, rng_chance(&run->world.crash, 0.5));
 }
 
-/* After the audit the broker stops and starts once more; or it rests until every batch is vouched for, dies, and finds
- * rotten bytes. */
-static void after_audit(struct run *run)
+/* The broker rests, and something decays: a batch of the log, a row, a segment. */
+static void decay_at_rest(struct run *run)
 {
-    look(run, true);
+    static const char types[] = "BGMEDSR";
+    struct rng *rng = &run->world.media;
+    uint64_t draw = rng_below(rng, 3);
+    if (draw == 0) {
+        sim_rot_running_wal(&run->world, run->disk, run->world.decay);
+        shadow_rotten(run->shadow, true);
+    } else if (draw == 1) {
+        char type = types[rng_below(rng, sizeof types - 1)];
+        sim_rot_running_row(&run->world, run->kv, type, rng_below(rng, 50), false, 1, run->world.decay);
+    } else {
+        sim_atlas_wound(&run->atlas, 1);
+    }
+}
+
+/* The broker stops and starts once more; or it rests until every batch is vouched for, dies, and finds rotten bytes. */
+static void after_scrub(struct run *run)
+{
+    shadow_rotten(run->shadow, false); /* by now nobody needs what is bad */
     if (run->options->faults[FAULT_ROT]) {
         enter(run, PHASE_SETTLE, SETTLE_US);
     } else {
@@ -478,23 +538,17 @@ static void after_audit(struct run *run)
     }
 }
 
-/* A bit of some row of the checkpoint store. */
-static void rot_checkpoint(struct run *run)
+/* After the audit the scrub has to find what decayed. */
+static void after_audit(struct run *run)
 {
-    struct rng *rng = &run->world.crash;
-    static const char kinds[] = "BGMEDSR";
-    const uint8_t from[9] = {(uint8_t)kinds[rng_below(rng, sizeof kinds - 1)], [8] = (uint8_t)rng_below(rng, 50)};
-    struct kv_bytes key, value;
-    struct kv_txn *txn;
-    uint8_t copy[KV_KEY_BYTES_MAX];
-    enum err error = run->kv->ops->begin(run->kv, false, &txn);
-    ASSERT(error == OK);
-    error = run->kv->ops->seek(run->kv, txn, (struct kv_bytes){from, sizeof from}, &key, &value);
-    if (error == OK) {
-        memcpy(copy, key.data, key.size);
-        run->rotten_kv = sim_kv_flip_bit(run->kv, (struct kv_bytes){copy, key.size}, rng_below(rng, 8 * value.size));
+    uint64_t period_us = (uint64_t)run->options->scrub_period_ms * 1000;
+    look(run, !decay_has_lost(run->world.decay, 0)); /* what is left of a lost group's log stays while there is room */
+    if (run->options->scrub_period_ms > 0 && run->options->faults[FAULT_RUST]) {
+        decay_at_rest(run);
+        enter(run, PHASE_SCRUB, 2 * period_us + SCRUB_US_MAX);
+    } else {
+        after_scrub(run);
     }
-    run->kv->ops->abort(run->kv, txn);
 }
 
 static void rot(struct run *run)
@@ -504,7 +558,7 @@ static void rot(struct run *run)
     struct disk *disk = sim_disk_port(run->disk);
     uint64_t draw = rng_below(&run->world.crash, 10);
     if (draw < 2) {
-        rot_checkpoint(run);
+        run->rotten_kv = sim_rot_checkpoint(&run->world, run->kv);
     } else if (draw < 5 && sim_rot_wal(&run->world, disk, sim_disk_shadow(run->disk), run->check)) {
         world_fault(&run->world, FAULT_ROT);
     } else if (draw < 7 && sim_rot_segment(&run->world, disk, run->check)) {
@@ -539,6 +593,11 @@ static const char *phase_waits_for(struct run *run)
         if (!audited || run->world.now_us < run->calm_us + REST_US)
             return waits_for;
         after_audit(run);
+        return NULL;
+    case PHASE_SCRUB:
+        if (!decay_is_settled(run->world.decay))
+            return "what decayed is not found";
+        after_scrub(run);
         return NULL;
     case PHASE_STOP:
         if (up || run->broker != NULL)
@@ -578,6 +637,10 @@ static const char *phase_waits_for(struct run *run)
 static void check_phase(struct run *run)
 {
     struct sim_world *world = &run->world;
+    if (!run->rotten) {
+        decay_look(world->decay);
+        write_off(run);
+    }
     bool is_over = world->now_us >= run->phase_until_us;
     if (run->phase == PHASE_LOAD && is_over) {
         end_of_load(run);
@@ -603,6 +666,7 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
     run->crashes_left = o->crashes;
     run->kv = sim_kv_new(&(struct sim_kv_options){.fault = on_kv_point, .error = on_kv_error, .context = run});
     run->check = check_new(&run->world);
+    run->world.decay = decay_new(&run->world, o->scrub_period_ms > 0 ? (uint64_t)o->scrub_period_ms * 1000 : 0);
     if (sim_options_expire(o)) {
         check_producers_expire(run->check);
     }
@@ -635,8 +699,12 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
                                      .shadow = run->shadow,
                                      .room = &run->room};
     run->load = load_new(&parts);
-    run->atlas =
-        (struct sim_atlas){.world = &run->world, .disk = run->disk, .witness = load_witness, .context = run->load};
+    run->atlas = (struct sim_atlas){.world = &run->world,
+                                    .disk = run->disk,
+                                    .ledger = check_ledger(run->check),
+                                    .decay = run->world.decay,
+                                    .witness = load_witness,
+                                    .context = run->load};
     run->world.atlas = &run->atlas;
     run->net_options.reply_context = run->load;
     run->net_options.on_reply = load_on_reply;
@@ -665,6 +733,7 @@ static void run_close(struct run *run)
     sim_disk_free(run->disk);
     sim_kv_free(run->kv);
     check_free(run->check);
+    decay_free(run->world.decay);
     world_done(&run->world);
 }
 

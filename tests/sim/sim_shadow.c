@@ -16,6 +16,7 @@
 #include "meta/meta.h"
 #include "sim_kv.h"
 #include "sim_ledger.h"
+#include "sim_rot.h"
 #include "wal/format.h"
 #include "wal/wal.h"
 
@@ -432,6 +433,9 @@ static void read_pictures(struct picture *picture)
 {
     struct shadow *shadow = picture->shadow;
     struct kv *durable = sim_kv_copy_durable(shadow->kv);
+    if (shadow->world->decay != NULL) {
+        sim_rot_undo(shadow->world->decay, durable);
+    }
     const struct meta_visitor visitor = {.context = picture,
                                          .group = on_group,
                                          .segment = on_segment,
@@ -479,9 +483,10 @@ void shadow_resting(struct shadow *shadow)
     read_pictures(&picture);
 }
 
-void shadow_rotten(struct shadow *shadow)
+void shadow_rotten(struct shadow *shadow, bool is_rotten)
 {
-    shadow->rotten = true;
+    shadow->rotten = is_rotten;
+    shadow->read_at = UINT64_MAX;
 }
 
 bool shadow_holds(struct shadow *shadow, uint64_t group, uint32_t first, uint32_t count, int64_t offset)

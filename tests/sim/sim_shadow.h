@@ -19,7 +19,8 @@ void shadow_on_synced(void *context, const char *path, const uint8_t *data, uint
                       uint64_t size);        /* sim_disk's hook */
 void shadow_new_life(struct shadow *shadow); /* after a crash: what is not synced may be gone */
 
-void shadow_rotten(struct shadow *shadow); /* what stands on the disk is no longer what was written: it is not read */
+/* What stands in the log on the disk is no longer what was written: it is not read, until it has been mended. */
+void shadow_rotten(struct shadow *shadow, bool is_rotten);
 
 /* The records [first, first + count) of the group, at `offset` (-1: not known). */
 bool shadow_holds(struct shadow *shadow, uint64_t group, uint32_t first, uint32_t count, int64_t offset);

@@ -76,6 +76,7 @@ enum sim_fault {
     X(JUDGE_S1, "S1")                                                                                                  \
     X(JUDGE_S3, "S3")                                                                                                  \
     X(JUDGE_S7, "S7")                                                                                                  \
+    X(JUDGE_S10, "S10")                                                                                                \
     X(JUDGE_S11, "S11")                                                                                                \
     X(JUDGE_L1, "L1")
 

@@ -82,6 +82,7 @@ void tree_process_death(struct tree *tree);
 /* Changes some bytes of one file, preferably some that are not zero: a bit, a sector of garbage or of zeros, or a
  * sector that belongs elsewhere in the file. */
 void tree_rot(struct tree *tree, struct rng *rng);
+void inode_flip_bit(struct inode *inode, uint64_t offset, unsigned bit);  /* of a byte that is durable */
 void inode_rot_at(struct inode *inode, uint64_t offset, struct rng *rng); /* the sector that holds the offset */
 
 #endif

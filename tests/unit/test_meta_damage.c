@@ -169,6 +169,23 @@ static void test_a_bad_row_is_laid_at_its_group(void **state)
     sim_kv_free(kv);
 }
 
+/* Whatever rotted of a row, its CRC too: with the next picture the group is whole, and the sum over its rows fits. */
+static void test_a_picture_mends_bad_rows(void **state)
+{
+    struct kv *kv = three_groups();
+    struct layout_key keys[ROWS_PER_GROUP];
+    assert_int_equal(keys_of(kv, 2, keys), ROWS_PER_GROUP);
+    for (unsigned i = 0; i < ROWS_PER_GROUP; i++) {
+        for (size_t bit = 0; sim_kv_flip_bit(kv, layout_bytes(&keys[i]), bit); bit++) {
+            put_picture(kv, 2, 11);
+            struct seen seen = load(kv);
+            assert_int_equal(seen.bads_count, 0);
+            assert_int_equal(seen.rows[2], ROWS_PER_GROUP);
+        }
+    }
+    sim_kv_free(kv);
+}
+
 /* A row under another row's key is bad too: the CRC covers the key. */
 static void test_a_row_in_another_place_is_bad(void **state)
 {
@@ -323,6 +340,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_bad_row_is_laid_at_its_group),
+        cmocka_unit_test(test_a_picture_mends_bad_rows),
         cmocka_unit_test(test_a_row_in_another_place_is_bad),
         cmocka_unit_test(test_terms_are_taken_away),
         cmocka_unit_test(test_a_missing_row_is_noticed),
