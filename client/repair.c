@@ -14,10 +14,8 @@
 
 #include "base/mem.h"
 #include "client/repair_plan.h"
-#include "meta/row.h"
 #include "os/disk.h"
 #include "os/lmdb.h"
-#include "wire/codec.h"
 
 #define META_DIR   "meta"
 #define KIND_DATA  1 /* the broker's numbers: partitions with segments, and with rows only */
@@ -29,69 +27,6 @@ struct line repair_line(const struct repair *repair, const char *name)
 }
 
 /* ---- the partition ---- */
-
-struct topic_search {
-    const char *name;
-    bool found, readable;
-    uint64_t first_group;
-    uint32_t partitions;
-};
-
-/* The registry's row of a topic: 'R' 't' first group, partitions, name, crc. */
-#define TOPIC_KEY_NAME_AT   14u
-#define TOPIC_KEY_CRC_BYTES 4u
-
-static bool search_is_named(const struct topic_search *search, struct kv_bytes key)
-{
-    size_t size = strlen(search->name);
-    return key.size == TOPIC_KEY_NAME_AT + size + TOPIC_KEY_CRC_BYTES &&
-           memcmp((const uint8_t *)key.data + TOPIC_KEY_NAME_AT, search->name, size) == 0;
-}
-
-static enum err on_unreadable_topic(void *context, struct kv_bytes key)
-{
-    struct topic_search *search = context;
-    search->found = search->found || search_is_named(search, key);
-    return OK;
-}
-
-static enum err on_topic(void *context, struct kv_bytes key, struct kv_bytes value)
-{
-    struct topic_search *search = context;
-    TopicRecord topic;
-    if (!search_is_named(search, key))
-        return OK;
-    search->found = true;
-    search->readable = value.size <= CODEC_STORED_BYTES_MAX &&
-                       codec_decode_stored(STORED_TOPIC, value.data, (uint32_t)value.size, &topic) == OK;
-    if (search->readable) {
-        search->first_group = topic.first_group;
-        search->partitions = topic.partitions;
-    }
-    return OK;
-}
-
-/* From the topic's name to its groups. ERR_FORMAT: its row cannot be read. */
-static enum err find_group(struct repair *repair)
-{
-    struct topic_search search = {.name = repair->topic};
-    struct kv_txn *txn;
-    enum err error = repair->kv->ops->begin(repair->kv, false, &txn);
-    if (error != OK)
-        return error;
-    error = row_scan_all(repair->kv, txn, (struct kv_bytes){"Rt", 2}, on_topic, on_unreadable_topic, &search);
-    repair->kv->ops->abort(repair->kv, txn);
-    if (error != OK)
-        return error;
-    if (!search.found)
-        cli_usage("there is no topic '%s' in %s", repair->topic, repair->dir);
-    if (!search.readable)
-        return ERR_FORMAT;
-    if (repair->partition >= search.partitions)
-        cli_usage("topic '%s' has partitions 0 to %u", repair->topic, search.partitions - 1);
-    repair->group.group = search.first_group + repair->partition;
-    return OK;
-}
 
 static enum err on_group(void *context, const struct meta_group *group)
 {
@@ -219,6 +154,7 @@ static enum err make_plan(struct repair *repair)
     line_number(&line, "next_offset", repair->group.next_offset);
     line_end(&line);
     repair->needed = repair->group.damaged || repair->bads_count > 0;
+    repair_plan_topic(repair);
     for (uint32_t i = 0; i < repair->bads_count; i++) {
         print_row(repair, &repair->bads[i]);
         repair->loses = repair->loses || (repair->bads[i].type != 'M' && repair->bads[i].type != 'E');
@@ -299,6 +235,8 @@ static enum err lift_mark(struct repair *repair)
     if (error != OK)
         return error;
     error = put_picture(repair, txn);
+    if (error == OK)
+        error = repair_put_topic(repair, txn);
     if (error != OK) {
         kv->ops->abort(kv, txn);
         return error;
@@ -342,7 +280,7 @@ static int conclude(struct repair *repair)
 
 static int run_on_store(struct repair *repair)
 {
-    enum err error = find_group(repair);
+    enum err error = repair_find_topic(repair);
     if (error == OK)
         error = load(repair);
     if (error == OK && !repair->has_group && repair->bads_count == 0 && !repair->group.damaged) {
@@ -359,10 +297,7 @@ static int run_on_store(struct repair *repair)
     if (error == OK)
         error = make_plan(repair);
     fflush(stdout);
-    if (error == ERR_FORMAT)
-        cli_error("the row of topic '%s' cannot be read: delete the topic (flotilla topic delete %s)", repair->topic,
-                  repair->topic);
-    else if (error != OK)
+    if (error != OK)
         cli_error("%s: %s", repair->dir, err_text(error));
     return error == OK ? conclude(repair) : CLI_FAILED;
 }

@@ -1,6 +1,7 @@
 /* Inside `flotilla repair`: what was found, what can be kept and what is given up.
  *
  *   repair.c           the command: finds the partition, says what it would do, does it
+ *   repair_topic.c     the registry's row of the topic
  *   repair_wal.c       which entries of the WAL join the checkpoint
  *   repair_segments.c  which offsets of the segments can be read; files without the bad batches
  *
@@ -48,6 +49,14 @@ struct repair_segment {
     struct scan_result found;
 };
 
+struct repair_topic {
+    bool is_found, is_bad; /* bad: only its key is readable */
+    uint64_t first_group;
+    uint32_t partitions;
+    uint8_t key[KV_KEY_BYTES_MAX]; /* of a bad one */
+    size_t key_size;
+};
+
 struct repair {
     struct cli *cli;
     const char *dir;
@@ -57,6 +66,7 @@ struct repair {
 
     struct disk *disk;
     struct kv *kv;
+    struct repair_topic topic_row;
     bool has_group; /* its own row is readable and says what it is */
     struct meta_group group;
     uint64_t generation_next;
@@ -76,6 +86,12 @@ struct repair {
 
 /* Prints one finding; the caller adds fields and ends the line. */
 struct line repair_line(const struct repair *repair, const char *name);
+
+/* From the topic's name to the group; ends the command if there is none. */
+enum err repair_find_topic(struct repair *repair);
+void repair_plan_topic(struct repair *repair); /* says what is lost with a bad row */
+/* Writes a bad row anew. */
+enum err repair_put_topic(struct repair *repair, struct kv_txn *txn);
 
 /* Fills repair->wal, and prints it. */
 enum err repair_plan_wal(struct repair *repair);

@@ -595,6 +595,30 @@ def test_an_unreadable_topic_keeps_its_groups_from_nobody_else(broker):
     assert broker.stop() == 0
 
 
+def test_repair_of_an_unreadable_topic(broker):
+    """Its row is put together again from what its groups know; the records were never touched."""
+    groups = two_partitions(broker)
+    flip_row(broker, key_of_topic('t', groups[0], 2), at=8)
+    broker.start()
+    assert state_of(broker, 1) == 'corrupt'
+    assert broker.stop() == 0
+    plan = repair(broker, 1, code=1)
+    assert [row['what'] for row in plan if row['row'] == 'drop'] == [
+        'row of the topic: its id and max_batch_bytes, the rest is made anew from its partitions']
+    assert repair(broker, 1, accept=True) == plan
+    repair(broker, 0)
+    assert 'nothing to repair' in broker.stderr
+    for start in range(2):
+        broker.start()
+        assert groups_of(broker) == groups and broker.metric('damaged') == 0
+        for partition in (0, 1):
+            assert values_of(broker, 't', partition) == lines(partition, 0, 3000 + start)
+            produce(broker, 't', partition, lines(partition, 3000 + start, 1))
+        config = json.loads(broker.run('topic', 'describe', 't', '--json'))['config']
+        assert config['segment_bytes'] == config['max_batch_bytes'] == 65536
+        assert broker.stop() == 0
+
+
 def test_a_topic_whose_key_is_none_ends_with_4(broker):
     """A byte of the name: which topic it was, and whose groups they are, nobody can say."""
     groups = two_partitions(broker)
