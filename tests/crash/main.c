@@ -17,7 +17,7 @@
  *
  * Everything follows from the seed: a failure is printed with the options that show it again.
  *
- * Exit codes: 0 no state failed, 1 some did, 2 usage, 3 the workload itself failed. */
+ * Exit codes: 0 no state failed, 1 some did, 2 usage, 3 the workload itself failed, or hardly anything was damaged. */
 #include <argp.h>
 #include <signal.h>
 #include <stdio.h>

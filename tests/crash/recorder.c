@@ -10,7 +10,8 @@
  * and its record: what a sync covers is exactly what stands before it on the tape. A failed call leaves no trace.
  *
  * The calls go to the kernel by syscall(2), so this library needs no other and works from the first instruction on.
- * Until recorder_begin it only passes on. A program of another make is recorded from its start: by the environment. */
+ * Until recorder_begin it only passes on. A program that knows nothing of it is recorded from its start, if the
+ * environment says so (tape.h). */
 #undef _FILE_OFFSET_BITS /* else the headers give open and open64 one name */
 #include <errno.h>
 #include <fcntl.h>

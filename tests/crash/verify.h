@@ -13,11 +13,11 @@
  *        gaps and ends where the group's next offset is, no term and no done row is beyond it, a retry gets the offset
  *        of the first try
  *   S10  a round of the scrub, over segments, rows and log, finds nothing
- *   S11  the start succeeds, everything gets a leader, nothing hangs; the second start serves what the first one did,
- * no more and no less
+ *   S11  the start succeeds, everything is led, nothing hangs; a second start serves the same, no more and no less
  *
- * Of S1, a failed sync is not played here (sweep.c does); nor are S3, the full disk (tests/cluster/test_disk_full.py),
- * S8, the full map, and S9, how LMDB is opened (tests/unit/test_os_lmdb.c): none of them is about crashes. */
+ * What no crash shows: of S1, a failed sync (sweep.c); S3, the full disk (tests/cluster/test_disk_full.py); S8, the
+ * full map (tests/unit/test_os_lmdb.c); of S9, two users of one store (tests/unit/test_os_disk.c). That LMDB syncs what
+ * it commits is S9 too, and S1 here: the states have nothing else. */
 #ifndef FLOTILLA_CRASH_VERIFY_H
 #define FLOTILLA_CRASH_VERIFY_H
 
