@@ -97,12 +97,15 @@ static enum err open_active(struct files *files, struct segment *segment, const 
 {
     enum err error = files__open(files, segment);
     segment->file.is_lost = error == ERR_NO_FILE;
-    if (error == OK && segment->file.length_bytes >= row->size_bytes - row->tail_size) {
-        error = restore_tail(files, segment, row);
-    } else if (error == OK || error == ERR_NO_FILE) { /* its readers are told; appending goes on behind the hole */
+    bool is_short = error == OK && segment->file.length_bytes < row->size_bytes - row->tail_size;
+    if (is_short || error == ERR_NO_FILE) { /* its readers are told; appending goes on behind the hole */
         trace_error(files->trace, "segment_damaged", "group=%llu base=%lld error=%s",
                     (unsigned long long)segment->log->group, (long long)segment->base_offset,
-                    err_name(error == OK ? ERR_CORRUPT : error));
+                    err_name(is_short ? ERR_CORRUPT : error));
+    }
+    if (error == OK) { /* also behind a hole: a later start would find the file long enough, and do it */
+        error = restore_tail(files, segment, row);
+    } else if (error == ERR_NO_FILE) {
         error = OK;
     }
     segment->file.is_recycled = segment->file.length_bytes > row->size_bytes;

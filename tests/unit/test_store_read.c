@@ -330,6 +330,34 @@ static void a_short_or_missing_file_is_damage(void **state)
     bench_free(b);
 }
 
+/* What the checkpoint holds of the last block is there again, at the first start as at every other one. */
+static void the_tail_of_a_short_file_is_restored(void **state)
+{
+    struct bench *b = bench_new(0, 0);
+    char path[128];
+    uint8_t bytes[3000];
+    (void)state;
+    bench_fill(b, 0, 30000, 6000);
+    while (segment_log_bytes(b->logs[0].log) % 4096 < 2500) {
+        bench_append(b, 0, 2, 300);
+    }
+    bench_checkpoint(b, 0, true);
+    bench_path(b, 0, 0, ".log", path);
+    store_disk_get(&b->disk, path, 0, bytes, sizeof bytes);
+    const struct bench_batch *last = &b->logs[0].batches[b->logs[0].count - 1];
+    for (int life = 0; life < 3; life++) {
+        bench_crash(b, NULL);
+        if (life == 0) {
+            store_disk_remove(&b->disk, path);
+            store_disk_put(&b->disk, path, 0, bytes, sizeof bytes);
+        }
+        assert_int_equal(bench_reopen(b), OK);
+        assert_int_equal(bench_read(b, 0, 0, 100), ERR_CORRUPT);
+        assert_int_equal(bench_read(b, 0, last->base_offset, 100), OK);
+    }
+    bench_free(b);
+}
+
 /* The active file of the checkpoint is gone: a recycled one must not stand in for it, its old batches could pass for
  * the lost ones. */
 static void a_missing_active_file_is_not_replaced_by_a_spare(void **state)
@@ -707,6 +735,7 @@ int main(void)
         cmocka_unit_test(a_payload_that_imitates_a_batch_is_not_served),
         cmocka_unit_test(a_last_header_that_lies),
         cmocka_unit_test(a_short_or_missing_file_is_damage),
+        cmocka_unit_test(the_tail_of_a_short_file_is_restored),
         cmocka_unit_test(a_missing_active_file_is_not_replaced_by_a_spare),
         cmocka_unit_test(recycled_bytes_are_never_served),
         cmocka_unit_test(index_files_are_kafkas),
