@@ -75,7 +75,7 @@ struct exhibit {
     uint32_t first, count;
     uint8_t *bytes; /* owned; NULL: empty place */
     uint32_t size;
-    uint64_t sent_us;
+    uint64_t sent_us; /* for the first time: its producer may be forgotten since then */
 };
 #define EXHIBITS_MAX 24
 

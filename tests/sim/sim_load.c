@@ -213,7 +213,6 @@ void load_exhibit_put(struct load *load, const struct exhibit *exhibit)
         return;
     free(place->bytes);
     *place = *exhibit;
-    place->sent_us = load->world->now_us;
     place->bytes = malloc(exhibit->size);
     ASSERT(place->bytes != NULL);
     memcpy(place->bytes, exhibit->bytes, exhibit->size);

@@ -58,6 +58,7 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     o.producer_expiry_ms = PRODUCER_EXPIRY_MS_LONG;
     if (o.faults[FAULT_EXPIRY]) {
         o.producer_expiry_ms = (int64_t)sim_log_between(&rng, 10000, 60000);
+        o.memory_bytes = (uint64_t)64 << 20; /* with less, a repeat may lie unread until its producer is forgotten */
     }
     o.connections = CONNECTIONS_DEFAULT;
     if (o.faults[FAULT_CROWD]) { /* bounds that a crowd reaches */
@@ -67,10 +68,12 @@ void sim_options_draw(struct sim_options *options, uint64_t seed)
     }
     o.scrub_period_ms = rng_chance(&rng, 0.8) ? (int64_t)sim_log_between(&rng, SCRUB_PERIOD_MS_MIN, 30000) : -1;
     if (o.faults[FAULT_READ_ERROR] && rng_chance(&rng, 0.5)) {
-        /* A start that cannot open a segment withholds its group; a short log then has to write on what it holds. */
+        /* A start that cannot open a segment withholds its group; once a few starts have made a file each, what that
+         * group has in the oldest one is written again. */
         o.wal_budget_bytes = 4 * WAL_FILE_BYTES_MIN;
-        o.crashes = (uint32_t)rng_between(&rng, 5, 15);
-        o.crash_calls_max = sim_log_between(&rng, 200, 4000);
+        o.faults[FAULT_DEATH] = true;
+        o.crashes = 15;
+        o.crash_calls_max = sim_log_between(&rng, 50, 500);
     }
     *options = o;
 }

@@ -198,7 +198,8 @@ static void batch_send(struct producer *producer, struct stream *stream, struct 
                                                  .first = batch->first,
                                                  .count = batch->count,
                                                  .bytes = batch->bytes,
-                                                 .size = batch->size});
+                                                 .size = batch->size,
+                                                 .sent_us = batch->first_us});
     }
     if (producer->acks == CHECK_ACKS_NONE) {
         client_send_no_reply(&producer->client, request, &message, batch->bytes, batch->size);

@@ -339,6 +339,18 @@ static uint64_t group_of(const struct row_place *place)
     return place->key_size >= at + sizeof(uint64_t) ? load_be64(place->key + at) : 0;
 }
 
+/* One row of a group at a time: the sum over its rows could not be undone for two. */
+static bool is_rotten(const struct decay *decay, uint64_t group)
+{
+    uint32_t count;
+    const struct decay_item *items = decay_items(decay, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (items[i].kind == DECAY_ROW && items[i].group == group && !items[i].is_over)
+            return true;
+    }
+    return false;
+}
+
 void sim_rot_running_row(struct sim_world *world, struct kv *kv, char type, uint64_t group, bool is_exact,
                          uint32_t rounds, struct decay *decay)
 {
@@ -347,7 +359,8 @@ void sim_rot_running_row(struct sim_world *world, struct kv *kv, char type, uint
         return;
     struct row_place *place = row_choose(world, kv, txn, type, group, is_exact);
     kv->ops->abort(kv, txn);
-    if (place == NULL || !row_is_whole(row_key(place), (struct kv_bytes){place->value, place->value_size}) ||
+    if (place == NULL || is_rotten(decay, group_of(place)) ||
+        !row_is_whole(row_key(place), (struct kv_bytes){place->value, place->value_size}) ||
         (type != 'B' && decay_has_lost(decay, group_of(place)))) {
         free(place);
         return;
