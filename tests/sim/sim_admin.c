@@ -324,18 +324,12 @@ static void on_wake(struct client *client)
     client_wake(client, 10000 + rng_below(&client->load->world->load, 500000));
 }
 
-static void on_connected(struct client *client)
-{
-    client_wake(client, 1);
-}
-
 static void on_lost(struct client *client)
 {
     admin_of(client)->must_verify = true;
 }
 
-static const struct client_class admin_class = {
-    .name = "admin", .connected = on_connected, .lost = on_lost, .reply = on_reply, .wake = on_wake};
+static const struct client_class admin_class = {.name = "admin", .lost = on_lost, .reply = on_reply, .wake = on_wake};
 
 struct client *admin_new(struct load *load)
 {

@@ -98,25 +98,10 @@ static struct message *message_of(const struct check *check, uint32_t id)
     return id == 0 || id > check->messages_count ? NULL : &check->messages[id];
 }
 
-static void *grow(void *data, uint64_t *capacity, uint64_t wanted, size_t item_size)
-{
-    if (wanted <= *capacity)
-        return data;
-    uint64_t new_capacity = *capacity == 0 ? 64 : *capacity;
-    while (new_capacity < wanted) {
-        new_capacity *= 2;
-    }
-    data = realloc(data, new_capacity * item_size);
-    ASSERT(data != NULL);
-    memset((uint8_t *)data + *capacity * item_size, 0, (new_capacity - *capacity) * item_size);
-    *capacity = new_capacity;
-    return data;
-}
-
 static struct check_seen *seen_at(struct ghost *ghost, int64_t offset)
 {
     uint64_t capacity = (uint64_t)ghost->seen_capacity;
-    ghost->seen = grow(ghost->seen, &capacity, (uint64_t)offset + 1, sizeof *ghost->seen);
+    ghost->seen = sim_grow(ghost->seen, &capacity, (uint64_t)offset + 1, sizeof *ghost->seen);
     ghost->seen_capacity = (int64_t)capacity;
     return &ghost->seen[offset];
 }
@@ -209,7 +194,8 @@ uint32_t check_sent(struct check *check, const struct check_record *record)
 {
     ASSERT(ghost_of(check, record->group) != NULL);
     uint64_t capacity = check->messages_capacity;
-    check->messages = grow(check->messages, &capacity, (uint64_t)check->messages_count + 2, sizeof *check->messages);
+    check->messages =
+        sim_grow(check->messages, &capacity, (uint64_t)check->messages_count + 2, sizeof *check->messages);
     check->messages_capacity = (uint32_t)capacity;
     uint32_t id = ++check->messages_count;
     check->messages[id] = (struct message){.record = *record, .open_attempts = 1, .offset = -1};
@@ -607,7 +593,7 @@ void check_entry(struct check *check, uint64_t group, uint64_t index, uint64_t t
                    (unsigned long long)m->record.group, ghost->name);
         return;
     }
-    ghost->entries = grow(ghost->entries, &ghost->entries_capacity, index + 1, sizeof *ghost->entries);
+    ghost->entries = sim_grow(ghost->entries, &ghost->entries_capacity, index + 1, sizeof *ghost->entries);
     struct entry_fact *fact = &ghost->entries[index];
     /* A torn tail may be cut and its index used again, in a later term; the latest is what counts. */
     if (fact->is_known && fact->term == term && fact->first != first) {

@@ -12,7 +12,9 @@ static void client_lost(struct client *client)
 {
     client->conn = NULL;
     client->requests_open = 0; /* those of the old connection stay marked open and are known by its id */
-    client->class->lost(client);
+    if (client->class->lost != NULL) {
+        client->class->lost(client);
+    }
     client_connect(client);
 }
 
@@ -80,7 +82,10 @@ static void on_connect(void *context, uint64_t argument)
         return;
     }
     client->conn = sim_conn_open(client->load->net, &conn_handler, client);
-    client->class->connected(client);
+    if (client->class->connected != NULL) {
+        client->class->connected(client);
+    }
+    client_wake(client, 1);
 }
 
 void client_connect(struct client *client)
@@ -103,6 +108,15 @@ void client_drop(struct client *client, bool late)
         sim_conn_close(client->conn);
     }
     client_lost(client);
+}
+
+bool client_goes_home(struct client *client)
+{
+    if (!client->load->quiet)
+        return false;
+    client->is_idle = true;
+    client_drop(client, false);
+    return true;
 }
 
 static void on_wake(void *context, uint64_t argument)

@@ -34,8 +34,8 @@ struct request {
 struct client_class {
     const char *name;
     bool only_reads;
-    void (*connected)(struct client *client);
-    void (*lost)(struct client *client); /* the connection is gone, requests under way are unanswered */
+    void (*connected)(struct client *client); /* or NULL; it is woken in any case */
+    void (*lost)(struct client *client);      /* or NULL; the connection is gone, requests under way are unanswered */
     void (*reply)(struct client *client, struct request *request, const union codec_message *message,
                   const uint8_t *payload, uint32_t payload_size);
     void (*wake)(struct client *client); /* the time asked for by client_wake has come */
@@ -117,7 +117,8 @@ void client_init(struct client *client, struct load *load, const struct client_c
 void client_done(struct client *client);
 void client_connect(struct client *client); /* now or as soon as the broker is up; nothing if connected */
 void client_drop(struct client *client,
-                 bool late); /* gives the connection up; late: what was sent may arrive long after */
+                 bool late);                  /* gives the connection up; late: what was sent may arrive long after */
+bool client_goes_home(struct client *client); /* the load ends: false if not; no connection from now on */
 void client_wake(struct client *client, uint64_t in_us); /* replaces an earlier wake */
 struct request *client_request(struct client *client, enum frame_type type);
 void client_send(struct client *client, struct request *request, const void *message, const uint8_t *payload,

@@ -89,21 +89,6 @@ static struct group *watched(const struct ledger *ledger, uint64_t number)
     return group != NULL && group->is_watched ? group : NULL;
 }
 
-static void *grow(void *data, uint64_t *capacity, uint64_t wanted, size_t item_size)
-{
-    if (wanted <= *capacity)
-        return data;
-    uint64_t new_capacity = *capacity == 0 ? 64 : *capacity;
-    while (new_capacity < wanted) {
-        new_capacity *= 2;
-    }
-    data = realloc(data, new_capacity * item_size);
-    ASSERT(data != NULL);
-    memset((uint8_t *)data + *capacity * item_size, 0, (new_capacity - *capacity) * item_size);
-    *capacity = new_capacity;
-    return data;
-}
-
 static struct row *row_find(const struct machine *machine, int64_t producer_id)
 {
     struct row *row;
@@ -340,7 +325,7 @@ void ledger_born(struct ledger *ledger, uint64_t number, const struct ledger_pol
 
 static struct place *place_of(struct ledger *ledger, uint32_t id)
 {
-    ledger->places = grow(ledger->places, &ledger->places_capacity, (uint64_t)id + 1, sizeof *ledger->places);
+    ledger->places = sim_grow(ledger->places, &ledger->places_capacity, (uint64_t)id + 1, sizeof *ledger->places);
     return &ledger->places[id];
 }
 
@@ -374,7 +359,7 @@ static void head_go_on(struct ledger *ledger, struct group *group)
 void ledger_durable(struct ledger *ledger, const struct ledger_entry *entry)
 {
     struct group *group = group_of(ledger, entry->group);
-    group->items = grow(group->items, &group->items_capacity, entry->index + 1, sizeof *group->items);
+    group->items = sim_grow(group->items, &group->items_capacity, entry->index + 1, sizeof *group->items);
     struct item *item = &group->items[entry->index];
     group->term = entry->term > group->term ? entry->term : group->term;
     if (item->is_known) {

@@ -304,11 +304,8 @@ static void on_wake(struct client *client)
 {
     struct load *load = client->load;
     struct rng *rng = &load->world->load;
-    if (load->quiet) {
-        client->is_idle = true;
-        client_drop(client, false);
+    if (client_goes_home(client))
         return;
-    }
     if (client->conn == NULL) {
         client_connect(client);
     } else if (rng_chance(rng, 0.05)) {
@@ -318,15 +315,6 @@ static void on_wake(struct client *client)
         world_fault(load->world, FAULT_LIAR);
     }
     client_wake(client, sim_log_between(rng, 1000, load->options->load_us / 20));
-}
-
-static void on_connected(struct client *client)
-{
-    client_wake(client, 1);
-}
-
-static void on_lost(struct client *client)
-{
 }
 
 static void on_reply(struct client *client, struct request *request, const union codec_message *message,
@@ -347,8 +335,7 @@ static void on_reply(struct client *client, struct request *request, const union
     }
 }
 
-static const struct client_class liar_class = {
-    .name = "liar", .connected = on_connected, .lost = on_lost, .reply = on_reply, .wake = on_wake};
+static const struct client_class liar_class = {.name = "liar", .reply = on_reply, .wake = on_wake};
 
 struct client *liar_new(struct load *load)
 {

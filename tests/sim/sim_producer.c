@@ -443,7 +443,6 @@ static void on_connected(struct client *client)
     for (uint32_t i = 0; i < producer->streams_count; i++) {
         stream_resume(producer, &producer->streams[i]);
     }
-    client_wake(client, 1);
 }
 
 static void on_lost(struct client *client)

@@ -311,27 +311,10 @@ static void on_wake(struct client *client)
     client_wake(client, 1000 + rng_below(rng, reader->is_auditor ? 100000 : 1000000));
 }
 
-static void on_connected(struct client *client)
-{
-    client_wake(client, 1);
-}
-
-static void on_lost(struct client *client)
-{
-}
-
-static const struct client_class consumer_class = {.name = "consumer",
-                                                   .only_reads = true,
-                                                   .connected = on_connected,
-                                                   .lost = on_lost,
-                                                   .reply = on_reply,
-                                                   .wake = on_wake};
-static const struct client_class auditor_class = {.name = "auditor",
-                                                  .only_reads = true,
-                                                  .connected = on_connected,
-                                                  .lost = on_lost,
-                                                  .reply = on_reply,
-                                                  .wake = on_wake};
+static const struct client_class consumer_class = {
+    .name = "consumer", .only_reads = true, .reply = on_reply, .wake = on_wake};
+static const struct client_class auditor_class = {
+    .name = "auditor", .only_reads = true, .reply = on_reply, .wake = on_wake};
 
 static struct reader *reader_make(struct load *load, const struct client_class *class)
 {

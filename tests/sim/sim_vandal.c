@@ -41,11 +41,8 @@ static void on_wake(struct client *client)
 {
     struct load *load = client->load;
     struct rng *rng = &load->world->load;
-    if (load->quiet) {
-        client->is_idle = true;
-        client_drop(client, false);
+    if (client_goes_home(client))
         return;
-    }
     if (client->conn == NULL) {
         client_connect(client);
     } else if (rng_chance(rng, 0.5)) {
@@ -57,22 +54,7 @@ static void on_wake(struct client *client)
     client_wake(client, sim_log_between(rng, 1000, load->options->load_us / 4));
 }
 
-static void on_connected(struct client *client)
-{
-    client_wake(client, 1);
-}
-
-static void on_lost(struct client *client)
-{
-}
-
-static void on_reply(struct client *client, struct request *request, const union codec_message *message,
-                     const uint8_t *payload, uint32_t payload_size)
-{
-}
-
-static const struct client_class vandal_class = {
-    .name = "vandal", .connected = on_connected, .lost = on_lost, .reply = on_reply, .wake = on_wake};
+static const struct client_class vandal_class = {.name = "vandal", .wake = on_wake};
 
 struct client *vandal_new(struct load *load)
 {

@@ -223,3 +223,18 @@ uint64_t sim_log_between(struct rng *rng, uint64_t low, uint64_t high)
         from = high;
     return rng_between(rng, from, from > high / 2 ? high : 2 * from);
 }
+
+void *sim_grow(void *data, uint64_t *io_capacity, uint64_t wanted, size_t item_size)
+{
+    if (wanted <= *io_capacity)
+        return data;
+    uint64_t new_capacity = *io_capacity == 0 ? 64 : *io_capacity;
+    while (new_capacity < wanted) {
+        new_capacity *= 2;
+    }
+    data = realloc(data, new_capacity * item_size);
+    ASSERT(data != NULL);
+    memset((uint8_t *)data + *io_capacity * item_size, 0, (new_capacity - *io_capacity) * item_size);
+    *io_capacity = new_capacity;
+    return data;
+}
