@@ -115,13 +115,24 @@ static void lmdb_set_map_full(struct os_lmdb *lmdb)
     pthread_mutex_unlock(&lmdb->mutex);
 }
 
-/* With the mutex held and no transaction open: LMDB may move its map then, and only then. */
+/* With the mutex held and no transaction open: LMDB may move its map then, and only then. It gives up the old map
+ * before it asks for the new one, so whoever is refused has none. */
+static int lmdb_remap(struct os_lmdb *lmdb, uint64_t map_bytes)
+{
+    int code = mdb_env_set_mapsize(lmdb->env, map_bytes);
+    if (code != 0) {
+        lmdb->poisoned = true;
+        trace_error(lmdb->trace, "kv_poisoned", "there is no map any more; restart to get one");
+    }
+    return code;
+}
+
 static void lmdb_grow(struct os_lmdb *lmdb)
 {
     uint64_t wanted = lmdb->map_bytes * 2;
-    int code = mdb_env_set_mapsize(lmdb->env, wanted);
+    int code = lmdb_remap(lmdb, wanted);
     if (code != 0) {
-        lmdb_fault(lmdb->trace, "set_mapsize", code); /* stays full; the next begin tries again */
+        lmdb_fault(lmdb->trace, "set_mapsize", code);
         return;
     }
     lmdb->map_bytes = wanted;
@@ -169,14 +180,14 @@ static bool lmdb_is_exhausted(const struct os_lmdb *lmdb)
 static enum err lmdb_enter(struct os_lmdb *lmdb, bool write)
 {
     pthread_mutex_lock(&lmdb->mutex);
+    /* LMDB's writer lock does not recurse: a second write transaction on one thread would wait for itself. */
+    ASSERT(!write || !lmdb->writing || !pthread_equal(lmdb->writer, pthread_self()));
+    if (lmdb->map_full && lmdb->txns_open == 0 && !lmdb->poisoned) {
+        lmdb_grow(lmdb);
+    }
     if (lmdb->poisoned) {
         pthread_mutex_unlock(&lmdb->mutex);
         return ERR_IO;
-    }
-    /* LMDB's writer lock does not recurse: a second write transaction on one thread would wait for itself. */
-    ASSERT(!write || !lmdb->writing || !pthread_equal(lmdb->writer, pthread_self()));
-    if (lmdb->map_full && lmdb->txns_open == 0) {
-        lmdb_grow(lmdb);
     }
     if (write) {
         lmdb_reserve(lmdb);
@@ -194,7 +205,7 @@ static enum err lmdb_enter(struct os_lmdb *lmdb, bool write)
 static int lmdb_begin_resized(struct os_lmdb *lmdb, unsigned flags, MDB_txn **ret_txn)
 {
     pthread_mutex_lock(&lmdb->mutex);
-    int code = lmdb->txns_open == 1 ? mdb_env_set_mapsize(lmdb->env, 0) : MDB_MAP_RESIZED; /* 1: the caller */
+    int code = lmdb->txns_open == 1 ? lmdb_remap(lmdb, 0) : MDB_MAP_RESIZED; /* 1: the caller */
     if (code == 0) {
         code = mdb_txn_begin(lmdb->env, NULL, flags, ret_txn);
     }
