@@ -341,8 +341,8 @@ static void wounds(struct script *s)
 
 const struct plot plots[] = {
     {"calm", calm, false, 0},
-    {"crowded", crowded, false, 4},
-    {"shortage", shortage, false, 4},
-    {"wounds", wounds, true, 4},
+    {"crowded", crowded, false, 1},
+    {"shortage", shortage, false, 1},
+    {"wounds", wounds, true, 1},
 };
 const uint32_t plots_count = sizeof plots / sizeof plots[0];
