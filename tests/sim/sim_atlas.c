@@ -146,7 +146,8 @@ void sim_atlas_wound(struct sim_atlas *atlas, uint32_t rounds)
     inode_read(inode, TREE_NOW, before, sizeof before, place->offset);
     inode_rot_at(inode, sector * SECTOR_BYTES, rng);
     inode_read(inode, TREE_NOW, place->sector, sizeof place->sector, place->offset);
-    if (memcmp(before, place->sector, sizeof before) != 0) {
+    uint64_t held = filled - place->offset < SECTOR_BYTES ? filled - place->offset : SECTOR_BYTES; /* by batches */
+    if (memcmp(before, place->sector, held) != 0) {
         world_fault(atlas->world, FAULT_RUST);
         tell_decay(atlas, wound, place, rounds);
     } else {

@@ -16,6 +16,7 @@
 #define SLACK_LOADED_US ((uint64_t)60 * 1000 * 1000) /* pieces that find no descriptor, lanes that stall */
 #define MEND_US         ((uint64_t)15 * 1000 * 1000)
 #define SETTLE_US       ((uint64_t)5 * 1000 * 1000)
+#define LATE_US         ((uint64_t)1000 * 1000)
 
 /* Said of a segment while reads of it went wrong: what decays there is known as damaged already. */
 struct alarm {
@@ -33,8 +34,11 @@ struct decay {
     uint32_t count;
     struct alarm alarms[ALARMS_MAX]; /* of this life; the last ones, in turn */
     uint32_t alarms_next;
-    uint64_t withheld[GROUPS_MAX]; /* in this life */
+    uint64_t withheld[GROUPS_MAX]; /* in this life, until it ends; */
     uint32_t withheld_count;
+    uint64_t withheld_before[GROUPS_MAX]; /* in the one before: its answers may still be on their way, */
+    uint32_t withheld_before_count;
+    uint64_t withheld_before_us;   /* until then */
     uint64_t given_up[GROUPS_MAX]; /* in the run */
     uint32_t given_up_count, given_up_taken;
 };
@@ -112,6 +116,11 @@ void decay_down(struct decay *decay)
 {
     decay->ready_us = 0;
     memset(decay->alarms, 0, sizeof decay->alarms);
+    if (decay->withheld_count > 0) {
+        memcpy(decay->withheld_before, decay->withheld, sizeof decay->withheld);
+        decay->withheld_before_count = decay->withheld_count;
+        decay->withheld_before_us = decay->world->now_us + LATE_US;
+    }
     decay->withheld_count = 0;
 }
 
@@ -300,7 +309,9 @@ bool decay_has_lost(const struct decay *decay, uint64_t group)
 
 bool decay_has_withheld(const struct decay *decay, uint64_t group)
 {
-    return holds(decay->withheld, decay->withheld_count, group);
+    bool was_withheld = group != 0 && decay->world->now_us < decay->withheld_before_us &&
+                        holds(decay->withheld_before, decay->withheld_before_count, group);
+    return was_withheld || holds(decay->withheld, decay->withheld_count, group);
 }
 
 uint64_t decay_take_given_up(struct decay *decay)

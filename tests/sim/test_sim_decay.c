@@ -234,6 +234,9 @@ static void test_w7_groups_are_withheld_after_errors(void **state)
     assert_int_equal(decay_take_given_up(s.decay), 34);
     assert_int_equal(decay_take_given_up(s.decay), 0);
     decay_down(s.decay);
+    assert_false(decay_has_withheld(s.decay, 0));
+    assert_true(decay_has_withheld(s.decay, 33)); /* answers on their way */
+    pass(&s, 2);
     assert_false(decay_has_withheld(s.decay, 33));
     assert_true(decay_has_lost(s.decay, 34));
     story_end(&s, NULL);
