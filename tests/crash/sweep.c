@@ -2,10 +2,11 @@
  *
  * For a newcomer: most lost data in the field was lost in code that handles an error that hardly ever comes. So short
  * scripts take one broker through everything it has (plot.c), and are run again and again: the first time its first
- * fallible call fails, then its second, until a run passes untouched. Calls that can fail in several ways are tried in
- * each. The broker may answer with an error and go on, or end with one of its exit codes (1 start, 3 storage or memory,
- * 4 unreadable). It may not end by a signal, hang, or be unable to go on when the fault is over. Then it is started
- * without a fault, and must serve all that was acknowledged (verify.c).
+ * fallible call fails, then its second, until a run passes untouched. (Of the scripts of bad weather, which are there
+ * for places that a calm life does not reach, the first call of each chain of callers fails.) Calls that can fail in
+ * several ways are tried in each. The broker may answer with an error and go on, or end with one of its exit codes (1
+ * start, 3 storage or memory, 4 unreadable). It may not end by a signal, hang, or be unable to go on when the fault is
+ * over. Then it is started without a fault, and must serve all that was acknowledged (verify.c).
  *
  * The run is one thread (host.c), so the k-th call is the same one in every run. Threads, sockets and the event loop
  * are swept by sweep.py, with real processes. */
