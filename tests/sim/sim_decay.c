@@ -246,12 +246,21 @@ void decay_served(struct decay *decay, uint64_t group)
 
 /* --- deadlines --- */
 
+/* Under such faults a round takes as long as it takes. */
+static bool is_held_up(const struct sim_world *world)
+{
+    const uint32_t *faults = world->tally.faults;
+    return faults[FAULT_READ_ERROR] + faults[FAULT_LATENT] + faults[FAULT_FILES] + faults[FAULT_KV] > 0;
+}
+
 static void judge_item(struct decay *decay, const struct decay_item *item)
 {
     struct sim_world *world = decay->world;
     bool is_calm = decay->calm_us != 0;
     uint64_t slack_us = is_calm ? SLACK_US : SLACK_LOADED_US;
     uint64_t begin_us = later(item->since_us, later(decay->ready_us, decay->calm_us));
+    if (!is_calm && is_held_up(world))
+        return;
     if (item->found_us == 0 && decay->period_us != 0 && !item->is_lost &&
         world->now_us > begin_us + item->rounds * decay->period_us + slack_us) {
         world_fail(world, "S10",

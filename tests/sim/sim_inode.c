@@ -321,6 +321,21 @@ static void inode_rot(struct inode *inode, struct rng *rng)
     sector_rot(inode, sector, rng);
 }
 
+bool inode_unsynced_is_zero(const struct inode *inode)
+{
+    static const uint8_t zeros[SECTOR_BYTES];
+    const struct page *page;
+    TAILQ_FOREACH(page, &inode->pages, link)
+    {
+        for (unsigned i = 0; i < SECTORS_PER_PAGE; i++) {
+            const uint8_t *at = inode->data + page->number * PAGE_BYTES + i * SECTOR_BYTES;
+            if ((page->unsynced & (1u << i)) && memcmp(at, zeros, sizeof zeros) != 0)
+                return false;
+        }
+    }
+    return true;
+}
+
 void inode_flip_bit(struct inode *inode, uint64_t offset, unsigned bit)
 {
     ASSERT(offset < inode->size && bit < 8);

@@ -58,6 +58,7 @@ uint64_t inode_blocks_bytes(const struct inode *inode);                     /* i
 /* The bytes as the process sees them, [0, inode_size); valid until the next write. */
 const uint8_t *inode_bytes(const struct inode *inode);
 uint64_t inode_unsynced_bytes(const struct inode *inode);
+bool inode_unsynced_is_zero(const struct inode *inode); /* all that a failed sync would lose */
 
 /* Tells which byte range has just become durable. */
 typedef void (*tree_synced)(void *context, struct inode *inode, uint64_t offset, uint64_t size);
