@@ -232,6 +232,10 @@ uint32_t wal__files_secured(const struct wal__files *files)
 
 void wal__files_tend(struct wal__files *files, uint64_t now_us)
 {
+    /* Released files may have become spares: when the next roll takes one, nobody knows the disk to be full. */
+    if (wal__files_secured(files) >= files->spares_min && !PLANT(66)) {
+        files->disk_full = false;
+    }
     if (files->retry_us == UINT64_MAX) {
         files->retry_us = now_us + RETRY_US;
     }
