@@ -3,9 +3,9 @@
  * write-ahead log that is still needed (wal/scrub.h).
  *
  * Pace: a round's pieces are spread over seven eighths of the period, at least one a second; counted out anew each
- * second, since a log that is written to grows meanwhile. A piece is one read of 256
- * KiB at most on the store lane; a busy lane is left alone for up to one interval, so a write never waits for more than
- * one piece, and the round still ends in time.
+ * second, since a log that is written to grows meanwhile. A piece is one read of 256 KiB at most on the store lane; a
+ * busy lane is left alone for up to one interval, so a write never waits for more than one piece, and the round still
+ * ends in time.
  *
  * What becomes of damage:
  * - a range of a segment: marked, and reads of it answer CORRUPT at once; described as "damaged" until retention
