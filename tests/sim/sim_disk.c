@@ -243,14 +243,22 @@ static bool sync_error_is_due(struct sim_disk *disk)
     return true;
 }
 
+/* A file that begins with zeros holds nothing yet, nor does one of which only zeros are not synced: no loss, and no
+ * reason to end. */
+static bool is_spare(const struct disk_file *file)
+{
+    static const uint8_t zeros[8];
+    return inode_size(file->inode, TREE_NOW) < sizeof zeros ||
+           memcmp(inode_bytes(file->inode), zeros, sizeof zeros) == 0 || inode_unsynced_is_zero(file->inode);
+}
+
 static enum err sim_sync(struct disk *port, struct disk_file *file)
 {
     struct sim_disk *disk = disk_of(port);
     if (!may_go_on(disk, SIM_IO_SYNC))
         return ERR_IO;
     if (sync_error_is_due(disk)) {
-        /* Zeros hold nothing yet: that a spare cannot be synced is no loss, and no reason to end. */
-        disk->sync_failed = disk->sync_failed || !inode_unsynced_is_zero(file->inode);
+        disk->sync_failed = disk->sync_failed || !is_spare(file);
         inode_sync_fails(file->inode);
         return ERR_IO;
     }
