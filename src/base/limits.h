@@ -68,8 +68,10 @@
 
 /* raft */
 #define RAFT_VOTERS_MAX           7
-#define RAFT_TERM_MAX             ((uint64_t)1 << 31) /* terms are leader epochs on the wire: int32 */
-#define RAFT_RUNS_MAX             16                  /* changes of term inside one append message */
+#define RAFT_MEMBERS_MAX          (2 * RAFT_VOTERS_MAX) /* voters and learners of both halves of a configuration */
+#define RAFT_CONFIGS_MAX          8                     /* configuration entries in a log, and the one at its base */
+#define RAFT_TERM_MAX             ((uint64_t)1 << 31)   /* terms are leader epochs on the wire: int32 */
+#define RAFT_RUNS_MAX             16                    /* changes of term inside one append message */
 #define RAFT_APPEND_ENTRIES_MAX   256
 #define RAFT_APPEND_BYTES_MAX     (4u << 20)
 #define RAFT_INFLIGHT_BYTES_MAX   (16u << 20) /* per follower */
