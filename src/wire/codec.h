@@ -16,6 +16,7 @@
 
 #include "base/err.h"
 #include "client.pb.h"
+#include "peer.pb.h"
 #include "stored.pb.h"
 #include "wire/frame.h"
 
@@ -37,13 +38,18 @@
     X(FRAME_LIST_OFFSETS_REPLY, ListOffsetsReply)                                                                      \
     X(FRAME_INIT_PRODUCER, InitProducerRequest)                                                                        \
     X(FRAME_INIT_PRODUCER_REPLY, InitProducerReply)                                                                    \
+    X(FRAME_PEER_HELLO, PeerHello)                                                                                     \
+    X(FRAME_PEER_HELLO_REPLY, PeerHelloReply)                                                                          \
+    X(FRAME_PEER_PING, PeerPing)                                                                                       \
+    X(FRAME_PEER_PONG, PeerPong)                                                                                       \
     X(FRAME_ERROR, ErrorReply)
 
-/* Rows of a MetadataReply's payload. */
+/* Rows of a MetadataReply's payload, and of a FRAME_RAFT. */
 #define CODEC_ROW_TABLE(X)                                                                                             \
     X(ROW_BROKER, BrokerRow)                                                                                           \
     X(ROW_TOPIC, TopicRow)                                                                                             \
-    X(ROW_PARTITION, PartitionRow)
+    X(ROW_PARTITION, PartitionRow)                                                                                     \
+    X(ROW_RAFT, RaftRow)
 
 /* What is stored: operations in the log of STATE groups and rows of the checkpoint store. */
 #define CODEC_STORED_TABLE(X)                                                                                          \
@@ -63,9 +69,9 @@ union codec_message {
 #undef CODEC_MEMBER
 };
 
-#define CODEC_HEAD_BYTES_MAX   512u /* header and protobuf of any frame */
-#define CODEC_ROW_BYTES_MAX    512u /* any row with its length */
-#define CODEC_STORED_BYTES_MAX 512u /* any stored message */
+#define CODEC_HEAD_BYTES_MAX   512u  /* header and protobuf of any frame */
+#define CODEC_ROW_BYTES_MAX    2560u /* any row with its length */
+#define CODEC_STORED_BYTES_MAX 512u  /* any stored message */
 
 /* Decodes a frame's protobuf. ERR_UNSUPPORTED: no such type; ERR_BAD_FRAME: malformed. */
 enum err codec_decode(enum frame_type type, const uint8_t *data, uint32_t size_bytes, void *ret_message);

@@ -43,6 +43,11 @@ enum frame_type {
     FRAME_LIST_OFFSETS_REPLY = 14,
     FRAME_INIT_PRODUCER = 15,
     FRAME_INIT_PRODUCER_REPLY = 16,
+    FRAME_PEER_HELLO = 65, /* between brokers: proto/peer.proto */
+    FRAME_PEER_HELLO_REPLY = 66,
+    FRAME_RAFT = 67, /* rows instead of one message, and no reply: wire/peer.h */
+    FRAME_PEER_PING = 69,
+    FRAME_PEER_PONG = 70,
     FRAME_ERROR = 255,
 };
 

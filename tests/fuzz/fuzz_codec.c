@@ -33,6 +33,7 @@ union any_message {
     BrokerRow broker;
     TopicRow topic;
     PartitionRow partition;
+    RaftRow raft;
     ProducerInit init;
     ProducerRow producer;
     TopicRecord record;

@@ -89,6 +89,30 @@ def codec():
     return seeds
 
 
+# --- peer: rows of Raft messages and the payload behind them; byte 0: put right CRCs in ---
+
+def raft_row(kind, values=(), runs=(), fields=((2, 1), (3, 5), (4, 6), (5, 7))):
+    body = number(1, kind) + b''.join(number(place, value) for place, value in fields)
+    body += text(13, b''.join(varint(term) for term, _ in runs)) + text(14, b''.join(varint(n) for _, n in runs))
+    body += text(15, b''.join(varint(len(v)) for v in values)) + text(16, bytes([3] * len(values)))
+    return varint(len(body)) + body
+
+
+def peer():
+    def framed(rows, payload=b''):
+        return b'\1' + struct.pack('<H', len(rows)) + rows + payload
+    beat, values = raft_row(5), (b'alpha', b'', b'gamma')
+    append = raft_row(3, values, ((7, 2), (9, 1)))
+    return {
+        'beats': framed(beat * 3),
+        'append': framed(append, b'alphagamma'),
+        'mixed': framed(beat + append + raft_row(33) + raft_row(3, (b'z',), ((1, 1),)), b'alphagammaz'),
+        'too_little': framed(append, b'alpha'),
+        'too_much': framed(append, b'alphagammadelta'),
+        'runs_differ': framed(raft_row(3, values, ((7, 2),)), b'alphagamma'),
+    }
+
+
 # --- connection: instructions for four clients ---
 
 def op(code, client, *arguments):
@@ -341,6 +365,7 @@ if __name__ == '__main__':
     write('registry', registry())
     write('admin', admin())
     write('codec', codec())
+    write('peer', peer())
     write('compress', compress())
     write('config', config())
     write('text', texts())
