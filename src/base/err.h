@@ -31,6 +31,9 @@
     X(ERR_CORRUPT, 23, "partition is damaged here and not served")                              \
     X(ERR_SHUTTING_DOWN, 24, "broker is shutting down")                                         \
     X(ERR_BAD_FRAME, 25, "malformed frame")                                                     \
+    X(ERR_OTHER_CLUSTER, 26, "broker belongs to another cluster")                               \
+    X(ERR_UNKNOWN_BROKER, 27, "broker is not known in this cluster")                            \
+    X(ERR_REMOVED_BROKER, 28, "broker was removed from this cluster")                           \
     X(ERR_IO, 100, "input/output error")                                                        \
     X(ERR_NO_MEMORY, 101, "out of memory")                                                      \
     X(ERR_NO_FILE, 102, "no such file or row")                                                  \

@@ -76,6 +76,8 @@
 #define RAFT_APPEND_BYTES_MAX     (4u << 20)
 #define RAFT_INFLIGHT_BYTES_MAX   (16u << 20) /* per follower */
 #define RAFT_INFLIGHT_ENTRIES_MAX 8192        /* per follower */
+#define RAFT_LAG_ENTRIES_MAX      (RAFT_INFLIGHT_ENTRIES_MAX / 8) /* of who is to vote, or to lead next */
+#define RAFT_LEAVER_TIMEOUTS      10          /* election timeouts in which who leaves is told so */
 #define RAFT_TRAIL_RUNS_MAX       65536       /* changes of term in one group's log: 1 MiB of trail */
 
 /* WAL */
@@ -137,6 +139,15 @@
  * take 3 MiB, and the pages that a transaction frees are there again for the one after the next. */
 #define KV_RESERVE_BYTES      ((uint64_t)8 << 20)
 #define KV_RESERVE_STEP_BYTES ((uint64_t)1 << 20)
+
+/* peers */
+#define PEERS_MAX              64u
+#define PEER_QUEUE_BYTES_MAX   (32u << 20) /* sent to one peer on one lane and not taken by the kernel */
+#define PEER_PING_US           1000000u
+#define PEER_SILENCE_US        5000000u /* nothing heard on a lane for so long: it is over */
+#define PEER_HELLO_US          3000000u /* from the connection to the end of the greeting */
+#define PEER_RETRY_US_MIN      100000u  /* between two dials; doubles up to ... */
+#define PEER_RETRY_US_MAX      5000000u /* ... and a random third less, so that brokers do not knock in step */
 
 /* links */
 #define LINK_HEAD_BLOCK_BYTES         4096u /* copied heads of one link share blocks of this size while they wait */

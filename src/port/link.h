@@ -1,4 +1,4 @@
-/* Port: a connection, to a client (later also to a peer). Loop thread only.
+/* Port: a connection, to a client or to another broker. Loop thread only.
  *
  * Reading: before bytes arrive the link asks the handler for memory (on_alloc), then says how many came (on_read). So
  * payload lands once, in the handler's refcounted memory. Writing: link_send copies the small head, takes references to
@@ -44,6 +44,18 @@ struct link_ops {
     void (*resume)(struct link *link);
     void (*close)(
         struct link *link); /* what is queued is tried to be written first; on_closed follows in a later turn */
+};
+
+/* Makes connections. */
+struct dialer {
+    const struct dialer_ops *ops;
+};
+
+struct dialer_ops {
+    /* To "host:port". The link exists at once: it may be closed, and what is sent is queued. on_connected comes in a
+     * later turn; if nobody can be reached, on_closed comes instead. ERR_ADDRESS, ERR_NO_MEMORY: there is no link. */
+    enum err (*dial)(struct dialer *dialer, const char *address, const struct link_handler *handler, void *owner,
+                     void (*on_connected)(struct link *link), struct link **ret_link);
 };
 
 #endif
