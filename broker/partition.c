@@ -71,9 +71,12 @@ void partition_start(struct partition *p)
     struct raft_run *runs;
     uint32_t runs_count = partition__runs(p, &runs);
     uint64_t now_ms = clock_now_us(b->clock) / 1000;
+    struct raft_config_entry config = {.index = 0}; /* the group's voters never change so far */
+    raft_config_of_voters(p->voters, p->voters_count, &config.config);
     struct raft_options options = {
         .self = p->replica,
-        .voters_count = p->voters_count,
+        .configs = &config,
+        .configs_count = 1,
         .heartbeat_ms = b->config->heartbeat_ms,
         .election_ms = b->config->election_ms,
         .seed = broker__random_id(b),
@@ -86,7 +89,6 @@ void partition_start(struct partition *p)
         .runs = runs,
         .now_ms = now_ms,
     };
-    memcpy(options.voters, p->voters, sizeof p->voters);
     p->raft = raft_new(&options);
     free(runs);
     p->state = PARTITION_LIVE;

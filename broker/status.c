@@ -95,6 +95,7 @@ static const char *status__role(const struct raft *raft)
     switch (raft_role(raft)) {
     case RAFT_LEADER:
         return "leader";
+    case RAFT_PRE_CANDIDATE:
     case RAFT_CANDIDATE:
         return "candidate";
     case RAFT_FOLLOWER:

@@ -1,4 +1,4 @@
-/* The leader's view of one follower: probe / replicate, and the window of what may be in flight. */
+/* The leader's view of one peer: probe, replicate, snapshot, and the window of what may be in flight. */
 #include "raft/progress.h"
 
 #include "base/assert.h"
@@ -12,20 +12,22 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-void progress__init(struct progress *p, uint64_t peer, uint64_t last_index)
+void progress__init(struct progress *p, uint64_t peer, uint32_t place, uint64_t last_index)
 {
-    *p = (struct progress){.peer = peer, .state = PROGRESS_PROBE, .next = last_index + 1};
+    *p = (struct progress){.peer = peer, .place = place, .state = PROGRESS_PROBE, .next = last_index + 1};
 }
 
-bool progress__accepted(struct progress *p, uint64_t index)
+bool progress__accepted(struct progress *p, const struct trail *trail, uint64_t index)
 {
     bool grew = index > p->match;
     if (grew) {
         p->match = index;
     }
-    if (p->state == PROGRESS_PROBE) {
+    p->answered = true;
+    bool too_old = p->match < trail->base_index; /* an old answer, or not enough: what follows has left our log */
+    if (p->state != PROGRESS_REPLICATE && !too_old) {
         p->state = PROGRESS_REPLICATE;
-        p->waiting = false;
+        p->waiting = p->snapshot_due = p->snapshot_retry = false;
         p->next = p->match + 1;
     } else if (p->next <= p->match) {
         p->next = p->match + 1;
@@ -50,10 +52,18 @@ static uint64_t retry_next(const struct trail *trail, uint64_t refused, uint64_t
     return trail__term(trail, j) == conflict_term ? next : min_u64(next, hint);
 }
 
+static void enter_snapshot(struct progress *p)
+{
+    p->state = PROGRESS_SNAPSHOT;
+    p->waiting = p->ask = p->snapshot_retry = false;
+    p->snapshot_due = true;
+}
+
 void progress__refused(struct progress *p, const struct trail *trail, uint64_t refused, uint64_t conflict_term,
                        uint64_t hint)
 {
-    if (refused <= p->match || refused >= p->next) {
+    p->answered = true;
+    if (p->state == PROGRESS_SNAPSHOT || refused <= p->match || refused >= p->next) {
         return; /* about a message that newer answers have overtaken */
     }
     if (p->state == PROGRESS_PROBE && refused != p->next - 1) {
@@ -63,14 +73,12 @@ void progress__refused(struct progress *p, const struct trail *trail, uint64_t r
     if (next <= p->match) {
         next = p->match + 1;
     }
-    if (next <= trail->base_index) {
-        next = trail->base_index + 1;
-    }
-    /* A probe that cannot go lower waits for the heartbeat: asking again at once would spin at the speed of the link.
-     * */
-    p->waiting = p->state == PROGRESS_PROBE && next >= p->next;
+    p->waiting = p->ask = false;
     p->state = PROGRESS_PROBE;
     p->next = min_u64(next, p->next);
+    if (p->next <= trail->base_index) {
+        enter_snapshot(p);
+    }
 }
 
 void progress__lost(struct progress *p)
@@ -79,19 +87,56 @@ void progress__lost(struct progress *p)
         p->state = PROGRESS_PROBE;
         p->next = p->match + 1;
     }
-    p->waiting = true; /* the link is bad now: the heartbeat tries again */
+    p->ask = false;
+    p->waiting = p->state == PROGRESS_PROBE; /* the link is bad now: the next answer to a beat tries again */
 }
 
 void progress__beat(struct progress *p)
 {
-    p->heartbeat_due = true;
+    p->beat_due = true;
+    p->snapshot_due = p->snapshot_due || p->snapshot_retry;
+    p->snapshot_retry = false;
+}
+
+void progress__beat_answered(struct progress *p, bool behind)
+{
+    p->waiting = false;
+    if (p->state == PROGRESS_REPLICATE) {
+        bool in_flight = p->next - 1 > p->match;
+        p->ask = p->ask || (in_flight ? !p->answered : behind);
+    }
+}
+
+void progress__damaged(struct progress *p, uint64_t damage, uint64_t last_index)
+{
+    p->damaged = true;
+    p->damage = damage;
+    p->heal_after = last_index;
+    p->heal = 0;
+    p->match = 0;
+    if (p->state != PROGRESS_SNAPSHOT) {
+        p->state = PROGRESS_PROBE;
+        p->waiting = p->ask = false;
+        p->next = last_index + 1;
+    }
+}
+
+void progress__snapshot_done(struct progress *p, uint64_t index, bool ok)
+{
+    if (p->state != PROGRESS_SNAPSHOT) {
+        return;
+    }
+    if (!ok) {
+        p->snapshot_retry = !p->snapshot_due;
+        return;
+    }
+    p->state = PROGRESS_PROBE;
+    p->snapshot_due = p->snapshot_retry = false;
+    p->next = (index > p->match ? index : p->match) + 1;
 }
 
 static uint64_t probe_count(const struct progress *p, const struct trail *trail, const struct sizes *sizes)
 {
-    if (p->waiting) {
-        return 0; /* a heartbeat repeats the question only */
-    }
     uint64_t count = min_u64(trail->last_index + 1 - p->next, RAFT_APPEND_ENTRIES_MAX);
     return sizes__fit(sizes, p->next - 1, count, PROBE_BYTES_MAX);
 }
@@ -118,19 +163,22 @@ static uint64_t window_count(const struct progress *p, const struct trail *trail
 
 bool progress__plan(struct progress *p, const struct trail *trail, const struct sizes *sizes, uint64_t *ret_count)
 {
-    if (p->next <= trail->base_index) { /* the log was compacted past it */
-        p->state = PROGRESS_PROBE;
-        p->next = trail->base_index + 1;
-        p->waiting = false;
+    if (p->state != PROGRESS_SNAPSHOT && p->next <= trail->base_index) { /* the log was compacted past it */
+        enter_snapshot(p);
     }
     uint64_t count = 0;
-    bool due = p->heartbeat_due;
-    if (p->state == PROGRESS_PROBE) {
-        due = due || !p->waiting;
+    bool due = false;
+    switch (p->state) {
+    case PROGRESS_SNAPSHOT:
+        break;
+    case PROGRESS_PROBE:
+        due = !p->waiting;
         count = due ? probe_count(p, trail, sizes) : 0;
-    } else {
+        break;
+    case PROGRESS_REPLICATE:
         count = window_count(p, trail, sizes);
-        due = due || count > 0;
+        due = p->ask || count > 0;
+        break;
     }
     if (due) {
         *ret_count = count;
@@ -140,7 +188,7 @@ bool progress__plan(struct progress *p, const struct trail *trail, const struct 
 
 void progress__sent(struct progress *p, uint64_t count)
 {
-    p->heartbeat_due = false;
+    p->ask = false;
     if (p->state == PROGRESS_PROBE) {
         p->waiting = true; /* next stays: the answer is about next - 1 */
     } else {
@@ -152,9 +200,10 @@ void progress__check(const struct progress *p, const struct trail *trail)
 {
     ASSERT(p->match < p->next);
     ASSERT(p->next <= trail->last_index + 1);
-    ASSERT(p->state == PROGRESS_REPLICATE || p->state == PROGRESS_PROBE);
-    if (p->state == PROGRESS_REPLICATE) {
-        ASSERT(!p->waiting);
-        ASSERT(p->next - 1 - p->match <= RAFT_INFLIGHT_ENTRIES_MAX);
-    }
+    ASSERT(p->state == PROGRESS_PROBE || !p->waiting);
+    ASSERT(p->state == PROGRESS_REPLICATE || !p->ask);
+    ASSERT(p->state == PROGRESS_SNAPSHOT || (!p->snapshot_due && !p->snapshot_retry));
+    ASSERT(p->state != PROGRESS_REPLICATE || p->next - 1 - p->match <= RAFT_INFLIGHT_ENTRIES_MAX);
+    ASSERT(p->damaged || p->heal == 0);
+    ASSERT(p->heal == 0 || p->heal > p->heal_after);
 }

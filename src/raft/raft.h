@@ -136,12 +136,14 @@ struct raft_message {
     uint64_t index;      /* VOTE_REQUEST: last index; APPEND: previous index; APPEND_REPLY: last index known to match
                             (and durable), or, rejected, the previous index that was refused; BEAT, quiet: last index */
     uint64_t index_term; /* VOTE_REQUEST: last term; APPEND: previous term; APPEND_REPLY, rejected: term of the
-                            conflict, 0 if the log is short */
+                            conflict, 0 if the log is short; BEAT, quiet: last term */
     uint64_t hint;       /* APPEND_REPLY, rejected: first index of the conflicting term, or last index + 1 if the log is
                             short */
     uint64_t commit;     /* APPEND, BEAT: the receiver may commit up to here; APPEND_REPLY, BEAT_REPLY: what it has */
     uint64_t round;      /* BEAT: of reads; BEAT_REPLY: the one answered */
     uint64_t heal;       /* APPEND, BEAT to a damaged replica: index from which on it is whole again; 0: not yet */
+    uint64_t damage;     /* replies of a damaged replica: a number that tells this damage from others; APPEND, BEAT:
+                            the one that heal is about */
     uint64_t bytes;      /* APPEND: payload bytes of the entries; the core sends 0, the owner that knows sets it */
     bool reject;         /* VOTE_REPLY: not granted; APPEND_REPLY: refused */
     bool pre;            /* VOTE_REQUEST, VOTE_REPLY: a pre-vote */
@@ -224,7 +226,7 @@ struct raft_write {
     uint64_t first, last;   /* entries to write, first > last: none */
 };
 
-#define RAFT_SENDS_NOW_MAX   (3 * RAFT_MEMBERS_MAX) /* two appends and a heartbeat each */
+#define RAFT_SENDS_NOW_MAX   (3 * RAFT_MEMBERS_MAX + 1) /* two appends and a beat each, one TIMEOUT_NOW */
 #define RAFT_SENDS_AFTER_MAX (RAFT_MEMBERS_MAX + 1) /* vote requests, and the answer to the last message */
 
 struct raft_update {
@@ -246,7 +248,8 @@ struct raft_update {
     uint32_t snapshots_count;
     uint64_t snapshots[RAFT_MEMBERS_MAX]; /* replicas that need entries which have left the log: start a transfer */
     uint32_t send_now_count;
-    struct raft_message send_now[RAFT_SENDS_NOW_MAX]; /* appends, beats: may leave before the write is durable */
+    struct raft_message send_now[RAFT_SENDS_NOW_MAX]; /* may leave before the write is durable: appends, beats, and
+                                                        answers to beats that have nothing to wait for */
     uint32_t send_after_sync_count;
     struct raft_message send_after_sync[RAFT_SENDS_AFTER_MAX]; /* votes, grants, acks: only after write.id and all
                                                                   before it (write.id 0: after the last id handed out

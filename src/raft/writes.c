@@ -39,6 +39,28 @@ void writes__truncate(struct writes *w, uint64_t from)
     }
 }
 
+void writes__installed(struct writes *w, uint64_t index)
+{
+    if (w->truncate_from != 0 && w->truncate_from <= index) {
+        w->truncate_from = index + 1; /* what the WAL holds behind the snapshot is still to be cut off */
+    }
+    if (w->handed_index < index) {
+        w->handed_index = index;
+    }
+    if (w->durable_index < index) {
+        w->durable_index = index;
+    }
+}
+
+/* Writes on their way may still land, but no entry of theirs is in the log any more. */
+void writes__replaced(struct writes *w, uint64_t index)
+{
+    w->truncate_from = 0;
+    w->handed_index = index;
+    w->durable_index = index;
+    w->flights_count = 0;
+}
+
 bool writes__pending(const struct writes *w, uint64_t last_index)
 {
     return w->hard_state || w->truncate_from != 0 || w->handed_index < last_index;

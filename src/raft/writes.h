@@ -46,6 +46,10 @@ void writes__hard_state(struct writes *w);
 /* The entries >= from were cut off. */
 void writes__truncate(struct writes *w, uint64_t from);
 
+/* A snapshot up to index is durable. Either what was written behind it still counts, or nothing does that was. */
+void writes__installed(struct writes *w, uint64_t index);
+void writes__replaced(struct writes *w, uint64_t index);
+
 /* True when there is something to write for a log that ends at last_index. */
 bool writes__pending(const struct writes *w, uint64_t last_index);
 

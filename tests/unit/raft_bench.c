@@ -3,20 +3,38 @@
 
 struct bench bench;
 
-struct bench *bench_new(const struct raft_options *changes)
+struct bench *bench_new_in(const struct raft_config *config, const struct raft_options *changes)
 {
     struct bench *b = &bench;
     memset(b, 0, sizeof *b);
+    struct raft_config_entry base = {.index = 0, .config = *config};
     struct raft_options options = *changes;
     options.self = 1;
     options.heartbeat_ms = HEARTBEAT_MS;
     options.election_ms = ELECTION_MS;
     options.seed = 7;
-    for (uint32_t i = 0; i < options.voters_count; i++) {
-        options.voters[i] = i + 1;
+    if (options.configs_count == 0) {
+        options.configs = &base;
+        options.configs_count = 1;
     }
     b->raft = raft_new(&options);
     return b;
+}
+
+struct bench *bench_new(uint32_t voters, const struct raft_options *changes)
+{
+    struct raft_config config;
+    voters_up_to(voters, &config);
+    return bench_new_in(&config, changes);
+}
+
+void voters_up_to(uint64_t last, struct raft_config *ret_config)
+{
+    uint64_t ids[RAFT_VOTERS_MAX];
+    for (uint64_t id = 1; id <= last; id++) {
+        ids[id - 1] = id;
+    }
+    raft_config_of_voters(ids, (uint32_t)last, ret_config);
 }
 
 int bench_free(void **state)
@@ -29,8 +47,8 @@ int bench_free(void **state)
 
 void drain(struct bench *b)
 {
-    b->now_count = b->after_count = b->writes = 0;
-    b->role_changed = false;
+    b->now_count = b->after_count = b->writes = b->snapshots_count = 0;
+    b->role_changed = b->config_changed = false;
     b->write = (struct raft_write){0};
     raft_check(b->raft);
     while (raft_take(b->raft, &b->update)) {
@@ -42,6 +60,16 @@ void drain(struct bench *b)
             b->writes++;
         }
         b->commit = u->commit;
+        b->read_round = u->read_round;
+        b->read_index = u->read_index;
+        b->leave_due = u->leave_due;
+        b->noop_due = u->noop_due;
+        b->repaired = u->repaired;
+        b->config_changed = b->config_changed || u->config_changed;
+        for (uint32_t i = 0; i < u->snapshots_count; i++) {
+            assert_in_range(b->snapshots_count, 0, RAFT_MEMBERS_MAX - 1);
+            b->snapshots[b->snapshots_count++] = u->snapshots[i];
+        }
         b->role_changed = b->role_changed || u->role_changed;
         for (uint32_t i = 0; i < u->send_now_count; i++) {
             assert_in_range(b->now_count, 0, SENT_MAX - 1);
@@ -97,8 +125,8 @@ void append(struct bench *b, uint64_t from, uint64_t term, uint64_t index, uint6
 
 void ack(struct bench *b, uint64_t from, uint64_t index)
 {
-    receive(b, (struct raft_message){
-                   .type = RAFT_APPEND_REPLY, .from = from, .term = raft_term(b->raft), .index = index});
+    receive(b,
+            (struct raft_message){.type = RAFT_APPEND_REPLY, .from = from, .term = raft_term(b->raft), .index = index});
 }
 
 void refuse(struct bench *b, uint64_t from, uint64_t index, uint64_t conflict_term, uint64_t hint)
@@ -115,6 +143,42 @@ void refuse(struct bench *b, uint64_t from, uint64_t index, uint64_t conflict_te
 void grant(struct bench *b, uint64_t from, uint64_t term)
 {
     receive(b, (struct raft_message){.type = RAFT_VOTE_REPLY, .from = from, .term = term});
+}
+
+void pre_grant(struct bench *b, uint64_t from, uint64_t term)
+{
+    receive(b, (struct raft_message){.type = RAFT_VOTE_REPLY, .from = from, .term = term, .pre = true});
+}
+
+void beat(struct bench *b, uint64_t from, uint64_t term, uint64_t commit)
+{
+    receive(b, (struct raft_message){.type = RAFT_BEAT, .from = from, .term = term, .commit = commit});
+}
+
+void answer_beat(struct bench *b, uint64_t from, uint64_t commit, uint64_t round)
+{
+    receive(b,
+            (struct raft_message){
+                .type = RAFT_BEAT_REPLY, .from = from, .term = raft_term(b->raft), .commit = commit, .round = round});
+}
+
+const struct raft_message *sent_to(const struct bench *b, enum raft_message_type type, uint64_t to)
+{
+    for (uint32_t i = 0; i < b->now_count; i++) {
+        if (b->now[i].type == type && b->now[i].to == to) {
+            return &b->now[i];
+        }
+    }
+    return NULL;
+}
+
+uint32_t sent_count(const struct bench *b, enum raft_message_type type)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < b->now_count; i++) {
+        count += b->now[i].type == type;
+    }
+    return count;
 }
 
 uint64_t entries_sent(const struct bench *b, uint64_t to)
@@ -139,14 +203,39 @@ void expect_answer(const struct bench *b, enum raft_message_type type, bool reje
     }
 }
 
+void campaign(struct bench *b)
+{
+    while (raft_role(b->raft) != RAFT_PRE_CANDIDATE) {
+        tick(b, 2 * ELECTION_MS);
+    }
+    for (uint64_t from = 2; raft_role(b->raft) == RAFT_PRE_CANDIDATE; from++) {
+        assert_in_range(from, 2, 9);
+        pre_grant(b, from, raft_term(b->raft) + 1);
+    }
+    assert_int_equal(raft_role(b->raft), RAFT_CANDIDATE);
+}
+
 void lead(struct bench *b)
 {
-    tick(b, 2 * ELECTION_MS);
-    assert_int_equal(raft_role(b->raft), RAFT_CANDIDATE);
+    campaign(b);
     persist(b, b->write_id);
-    grant(b, 2, raft_term(b->raft));
-    if (raft_role(b->raft) != RAFT_LEADER) {
-        grant(b, 3, raft_term(b->raft));
+    for (uint64_t from = 2; raft_role(b->raft) == RAFT_CANDIDATE; from++) {
+        assert_in_range(from, 2, 9);
+        grant(b, from, raft_term(b->raft));
     }
     assert_int_equal(raft_role(b->raft), RAFT_LEADER);
+}
+
+void commit_on(struct bench *b, uint64_t peers)
+{
+    persist(b, b->write_id);
+    for (uint64_t id = 2; id <= peers; id++) {
+        ack(b, id, raft_last_index(b->raft));
+    }
+    assert_int_equal(raft_commit_index(b->raft), raft_last_index(b->raft));
+}
+
+void apply_all(struct bench *b)
+{
+    step(b, (struct raft_event){.type = RAFT_APPLIED, .index = raft_commit_index(b->raft)});
 }

@@ -7,7 +7,7 @@
 static void single_voter_leads_when_its_vote_is_durable(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 1, .now_ms = 0});
+    struct bench *b = bench_new(1, &(struct raft_options){.now_ms = 0});
     assert_int_equal(raft_next_tick_ms(b->raft), 0);
     tick(b, 0);
     assert_int_equal(raft_role(b->raft), RAFT_CANDIDATE);
@@ -29,7 +29,7 @@ static void single_voter_leads_when_its_vote_is_durable(void **state)
 static void single_voter_commits_when_durable(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 1});
+    struct bench *b = bench_new(1, &(struct raft_options){0});
     tick(b, 1);
     persist(b, 1);
     submit(b, 1, 100);
@@ -54,7 +54,7 @@ static void single_voter_commits_when_durable(void **state)
 static void steps_pile_up_into_one_write(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 1});
+    struct bench *b = bench_new(1, &(struct raft_options){0});
     tick(b, 1);
     persist(b, 1);
     for (int i = 0; i < 5; i++) {
@@ -73,7 +73,7 @@ static void steps_pile_up_into_one_write(void **state)
 static void many_writes_in_flight_are_never_durable_early(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 1});
+    struct bench *b = bench_new(1, &(struct raft_options){0});
     tick(b, 1);
     persist(b, 1);
     uint64_t last_of[400] = {0};
@@ -98,15 +98,15 @@ static void many_writes_in_flight_are_never_durable_early(void **state)
 static void candidate_asks_after_sync_and_wins_only_with_its_own_vote_durable(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+    struct bench *b = bench_new(3, &(struct raft_options){0});
     tick(b, ELECTION_MS - 1);
     assert_int_equal(raft_role(b->raft), RAFT_FOLLOWER);
-    tick(b, ELECTION_MS);
-    assert_int_equal(raft_role(b->raft), RAFT_CANDIDATE);
+    campaign(b);
     assert_int_equal(b->now_count, 0);
     assert_int_equal(b->after_count, 2);
     assert_int_equal(b->after[0].type, RAFT_VOTE_REQUEST);
     assert_int_equal(b->after[0].term, 1);
+    assert_false(b->after[0].pre || b->after[0].force);
     assert_true(b->write.hard_state);
     assert_int_equal(b->write.vote, 1);
     grant(b, 2, 1);
@@ -123,8 +123,8 @@ static void candidate_asks_after_sync_and_wins_only_with_its_own_vote_durable(vo
 static void duplicate_and_old_grants_elect_nobody(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 5, .term = 6});
-    tick(b, 2 * ELECTION_MS);
+    struct bench *b = bench_new(5, &(struct raft_options){.term = 6});
+    campaign(b);
     persist(b, b->write_id);
     assert_int_equal(raft_term(b->raft), 7);
     grant(b, 2, 7);
@@ -139,7 +139,7 @@ static void duplicate_and_old_grants_elect_nobody(void **state)
 static void vote_leaves_with_its_own_write(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+    struct bench *b = bench_new(3, &(struct raft_options){0});
     receive(b, (struct raft_message){.type = RAFT_VOTE_REQUEST, .from = 2, .term = 4});
     expect_answer(b, RAFT_VOTE_REPLY, false, 0);
     assert_true(b->write.hard_state);
@@ -159,7 +159,7 @@ static void vote_leaves_with_its_own_write(void **state)
 static void vote_in_a_known_term_is_written(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3, .term = 4});
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 4});
     receive(b, (struct raft_message){.type = RAFT_VOTE_REQUEST, .from = 2, .term = 4});
     expect_answer(b, RAFT_VOTE_REPLY, false, 0);
     assert_int_equal(b->writes, 1);
@@ -171,13 +171,15 @@ static void vote_in_a_known_term_is_written(void **state)
 static void grant_restarts_the_election_timer(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+    struct bench *b = bench_new(3, &(struct raft_options){0});
     for (uint64_t term = 1; term < 20; term++) {
         receive(b, (struct raft_message){.type = RAFT_VOTE_REQUEST, .from = 2, .term = term});
         tick(b, ELECTION_MS - 1);
         assert_int_equal(raft_role(b->raft), RAFT_FOLLOWER);
     }
     append(b, 2, 19, 0, 0, 1, 19, 0);
+    tick(b, 1);
+    tick(b, ELECTION_MS); /* the leader is silent for long enough */
     for (uint64_t term = 20; raft_role(b->raft) == RAFT_FOLLOWER; term++) { /* refused for its log: no restart */
         assert_true(term < 25);
         receive(b, (struct raft_message){.type = RAFT_VOTE_REQUEST, .from = 3, .term = term});
@@ -189,7 +191,7 @@ static void grant_restarts_the_election_timer(void **state)
 static void vote_survives_a_restart(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3, .term = 4, .vote = 2});
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 4, .vote = 2});
     receive(b, (struct raft_message){.type = RAFT_VOTE_REQUEST, .from = 3, .term = 4});
     expect_answer(b, RAFT_VOTE_REPLY, true, 0);
 }
@@ -199,7 +201,7 @@ static void vote_needs_a_current_log(void **state)
     (void)state;
     struct raft_run runs[] = {{.term = 2, .count = 3}, {.term = 3, .count = 2}};
     struct bench *b =
-        bench_new(&(struct raft_options){.voters_count = 3, .term = 3, .runs = runs, .runs_count = 2});
+        bench_new(3, &(struct raft_options){.term = 3, .runs = runs, .runs_count = 2});
     struct raft_message m = {.type = RAFT_VOTE_REQUEST, .from = 2};
     const struct {
         uint64_t index, term;
@@ -220,9 +222,9 @@ static void vote_needs_a_current_log(void **state)
 static void election_timer_counts_from_the_leaders_last_word(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+    struct bench *b = bench_new(3, &(struct raft_options){0});
     for (int i = 0; i < 100; i++) {
-        append(b, 2, 1, 0, 0, 0, 0, 0);
+        beat(b, 2, 1, 0);
         assert_true(raft_next_tick_ms(b->raft) <= b->now_ms + HEARTBEAT_MS);
         tick(b, ELECTION_MS - 1);
         assert_int_equal(raft_role(b->raft), RAFT_FOLLOWER);
@@ -230,14 +232,16 @@ static void election_timer_counts_from_the_leaders_last_word(void **state)
         assert_true(raft_next_tick_ms(b->raft) <= b->now_ms + ELECTION_MS * 3 / 2);
     }
     tick(b, ELECTION_MS * 3 / 2);
-    assert_int_equal(raft_role(b->raft), RAFT_CANDIDATE);
+    assert_int_equal(raft_role(b->raft), RAFT_PRE_CANDIDATE);
 }
 
 static void outsider_never_campaigns(void **state)
 {
     (void)state;
+    struct raft_config_entry base = {.index = 0};
+    voters_up_to(3, &base.config);
     struct raft_options options = {
-        .self = 9, .voters_count = 3, .voters = {1, 2, 3}, .heartbeat_ms = 10, .election_ms = 100};
+        .self = 9, .configs = &base, .configs_count = 1, .heartbeat_ms = 10, .election_ms = 100};
     bench.raft = raft_new(&options);
     assert_int_equal(raft_next_tick_ms(bench.raft), UINT64_MAX);
     struct raft_event event = {.type = RAFT_TICK, .now_ms = 100000};
@@ -249,7 +253,7 @@ static void outsider_never_campaigns(void **state)
 static void terms_end_below_their_limit(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 1, .term = RAFT_TERM_MAX - 1});
+    struct bench *b = bench_new(1, &(struct raft_options){.term = RAFT_TERM_MAX - 1});
     tick(b, 10 * ELECTION_MS);
     assert_int_equal(raft_role(b->raft), RAFT_FOLLOWER);
     assert_int_equal(raft_term(b->raft), RAFT_TERM_MAX - 1);
@@ -260,7 +264,7 @@ static void terms_end_below_their_limit(void **state)
 static void append_is_acknowledged_with_its_write(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+    struct bench *b = bench_new(3, &(struct raft_options){0});
     append(b, 2, 3, 0, 0, 4, 3, 0);
     expect_answer(b, RAFT_APPEND_REPLY, false, 4);
     assert_true(b->write.hard_state);
@@ -269,7 +273,7 @@ static void append_is_acknowledged_with_its_write(void **state)
     assert_int_equal(b->write.first, 1);
     assert_int_equal(b->write.last, 4);
     assert_int_equal(raft_durable_index(b->raft), 0);
-    append(b, 2, 3, 4, 3, 0, 0, 2); /* heartbeat: acknowledged behind the writes on their way, none of its own */
+    append(b, 2, 3, 4, 3, 0, 0, 2); /* empty: acknowledged behind the writes on their way, none of its own */
     expect_answer(b, RAFT_APPEND_REPLY, false, 4);
     assert_int_equal(b->writes, 0);
     assert_int_equal(b->commit, 2);
@@ -280,7 +284,7 @@ static void commit_never_exceeds_what_is_known_to_match(void **state)
 {
     (void)state;
     struct raft_run runs[] = {{.term = 1, .count = 9}};
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3, .term = 1, .runs = runs, .runs_count = 1});
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 1, .runs = runs, .runs_count = 1});
     append(b, 2, 2, 4, 1, 1, 1, 9);
     expect_answer(b, RAFT_APPEND_REPLY, false, 5);
     assert_int_equal(b->commit, 5); /* 6..9 may be of a leader that lost */
@@ -291,7 +295,7 @@ static void commit_never_exceeds_what_is_known_to_match(void **state)
 static void stale_prefix_append_truncates_nothing(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+    struct bench *b = bench_new(3, &(struct raft_options){0});
     append(b, 2, 1, 0, 0, 5, 1, 0);
     append(b, 2, 1, 0, 0, 2, 1, 0); /* an early, shorter append arrives again, late */
     expect_answer(b, RAFT_APPEND_REPLY, false, 2);
@@ -307,7 +311,7 @@ static void conflict_truncates_from_the_first_difference(void **state)
 {
     (void)state;
     struct raft_run runs[] = {{.term = 1, .count = 3}, {.term = 2, .count = 4}};
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3, .term = 2, .runs = runs, .runs_count = 2});
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 2, .runs = runs, .runs_count = 2});
     struct raft_message m = {.type = RAFT_APPEND, .from = 3, .term = 3, .index = 2, .index_term = 1, .count = 4,
                              .runs_count = 3, .runs = {{1, 1}, {2, 1}, {3, 2}}};
     receive(b, m);
@@ -325,7 +329,7 @@ static void nothing_committed_is_ever_cut(void **state)
 {
     (void)state;
     struct raft_run runs[] = {{.term = 1, .count = 5}};
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3, .term = 1, .applied_index = 4, .runs = runs,
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 1, .applied_index = 4, .runs = runs,
                                                        .runs_count = 1});
     append(b, 2, 2, 2, 1, 3, 2, 0); /* claims 3..5 are of term 2 */
     assert_int_equal(b->after_count, 0);
@@ -343,7 +347,7 @@ static void follower_hints_where_the_conflict_is(void **state)
 {
     (void)state;
     struct raft_run runs[] = {{.term = 1, .count = 3}, {.term = 4, .count = 4}};
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3, .term = 4, .applied_index = 2, .runs = runs,
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 4, .applied_index = 2, .runs = runs,
                                                        .runs_count = 2});
     append(b, 2, 6, 20, 6, 1, 6, 0);
     expect_answer(b, RAFT_APPEND_REPLY, true, 20);
@@ -364,7 +368,7 @@ static void follower_hints_where_the_conflict_is(void **state)
 static void rewritten_entry_is_durable_with_its_last_write_only(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 5});
+    struct bench *b = bench_new(5, &(struct raft_options){0});
     append(b, 2, 1, 0, 0, 1, 1, 0);
     uint64_t first_write = b->write_id;
     append(b, 3, 2, 0, 0, 1, 2, 0);
@@ -384,7 +388,7 @@ static void rewritten_entry_is_durable_with_its_last_write_only(void **state)
 static void leader_does_not_count_a_cut_write(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+    struct bench *b = bench_new(3, &(struct raft_options){0});
     lead(b);
     submit(b, 2, 20); /* 1, 2 of term 1, the sync stalls */
     uint64_t stalled = b->write_id;
@@ -393,7 +397,7 @@ static void leader_does_not_count_a_cut_write(void **state)
     assert_int_equal(raft_durable_index(b->raft), 0);
     tick(b, 1); /* the timer starts when the leader has stepped down */
     tick(b, 2 * ELECTION_MS);
-    assert_int_equal(raft_role(b->raft), RAFT_CANDIDATE);
+    assert_int_equal(raft_role(b->raft), RAFT_PRE_CANDIDATE);
     assert_int_equal(b->after[0].index, 1);
     assert_int_equal(b->after[0].index_term, 2);
 }
@@ -401,7 +405,7 @@ static void leader_does_not_count_a_cut_write(void **state)
 static void unhandled_submits_are_cut_without_a_truncation(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+    struct bench *b = bench_new(3, &(struct raft_options){0});
     lead(b);
     struct raft_event event = {.type = RAFT_SUBMIT, .submit = {.count = 3, .bytes = 30}};
     raft_step(b->raft, &event); /* not taken: the WAL has not seen these */
@@ -417,7 +421,7 @@ static void unhandled_submits_are_cut_without_a_truncation(void **state)
 static void deposed_leader_is_told_the_term(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3, .term = 5});
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 5});
     append(b, 2, 4, 0, 0, 3, 4, 3);
     expect_answer(b, RAFT_APPEND_REPLY, true, 0);
     assert_int_equal(b->after[0].term, 5);
@@ -429,7 +433,7 @@ static void deposed_leader_is_told_the_term(void **state)
 static void leader_steps_down_for_a_higher_term_only(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+    struct bench *b = bench_new(3, &(struct raft_options){0});
     lead(b);
     submit(b, 1, 10);
     ack(b, 2, 99); /* beyond the log */
@@ -450,13 +454,13 @@ static void leader_steps_down_for_a_higher_term_only(void **state)
 static void insane_messages_are_ignored(void **state)
 {
     (void)state;
-    struct bench *b = bench_new(&(struct raft_options){.voters_count = 3, .term = 1});
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 1});
     const struct raft_message messages[] = {
         {.type = RAFT_APPEND, .from = 2, .term = RAFT_TERM_MAX},
         {.type = RAFT_APPEND, .from = 2, .term = UINT64_MAX},
         {.type = RAFT_APPEND, .from = 2, .term = 0},
         {.type = RAFT_APPEND, .from = 1, .term = 2},
-        {.type = RAFT_APPEND, .from = 8, .term = 2},
+        {.type = RAFT_APPEND, .from = 0, .term = 2},
         {.type = RAFT_APPEND, .from = 2, .to = 3, .term = 2},
         {.type = RAFT_APPEND, .from = 2, .term = 2, .index = 1},
         {.type = RAFT_APPEND, .from = 2, .term = 2, .index_term = 1},
@@ -470,7 +474,16 @@ static void insane_messages_are_ignored(void **state)
         {.type = RAFT_APPEND, .from = 2, .term = 2, .count = 1, .runs_count = RAFT_RUNS_MAX + 1, .runs = {{2, 1}}},
         {.type = RAFT_APPEND, .from = 2, .term = 2, .count = 1000, .runs_count = 1, .runs = {{2, 1000}}},
         {.type = RAFT_APPEND, .from = 2, .term = 2, .count = 1, .runs_count = 2, .runs = {{1, UINT64_MAX}, {2, 2}}},
-        {.type = RAFT_VOTE_REQUEST, .from = 9, .term = 2},
+        {.type = RAFT_APPEND, .from = 2, .term = 2, .has_config = true, .config = {1, {{1, RAFT_VOTER, RAFT_VOTER}}}},
+        {.type = RAFT_APPEND, .from = 2, .term = 2, .count = 1, .runs_count = 1, .runs = {{2, 1}}, .has_config = true},
+        {.type = RAFT_APPEND, .from = 2, .term = 2, .count = 1, .runs_count = 1, .runs = {{2, 1}}, .has_config = true,
+         .config = {1, {{1, RAFT_LEARNER, RAFT_LEARNER}}}},
+        {.type = RAFT_BEAT, .from = 2, .term = 2, .quiet = true, .index = 1},
+        {.type = RAFT_BEAT, .from = 2, .term = 0},
+        {.type = RAFT_VOTE_REPLY, .from = 9, .term = 2, .reject = true},
+        {.type = RAFT_APPEND_REPLY, .from = 9, .term = 2, .reject = true},
+        {.type = RAFT_BEAT_REPLY, .from = 9, .term = 2, .reject = true},
+        {.type = RAFT_TIMEOUT_NOW, .from = 2, .term = 1},
         {.type = RAFT_VOTE_REQUEST, .from = 2, .term = 2, .index = 4},
         {.type = RAFT_VOTE_REPLY, .from = 2, .term = RAFT_TERM_MAX, .reject = true},
         {.type = (enum raft_message_type)77, .from = 2, .term = 1},
@@ -483,6 +496,31 @@ static void insane_messages_are_ignored(void **state)
     }
 }
 
+/* What an owner may do at any time. */
+static void nudge(struct bench *b, struct rng *rng)
+{
+    static const enum raft_event_type types[] = {RAFT_READ, RAFT_SLEEP, RAFT_WAKE, RAFT_DAMAGED, RAFT_REPAIRED};
+    if (rng_chance(rng, 0.1)) {
+        step(b, (struct raft_event){.type = types[rng_below(rng, rng_chance(rng, 0.1) ? 5 : 3)]});
+    }
+    if (raft_is_damaged(b->raft) && rng_chance(rng, 0.2)) {
+        step(b, (struct raft_event){.type = RAFT_REPAIRED});
+    }
+    uint64_t to = rng_between(rng, 2, 3);
+    if (rng_chance(rng, 0.05) && raft_may_transfer(b->raft, to)) {
+        step(b, (struct raft_event){.type = RAFT_TRANSFER, .peer = to});
+    }
+    if (rng_chance(rng, 0.1)) {
+        step(b, (struct raft_event){.type = RAFT_UNREACHABLE, .peer = to});
+    }
+    struct raft_config left;
+    uint64_t config_index = 0;
+    raft_config_leave(raft_config(b->raft, &config_index), &left);
+    if (b->leave_due) {
+        step(b, (struct raft_event){.type = RAFT_CHANGE, .change = {.config = &left, .bytes = 10}});
+    }
+}
+
 /* Whatever a peer sends, the core neither aborts nor loses its own order: messages from small ranges, so that they
  * often pass for plausible, to a core that is now follower, now candidate, now leader. */
 static void hostile_messages_never_abort(void **state)
@@ -491,10 +529,10 @@ static void hostile_messages_never_abort(void **state)
     struct rng rng;
     rng_seed(&rng, 5);
     for (int round = 0; round < 300; round++) {
-        struct bench *b = bench_new(&(struct raft_options){.voters_count = 3});
+        struct bench *b = bench_new(3, &(struct raft_options){0});
         for (int i = 0; i < 300; i++) {
             uint64_t term = raft_term(b->raft);
-            struct raft_message m = {.type = (enum raft_message_type)rng_between(&rng, 1, 4),
+            struct raft_message m = {.type = (enum raft_message_type)rng_between(&rng, 1, 7),
                                      .from = rng_between(&rng, 2, 3),
                                      .term = rng_between(&rng, term > 2 ? term - 2 : 0, term + 1),
                                      .index = rng_below(&rng, 30),
@@ -502,6 +540,14 @@ static void hostile_messages_never_abort(void **state)
                                      .hint = rng_below(&rng, 40),
                                      .commit = rng_below(&rng, 40),
                                      .reject = rng_chance(&rng, 0.5),
+                                     .pre = rng_chance(&rng, 0.3),
+                                     .force = rng_chance(&rng, 0.2),
+                                     .quiet = rng_chance(&rng, 0.3),
+                                     .damaged = rng_chance(&rng, 0.1),
+                                     .damage = rng_below(&rng, 2),
+                                     .full = rng_chance(&rng, 0.2),
+                                     .heal = rng_below(&rng, 30),
+                                     .round = rng_below(&rng, 4),
                                      .runs_count = (uint32_t)rng_below(&rng, 4)};
             uint64_t run_term = m.index_term;
             for (uint32_t j = 0; j < m.runs_count; j++) {
@@ -510,6 +556,10 @@ static void hostile_messages_never_abort(void **state)
                 m.count += m.runs[j].count;
             }
             m.count += rng_chance(&rng, 0.02);
+            m.has_config = m.count > 0 && rng_chance(&rng, 0.2);
+            if (m.has_config) {
+                voters_up_to(rng_between(&rng, 1, 4), &m.config);
+            }
             uint64_t commit = raft_commit_index(b->raft);
             uint64_t commit_term = raft_term_of(b->raft, commit);
             receive(b, m);
@@ -521,9 +571,10 @@ static void hostile_messages_never_abort(void **state)
             if (rng_chance(&rng, 0.5)) {
                 persist(b, rng_between(&rng, b->write_id / 2, b->write_id));
             }
-            if (raft_role(b->raft) == RAFT_LEADER && rng_chance(&rng, 0.5)) {
+            if (raft_accepts(b->raft) && rng_chance(&rng, 0.5)) {
                 submit(b, rng_between(&rng, 1, 3), rng_below(&rng, 1000));
             }
+            nudge(b, &rng);
             if (rng_chance(&rng, 0.02)) {
                 uint64_t durable = raft_durable_index(b->raft);
                 uint64_t index = raft_commit_index(b->raft);
