@@ -156,8 +156,9 @@ void follower__recv_beat(struct raft *r, const struct raft_message *m)
     commit_up_to(r, m->commit < r->matched_index ? m->commit : r->matched_index);
     heal__hear(r, m);
     r->quiet = m->quiet && quiet__agrees(r, m);
-    if (r->quiet) {
+    if (r->quiet) { /* our clock stands still: nothing counts from here */
         r->heard = r->heard_leader = false;
+        r->lease_end_ms = 0;
     }
     update__answer(r,
                    &(struct raft_answer){.type = RAFT_BEAT_REPLY, .to = m->from, .round = m->round, .quiet = r->quiet});
