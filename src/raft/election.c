@@ -18,9 +18,24 @@ void election__arm(struct raft *r)
     r->election_deadline_ms = r->now_ms + rng_between(&r->rng, r->election_ms, r->election_ms + r->election_ms / 2);
 }
 
+/* Who is to lose its vote by a configuration that may not be committed yet still campaigns: it may be the only one
+ * that can win, since the others' logs lack that entry (section 4.2.2, figure 4.6). */
+static bool is_voter(const struct raft *r)
+{
+    const struct raft_config_entry *newest = configs__newest(&r->configs);
+    if (config__votes_anywhere(&newest->config, r->self_place)) {
+        return true;
+    }
+    if (newest->index <= r->commit_index || r->configs.count < 2) {
+        return false;
+    }
+    const struct raft_config *before = &r->configs.entries[r->configs.count - 2].config;
+    return config__votes_anywhere(before, config__place(before, r->self));
+}
+
 static bool timer_runs(const struct raft *r)
 {
-    return config__votes_anywhere(raft__config(r), r->self_place) && !r->damaged;
+    return is_voter(r) && !r->damaged;
 }
 
 static bool may_campaign(const struct raft *r)

@@ -1,6 +1,8 @@
 /* Raft groups under faults: seeded runs of a whole group with a network that loses, repeats, delays and reorders, disks
- * that stall and lose what was not synced, restarts, pauses and partitions. The oracle looks at every step; afterwards
- * all faults end and the group must make progress. A failure names its seed: FLOTILLA_SEED=<n> runs that one alone. */
+ * that stall, rot and lose what was not synced, restarts, pauses and partitions, while members come and go and the
+ * leadership is handed around. The oracle looks at every step; afterwards all faults end: there must be a leader within
+ * three election timeouts, everybody gets everything, and nobody disturbs anybody. A failure names its seed:
+ * FLOTILLA_SEED=<n> runs that one alone. */
 #include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -15,11 +17,16 @@
 
 #include "raft_cluster.h"
 
-#define CHAOS_MS 3000
-#define CALM_MS 5000
+#define CHAOS_MS   3000
+#define CALM_MS    5000
+#define TIMEOUT_MS (CLUSTER_ELECTION_MS * 3 / 2) /* an election timeout at its longest */
+#define LEADER_MS  (12 * TIMEOUT_MS)             /* votes may split a few times */
 
 /* An assertion inside the core aborts: then this says which run it was. */
 static char running[64];
+
+/* Runs whose first leader in peace took more than three timeouts: split votes, now and then. */
+static uint64_t slow_elections;
 
 static void name_the_run(int signal_number)
 {
@@ -29,38 +36,60 @@ static void name_the_run(int signal_number)
     raise(signal_number);
 }
 
-static void add_marks(struct cluster_marks *sum, const struct cluster_marks *m)
+static void add_marks(struct group_marks *sum, const struct group_marks *m)
 {
-    sum->elections += m->elections;
-    sum->commits += m->commits;
-    sum->crashes += m->crashes;
-    sum->writes_lost += m->writes_lost;
-    sum->truncations += m->truncations;
-    sum->truncations_in_flight += m->truncations_in_flight;
-    sum->refusals += m->refusals;
-    sum->old_term_tails += m->old_term_tails;
-    sum->delivered += m->delivered;
-    sum->compactions += m->compactions;
+    uint64_t *to = (uint64_t *)sum; /* nothing but counters */
+    const uint64_t *from = (const uint64_t *)m;
+    for (size_t i = 0; i < sizeof *sum / sizeof *to; i++) {
+        to[i] += from[i];
+    }
 }
 
-/* Faults, then calm. Returns the hash of all that happened. */
-static uint64_t run_seed(uint64_t seed, uint32_t nodes, struct cluster_marks *sum)
+static void print_marks(const struct group_marks *m)
+{
+    print_message("    elections %" PRIu64 " commits %" PRIu64 " crashes %" PRIu64 " writes_lost %" PRIu64
+                  " compactions %" PRIu64 " delivered %" PRIu64 " splits %" PRIu64 "\n",
+                  m->elections, m->commits, m->crashes, m->writes_lost, m->compactions, m->delivered, m->splits);
+    print_message("    truncations %" PRIu64 " in_flight %" PRIu64 " refusals %" PRIu64 " old_term_tails %" PRIu64
+                  " rollbacks %" PRIu64 "\n",
+                  m->truncations, m->truncations_in_flight, m->refusals, m->old_term_tails, m->rollbacks);
+    print_message("    changes %" PRIu64 " joint %" PRIu64 " promotions %" PRIu64 " transfers %" PRIu64 " done %" PRIu64
+                  " reads %" PRIu64 " confirmed %" PRIu64 "\n",
+                  m->changes, m->joints, m->promotions, m->transfers, m->transfers_done, m->reads, m->reads_confirmed);
+    print_message("    snapshots %" PRIu64 " installs %" PRIu64 " failures %" PRIu64 " damages %" PRIu64
+                  " repairs %" PRIu64 " sleeps %" PRIu64 " wakes %" PRIu64 " fulls %" PRIu64 "\n",
+                  m->snapshots, m->installs, m->snapshot_failures, m->damages, m->repairs, m->sleeps, m->wakes,
+                  m->fulls);
+}
+
+/* Faults, then calm: a leader soon, everybody has everything, and then nobody disturbs it. Returns the hash of all that
+ * happened. */
+static uint64_t run_seed(uint64_t seed, uint32_t nodes, struct group_marks *sum)
 {
     snprintf(running, sizeof running, "seed %" PRIu64 ", %" PRIu32 " replicas\n", seed, nodes);
     struct cluster_options options = cluster_options_draw(seed, nodes);
     struct cluster *c = cluster_new(&options);
     cluster_run(c, CHAOS_MS);
     cluster_heal(c);
+    slow_elections += cluster_run_until_led(c, LEADER_MS) > 3 * TIMEOUT_MS;
     cluster_run_until_committed(c, 10, CALM_MS);
+    cluster_run(c, 2 * CLUSTER_ELECTION_MS); /* a leadership may be on its way to another one */
+    uint64_t term = raft_term(cluster_raft(c, cluster_leader(c)));
+    cluster_run(c, 5 * CLUSTER_ELECTION_MS);
+    uint64_t leader = cluster_leader(c);
+    if (leader == 0 || raft_term(cluster_raft(c, leader)) != term) {
+        fail_msg("seed %" PRIu64 ", %" PRIu32 " replicas: a leader is disturbed in peace", seed, nodes);
+    }
     add_marks(sum, cluster_marks(c));
     uint64_t hash = cluster_hash(c);
     cluster_free(c);
     return hash;
 }
 
-static struct cluster_marks run_seeds(uint64_t first, uint64_t count, uint32_t nodes)
+static struct group_marks run_seeds(uint64_t first, uint64_t count, uint32_t nodes)
 {
-    struct cluster_marks sum = {0};
+    struct group_marks sum = {0};
+    slow_elections = 0;
     const char *only = getenv("FLOTILLA_SEED");
     const char *more = getenv("FLOTILLA_SEEDS");
     if (only != NULL) {
@@ -72,15 +101,27 @@ static struct cluster_marks run_seeds(uint64_t first, uint64_t count, uint32_t n
     for (uint64_t seed = first; seed < first + count; seed++) {
         run_seed(seed, nodes, &sum);
     }
-    print_message("%" PRIu32 " replicas: elections %" PRIu64 " commits %" PRIu64 " crashes %" PRIu64
-                  " writes_lost %" PRIu64 " compactions %" PRIu64 " delivered %" PRIu64 "\n",
-                  nodes, sum.elections, sum.commits, sum.crashes, sum.writes_lost, sum.compactions, sum.delivered);
-    print_message("    truncations %" PRIu64 " in_flight %" PRIu64 " refusals %" PRIu64 " old_term_tails %" PRIu64 "\n",
-                  sum.truncations, sum.truncations_in_flight, sum.refusals, sum.old_term_tails);
+    print_message("%" PRIu32 " replicas, %" PRIu64 " seeds, %" PRIu64 " slow elections:\n", nodes, count,
+                  slow_elections);
+    assert_true(count < 50 || slow_elections <= count / 50);
+    print_marks(&sum);
     if (only == NULL) {
         assert_true(sum.commits > count * nodes && sum.crashes > 0 && sum.writes_lost > 0 && sum.compactions > 0);
     }
     return sum;
+}
+
+/* A run without them proves nothing. */
+static void expect_everything_happened(const struct group_marks *m)
+{
+    if (getenv("FLOTILLA_SEED") != NULL) {
+        return;
+    }
+    assert_true(m->truncations > 0 && m->truncations_in_flight > 0 && m->refusals > 0 && m->old_term_tails > 0);
+    assert_true(m->changes > 0 && m->joints > 0 && m->rollbacks > 0 && m->promotions > 0);
+    assert_true(m->snapshots > 0 && m->installs > 0 && m->snapshot_failures > 0);
+    assert_true(m->transfers > 0 && m->transfers_done > 0 && m->reads_confirmed > 0);
+    assert_true(m->damages > 0 && m->repairs > 0 && m->sleeps > 0 && m->wakes > 0 && m->fulls > 0 && m->splits > 0);
 }
 
 static void one_replica_survives_crashes(void **state)
@@ -92,19 +133,15 @@ static void one_replica_survives_crashes(void **state)
 static void three_replicas_agree_under_faults(void **state)
 {
     (void)state;
-    struct cluster_marks sum = run_seeds(1, 500, 3);
-    if (getenv("FLOTILLA_SEED") == NULL) {
-        assert_true(sum.truncations > 0 && sum.truncations_in_flight > 0 && sum.refusals > 0 && sum.old_term_tails > 0);
-    }
+    struct group_marks sum = run_seeds(1, 500, 3);
+    expect_everything_happened(&sum);
 }
 
 static void five_replicas_agree_under_faults(void **state)
 {
     (void)state;
-    struct cluster_marks sum = run_seeds(1001, 500, 5);
-    if (getenv("FLOTILLA_SEED") == NULL) {
-        assert_true(sum.truncations > 0 && sum.truncations_in_flight > 0 && sum.refusals > 0 && sum.old_term_tails > 0);
-    }
+    struct group_marks sum = run_seeds(1001, 500, 5);
+    expect_everything_happened(&sum);
 }
 
 static void even_and_large_groups_agree_under_faults(void **state)
@@ -118,7 +155,7 @@ static void even_and_large_groups_agree_under_faults(void **state)
 static void equal_seeds_give_equal_runs(void **state)
 {
     (void)state;
-    struct cluster_marks sum = {0};
+    struct group_marks sum = {0};
     for (uint64_t seed = 1; seed <= 5; seed++) {
         assert_true(run_seed(seed, 3, &sum) == run_seed(seed, 3, &sum));
     }
@@ -130,7 +167,7 @@ static void equal_seeds_give_equal_runs(void **state)
 static void stalled_disk_under_many_leaders(void **state)
 {
     (void)state;
-    struct cluster_marks sum = {0};
+    struct group_marks sum = {0};
     for (uint64_t seed = 1; seed <= 40; seed++) {
         snprintf(running, sizeof running, "storm seed %" PRIu64 "\n", seed);
         struct cluster_options options = {.seed = seed, .nodes = 5, .delay_ms = 3, .sync_ms = 1, .submit = 0.02};
