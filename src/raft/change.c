@@ -65,8 +65,8 @@ enum raft_change_verdict raft_may_change(const struct raft *r, const struct raft
 bool change__leave_is_due(const struct raft *r)
 {
     const struct raft_config_entry *present = configs__newest(&r->configs);
-    return raft_accepts(r) && present->index <= r->commit_index && raft__own_term_committed(r) &&
-           raft_config_is_joint(&present->config) && configs__has_room(&r->configs, r->trail.last_index + 1, 1);
+    return raft_accepts(r) && raft_config_is_joint(&present->config) && present->index <= r->commit_index &&
+           raft__own_term_committed(r) && configs__has_room(&r->configs, r->trail.last_index + 1, 1);
 }
 
 void change__append(struct raft *r, const struct raft_config *config, uint64_t bytes)

@@ -42,10 +42,10 @@ void heal__committed(struct raft *r)
 
 bool heal__noop_is_due(const struct raft *r)
 {
-    for (uint32_t i = 0; raft_accepts(r) && i < r->peers_count; i++) {
+    for (uint32_t i = 0; i < r->peers_count; i++) {
         const struct progress *p = &r->peers[i];
         if (p->damaged && !p->leaving && p->heal == 0 && p->heal_after == r->trail.last_index) {
-            return true;
+            return raft_accepts(r);
         }
     }
     return false;

@@ -22,11 +22,13 @@
  * Membership: configurations are entries, effective when appended, undone when truncated (section 4.1). Sets of voters
  * change by joint consensus (section 4.3): the owner appends a joint configuration (RAFT_CHANGE), and, once `leave_due`
  * says that it is committed, the one that ends it. Who leaves is sent the entry that removes it before it is dropped.
+ * A log holds RAFT_CONFIGS_MAX - 1 configurations at most: a leader makes no more (RAFT_CHANGE_CROWDED), and a follower
+ * takes no more until its owner has compacted the log, which should happen long before.
  *
  * Damage: a replica that lost some of its log or hard state takes entries and tells so in every answer. It counts for
  * no vote, commit, read or check-quorum until a leader has heard of the damage, has committed an entry of its own term
  * that was proposed after that, by majorities without it, and the replica holds that entry on its disk. Its lost vote
- * of that term is taken to have gone to that leader.
+ * of that term is taken to have gone to that leader. Why that suffices is at the top of heal.c.
  *
  * Threads: none; the owner's. Memory: one block by raft_new and the trail, which grows by run (a change of term) up to
  * RAFT_TRAIL_RUNS_MAX; nothing is allocated per entry, per step or per take. */
@@ -126,8 +128,8 @@ enum raft_message_type {
 
 /* What travels between replicas. The owner adds the payload of the entries [index + 1, index + count] to an APPEND it
  * sends. The core knows sizes only roughly: an APPEND whose payload does not fit a frame may be split by the owner into
- * consecutive ones, or cut short (the follower's answer to the next one repairs that). Only the first runs_count runs
- * are meaningful. */
+ * consecutive ones (the configuration goes with the last), or cut short and without it (the follower's answer to the
+ * next one repairs that). Only the first runs_count runs are meaningful, and `config` only with has_config. */
 struct raft_message {
     enum raft_message_type type;
     uint64_t from, to;   /* replica ids */
@@ -175,11 +177,12 @@ enum raft_event_type {
                            (raft_wants_snapshot) and this event the owner steps nothing but TICK and PERSISTED */
     RAFT_TRANSFER,      /* peer: give the leadership to it; a bug unless raft_may_transfer. Over after an election
                            timeout, successful or not */
-    RAFT_READ,          /* asks whether we still lead: see raft_read_round */
+    RAFT_READ,          /* asks whether we still lead: see raft_read_round; nothing unless we do */
     RAFT_SLEEP,         /* leader: nothing to do for this group, all its links are well: go quiet if everybody agrees */
     RAFT_WAKE,          /* a link was lost or renewed, or someone is not as quiet as we thought */
-    RAFT_DAMAGED,       /* some of the log or the hard state is found lost */
-    RAFT_REPAIRED,      /* update.repaired was said, and that is durable */
+    RAFT_DAMAGED,       /* some of the log or the hard state is found lost. What the core believes durable must still be,
+                           or be written again: if entries are lost for good, make a new core of what is left */
+    RAFT_REPAIRED,      /* update.repaired was said, and that is durable; nothing after a further RAFT_DAMAGED */
     RAFT_FULL,          /* full: our disk takes no more of what clients produce, or does so again */
 };
 

@@ -78,7 +78,7 @@ static bool take_news(struct raft *r, struct raft_update *update)
     bool role_changed = r->role != r->told_role || r->leader != r->told_leader || r->term != r->told_term;
     bool config_changed = r->configs.version != r->told_config;
     bool committed = r->commit_index != r->told_commit;
-    uint64_t round = raft__own_term_committed(r) ? r->round_confirmed : 0;
+    uint64_t round = r->round_confirmed > 0 && raft__own_term_committed(r) ? r->round_confirmed : 0;
     bool confirmed = round != r->told_round;
 
     update->commit = r->told_commit = r->commit_index;
