@@ -180,8 +180,8 @@ enum raft_event_type {
     RAFT_READ,          /* asks whether we still lead: see raft_read_round; nothing unless we do */
     RAFT_SLEEP,         /* leader: nothing to do for this group, all its links are well: go quiet if everybody agrees */
     RAFT_WAKE,          /* a link was lost or renewed, or someone is not as quiet as we thought */
-    RAFT_DAMAGED,       /* some of the log or the hard state is found lost. What the core believes durable must still be,
-                           or be written again: if entries are lost for good, make a new core of what is left */
+    RAFT_DAMAGED,       /* some of the log or the hard state is found lost. What the core believes durable must still
+                           be, or be written again: if entries are gone, make a new core of what is left */
     RAFT_REPAIRED,      /* update.repaired was said, and that is durable; nothing after a further RAFT_DAMAGED */
     RAFT_FULL,          /* full: our disk takes no more of what clients produce, or does so again */
 };
