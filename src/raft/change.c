@@ -130,7 +130,7 @@ void change__drop_leavers(struct raft *r)
 {
     for (uint32_t i = r->peers_count; i > 0; i--) {
         const struct progress *p = &r->peers[i - 1];
-        bool knows = p->match >= p->leave_index && p->commit >= p->leave_index;
+        bool knows = p->commit >= p->leave_index; /* then it holds the entry too */
         if (p->leaving && (knows || r->now_ms >= p->leave_deadline_ms)) {
             drop_peer(r, i - 1);
         }

@@ -62,7 +62,6 @@ static void enter_snapshot(struct progress *p)
 void progress__refused(struct progress *p, const struct trail *trail, uint64_t refused, uint64_t conflict_term,
                        uint64_t hint)
 {
-    p->answered = true;
     if (p->state == PROGRESS_SNAPSHOT || refused <= p->match || refused >= p->next) {
         return; /* about a message that newer answers have overtaken */
     }
@@ -75,10 +74,7 @@ void progress__refused(struct progress *p, const struct trail *trail, uint64_t r
     }
     p->waiting = p->ask = false;
     p->state = PROGRESS_PROBE;
-    p->next = min_u64(next, p->next);
-    if (p->next <= trail->base_index) {
-        enter_snapshot(p);
-    }
+    p->next = min_u64(next, p->next); /* in front of the log's base, perhaps: progress__plan finds that */
 }
 
 void progress__lost(struct progress *p)

@@ -28,7 +28,7 @@ struct progress {
     uint64_t round;  /* of reads: the newest one it has answered */
     bool waiting;    /* PROBE: an append is out and not answered */
     bool ask;        /* REPLICATE: an append is due, with or without entries */
-    bool answered;   /* an append, since the last beat */
+    bool answered;   /* an append was acknowledged since the last beat */
     bool beat_due;
     bool active; /* it was heard since the last look at the quorum */
     bool full, quiet;

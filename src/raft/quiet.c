@@ -62,12 +62,10 @@ void quiet__sleep(struct raft *r)
 
 void quiet__wake(struct raft *r)
 {
-    bool was_quiet = r->quiet;
     r->quiet = r->falling_asleep = false;
     if (r->role == RAFT_LEADER) {
         beat__all(r);
-        r->heartbeat_deadline_ms = r->now_ms;
-        r->quorum_deadline_ms = was_quiet ? DEADLINE_UNSET : r->quorum_deadline_ms;
+        r->heartbeat_deadline_ms = r->now_ms; /* all were active when they agreed, so the quorum has its time too */
     } else {
         r->heard = true; /* its timer did not run: it starts at the next tick, for nobody's lease */
     }

@@ -236,8 +236,9 @@ static void new_leader_leaves_the_joint_configuration_it_found(void **state)
     struct raft_config now = voters("123");
     struct raft_config next = voters("124");
     struct raft_config_entry configs[2] = {{.index = 0, .config = now}, {.index = 4, .config = joint_of(&now, &next)}};
-    struct bench *b = bench_new(
-        3, &(struct raft_options){.term = 1, .runs = runs, .runs_count = 1, .configs = configs, .configs_count = 2});
+    struct raft_options options = {
+        .term = 1, .runs = runs, .runs_count = 1, .configs = configs, .configs_count = 2, .applied_index = 4};
+    struct bench *b = bench_new(3, &options);
     lead(b);
     submit(b, 1, 10);
     persist(b, b->write_id);
@@ -309,6 +310,74 @@ static void leaver_is_told_before_it_is_dropped(void **state)
     answer_beat(b, 3, 3, 0); /* nobody knows it any more */
     tick(b, HEARTBEAT_MS);
     assert_null(sent_to(b, RAFT_BEAT, 3));
+}
+
+static void leaver_may_say_that_it_knows_with_an_append(void **state)
+{
+    (void)state;
+    struct bench *b = leader_without_3();
+    ack(b, 2, 3);
+    receive(b, (struct raft_message){.type = RAFT_APPEND_REPLY, .from = 3, .term = 1, .index = 3, .commit = 3});
+    assert_false(is_peer(b, 3));
+}
+
+static void leaver_gets_no_snapshot(void **state)
+{
+    (void)state;
+    struct bench *b = leader_without_3();
+    ack(b, 2, 3);
+    apply_all(b);
+    step(b, (struct raft_event){.type = RAFT_COMPACTED, .index = 3});
+    step(b, (struct raft_event){.type = RAFT_UNREACHABLE, .peer = 3});
+    assert_true(peer(b, 3).in_snapshot);
+    assert_int_equal(b->snapshots_count, 0);
+    tick(b, HEARTBEAT_MS);
+    assert_int_equal(b->snapshots_count, 0);
+}
+
+static void new_members_take_the_places_of_leavers(void **state)
+{
+    (void)state;
+    struct raft_config seven = voters("1234567");
+    struct raft_config before = seven;
+    struct raft_config after = seven;
+    for (uint64_t i = 0; i < RAFT_MEMBERS_MAX - 7; i++) {
+        before = with_learner(before, 11 + i);
+        after = with_learner(after, 21 + i);
+    }
+    struct bench *b = bench_new_in(&before, &(struct raft_options){0});
+    lead(b);
+    submit(b, 1, 10);
+    commit_on(b, 7);
+    change(b, &seven);
+    commit_on(b, 7);
+    assert_true(peer(b, 11).leaving && peer(b, 17).leaving);
+    change(b, &after); /* 13 others: room for one leaver more */
+    for (uint64_t i = 0; i < 7; i++) {
+        assert_false(peer(b, 21 + i).leaving);
+        assert_int_equal(is_peer(b, 11 + i), i == 6);
+    }
+}
+
+/* Nobody answers any more, and nobody has to. */
+static void leaver_of_the_last_voter_is_dropped_by_time_alone(void **state)
+{
+    (void)state;
+    struct bench *b = leader_of(2);
+    struct raft_config now = voters("12");
+    struct raft_config next = voters("1");
+    struct raft_config joint = joint_of(&now, &next);
+    change(b, &joint);
+    commit_on(b, 2);
+    leave(b);
+    persist(b, b->write_id);
+    assert_int_equal(b->commit, 3);
+    for (uint32_t i = 0; is_peer(b, 2); i++) {
+        assert_in_range(i, 0, 2 * RAFT_LEAVER_TIMEOUTS * ELECTION_MS / HEARTBEAT_MS);
+        tick(b, HEARTBEAT_MS);
+    }
+    assert_int_equal(raft_role(b->raft), RAFT_LEADER);
+    assert_int_equal(raft_next_tick_ms(b->raft), UINT64_MAX);
 }
 
 static void leaver_that_is_silent_is_dropped_in_the_end(void **state)
@@ -384,6 +453,10 @@ int main(void)
         RAFT_TEST(new_leader_leaves_the_joint_configuration_it_found),
         RAFT_TEST(append_ends_with_its_configuration),
         RAFT_TEST(leaver_is_told_before_it_is_dropped),
+        RAFT_TEST(leaver_may_say_that_it_knows_with_an_append),
+        RAFT_TEST(leaver_gets_no_snapshot),
+        RAFT_TEST(leaver_of_the_last_voter_is_dropped_by_time_alone),
+        RAFT_TEST(new_members_take_the_places_of_leavers),
         RAFT_TEST(leaver_that_is_silent_is_dropped_in_the_end),
         RAFT_TEST(removed_leader_commits_without_itself_and_hands_over),
         RAFT_TEST(leaver_that_comes_back_counts_again),

@@ -325,6 +325,18 @@ static void conflict_truncates_from_the_first_difference(void **state)
     assert_int_equal(raft_durable_index(b->raft), 4);
 }
 
+/* One that changes what it has sent: not possible among sound peers. */
+static void leader_that_contradicts_itself_is_followed_to_the_last(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 3});
+    append(b, 2, 3, 0, 0, 5, 1, 0);
+    append(b, 2, 3, 2, 1, 1, 2, 0);
+    expect_answer(b, RAFT_APPEND_REPLY, false, 3);
+    beat(b, 2, 3, 5); /* raft_check looks at what it takes for shown */
+    assert_int_equal(raft_commit_index(b->raft), 3);
+}
+
 static void nothing_committed_is_ever_cut(void **state)
 {
     (void)state;
@@ -607,6 +619,7 @@ int main(void)
         RAFT_TEST(commit_never_exceeds_what_is_known_to_match),
         RAFT_TEST(stale_prefix_append_truncates_nothing),
         RAFT_TEST(conflict_truncates_from_the_first_difference),
+        RAFT_TEST(leader_that_contradicts_itself_is_followed_to_the_last),
         RAFT_TEST(nothing_committed_is_ever_cut),
         RAFT_TEST(follower_hints_where_the_conflict_is),
         RAFT_TEST(rewritten_entry_is_durable_with_its_last_write_only),

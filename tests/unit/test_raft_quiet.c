@@ -9,6 +9,7 @@ static struct bench *idle_leader(void)
     submit(b, 1, 10);
     commit_on(b, 3);
     apply_all(b);
+    tick(b, 1);
     return b;
 }
 
@@ -129,6 +130,22 @@ static void leader_with_something_to_do_does_not_begin(void **state)
     }
     go_to_sleep(b);
     assert_int_equal(sent_count(b, RAFT_BEAT), 2);
+}
+
+static void joint_configuration_is_to_be_left_first(void **state)
+{
+    (void)state;
+    struct raft_config now, next, joint;
+    voters_up_to(3, &now);
+    voters_up_to(4, &next);
+    assert_true(raft_config_join(&now, &next, &joint));
+    struct bench *b = bench_new_in(&joint, &(struct raft_options){0});
+    lead(b);
+    submit(b, 1, 10);
+    commit_on(b, 4);
+    apply_all(b);
+    go_to_sleep(b);
+    assert_int_equal(b->now_count, 0);
 }
 
 static void one_that_disagrees_keeps_everybody_awake(void **state)
@@ -352,6 +369,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RAFT_TEST(leader_sleeps_when_everybody_agreed_in_this_round),
         RAFT_TEST(leader_with_something_to_do_does_not_begin),
+        RAFT_TEST(joint_configuration_is_to_be_left_first),
         RAFT_TEST(one_that_disagrees_keeps_everybody_awake),
         RAFT_TEST(learner_is_asked_too),
         RAFT_TEST(whatever_there_is_to_do_wakes_a_leader_and_its_followers),

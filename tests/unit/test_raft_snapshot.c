@@ -100,6 +100,20 @@ static void snapshot_below_the_base_is_followed_by_another(void **state)
     assert_int_equal(sent_to(b, RAFT_APPEND, 3)->index, 60);
 }
 
+static void refusals_from_before_ask_for_no_other_snapshot(void **state)
+{
+    (void)state;
+    struct bench *b =
+        bench_new(3, &(struct raft_options){.term = 2, .applied_index = 50, .base_index = 50, .base_term = 2});
+    lead(b);
+    submit(b, 1, 10);
+    refuse(b, 3, 50, 0, 31);
+    assert_int_equal(b->snapshots_count, 1);
+    refuse(b, 3, 20, 0, 5);
+    assert_int_equal(b->snapshots_count, 0);
+    assert_true(peer(b, 3).in_snapshot);
+}
+
 /* etcd's "snapshot succeeds by an append reply": the follower has it from elsewhere. */
 static void leader_compacts_past_a_follower_that_had_it_all(void **state)
 {
@@ -119,6 +133,9 @@ static void leader_compacts_past_a_follower_that_had_it_all(void **state)
     assert_int_equal(b->snapshots_count, 1);
     ack(b, 3, 8); /* short of the base: not enough */
     assert_true(peer(b, 3).in_snapshot);
+    assert_int_equal(b->snapshots_count, 0); /* it is on its way already */
+    snapshot_done(b, 3, 5, true);            /* older than what it has by now: another one */
+    assert_int_equal(b->snapshots_count, 1);
     ack(b, 3, 9); /* only the answers were lost */
     assert_false(peer(b, 3).in_snapshot);
     assert_int_equal(entries_sent(b, 3), 1);
@@ -196,6 +213,63 @@ static void snapshot_keeps_what_is_behind_it_in_a_log_that_holds_its_end(void **
     assert_int_equal(index, 0);
 }
 
+/* By the same leader: what it had shown before, and a configuration in that, are gone with the log. */
+static void nothing_of_a_replaced_log_is_remembered(void **state)
+{
+    (void)state;
+    struct raft_config config, other;
+    voters_up_to(3, &config);
+    voters_up_to(4, &other);
+    struct bench *b = bench_new(3, &(struct raft_options){0});
+    receive(b, (struct raft_message){.type = RAFT_APPEND,
+                                     .from = 2,
+                                     .term = 2,
+                                     .count = 30,
+                                     .runs_count = 1,
+                                     .runs = {{1, 30}},
+                                     .has_config = true,
+                                     .config = other});
+    install(b, 20, 2, 3, &config);
+    assert_int_equal(raft_last_index(b->raft), 20);
+    uint64_t index = 0;
+    assert_int_equal(raft_config(b->raft, &index)->count, 3);
+    assert_int_equal(index, 3);
+    beat(b, 2, 2, 30);
+    assert_int_equal(raft_commit_index(b->raft), 20);
+    append(b, 2, 2, 20, 2, 1, 2, 30);
+    expect_answer(b, RAFT_APPEND_REPLY, false, 21);
+    assert_int_equal(raft_commit_index(b->raft), 21);
+}
+
+/* A snapshot comes between an append and its write. */
+static void entries_not_written_yet_are_written_behind_the_snapshot(void **state)
+{
+    (void)state;
+    struct raft_run runs[] = {{.term = 1, .count = 9}};
+    struct bench *b =
+        bench_new(3, &(struct raft_options){.term = 3, .applied_index = 2, .runs = runs, .runs_count = 1});
+    struct raft_message m = {.type = RAFT_APPEND,
+                             .from = 2,
+                             .to = 1,
+                             .term = 3,
+                             .index = 4,
+                             .index_term = 1,
+                             .count = 3,
+                             .runs_count = 1,
+                             .runs = {{2, 3}}};
+    struct raft_event event = {.type = RAFT_RECV, .message = &m};
+    raft_step(b->raft, &event); /* 5 .. 7 of another term, nothing handed out yet */
+    struct raft_config config;
+    voters_up_to(3, &config);
+    install(b, 6, 2, 0, &config);
+    assert_int_equal(raft_durable_index(b->raft), 6);
+    assert_int_equal(b->write.truncate_from, 7); /* the disk holds 7 .. 9 of the old ones */
+    assert_int_equal(b->write.first, 7);
+    assert_int_equal(b->write.last, 7);
+    persist(b, b->write_id);
+    assert_int_equal(raft_durable_index(b->raft), 7);
+}
+
 static void joint_configuration_survives_a_snapshot(void **state)
 {
     (void)state;
@@ -244,9 +318,12 @@ int main(void)
         RAFT_TEST(probe_goes_on_behind_the_snapshot),
         RAFT_TEST(failed_snapshot_is_asked_for_after_the_next_heartbeat),
         RAFT_TEST(snapshot_below_the_base_is_followed_by_another),
+        RAFT_TEST(refusals_from_before_ask_for_no_other_snapshot),
         RAFT_TEST(leader_compacts_past_a_follower_that_had_it_all),
         RAFT_TEST(snapshot_replaces_a_log_that_does_not_hold_its_end),
         RAFT_TEST(snapshot_keeps_what_is_behind_it_in_a_log_that_holds_its_end),
+        RAFT_TEST(nothing_of_a_replaced_log_is_remembered),
+        RAFT_TEST(entries_not_written_yet_are_written_behind_the_snapshot),
         RAFT_TEST(joint_configuration_survives_a_snapshot),
         RAFT_TEST(candidate_that_installs_follows_again),
     };

@@ -159,6 +159,29 @@ static void who_heard_the_leader_disturbs_nobody(void **state)
     assert_int_equal(raft_vote(b->raft), 3);
 }
 
+static void free_vote_is_not_given_against_a_living_leader(void **state)
+{
+    (void)state;
+    struct bench *b = follower_of_2();
+    assert_int_equal(raft_vote(b->raft), 0);
+    ask(b, 3, 3, false, false); /* the same term: nothing to ignore, but a vote to refuse */
+    expect_answer(b, RAFT_VOTE_REPLY, true, 0);
+    assert_int_equal(raft_vote(b->raft), 0);
+}
+
+static void pre_candidate_that_votes_for_another_waits_for_it(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 3});
+    tick(b, 2 * ELECTION_MS);
+    ask(b, 2, 3, false, false);
+    assert_false(b->after[0].reject);
+    assert_int_equal(raft_role(b->raft), RAFT_FOLLOWER);
+    pre_grant(b, 3, 4); /* an answer to its own question, too late */
+    assert_int_equal(raft_term(b->raft), 3);
+    assert_int_equal(raft_role(b->raft), RAFT_FOLLOWER);
+}
+
 static void vote_between_the_leaders_word_and_the_next_tick_is_refused(void **state)
 {
     (void)state;
@@ -244,6 +267,30 @@ static void learners_and_strangers_answer_and_never_campaign(void **state)
     }
 }
 
+/* Who loses its vote by a configuration that may be nobody else's yet may be the only one that can win. */
+static void voter_that_may_have_been_removed_campaigns_until_it_knows(void **state)
+{
+    (void)state;
+    struct raft_run runs[] = {{.term = 1, .count = 2}};
+    struct raft_config_entry configs[2] = {{.index = 0}, {.index = 2}};
+    voters_up_to(3, &configs[0].config);
+    raft_config_of_voters((uint64_t[]){2, 3}, 2, &configs[1].config);
+    struct raft_options options = {
+        .term = 1, .runs = runs, .runs_count = 1, .configs = configs, .configs_count = 2, .applied_index = 1};
+    struct bench *b = bench_new(3, &options);
+    tick(b, 2 * ELECTION_MS);
+    assert_int_equal(raft_role(b->raft), RAFT_PRE_CANDIDATE);
+    pre_grant(b, 2, 2); /* its own vote does not count */
+    assert_int_equal(raft_role(b->raft), RAFT_PRE_CANDIDATE);
+    pre_grant(b, 3, 2);
+    assert_int_equal(raft_role(b->raft), RAFT_CANDIDATE);
+    bench_free(NULL);
+    options.applied_index = 2;
+    b = bench_new(3, &options);
+    tick(b, 2 * ELECTION_MS);
+    assert_int_equal(raft_role(b->raft), RAFT_FOLLOWER);
+}
+
 static void deposed_leader_learns_the_term_by_its_beat(void **state)
 {
     (void)state;
@@ -307,11 +354,14 @@ int main(void)
         RAFT_TEST(pre_vote_changes_nothing_and_tells_a_stale_candidate_the_term),
         RAFT_TEST(pre_vote_of_the_own_term_needs_a_free_vote),
         RAFT_TEST(who_heard_the_leader_disturbs_nobody),
+        RAFT_TEST(free_vote_is_not_given_against_a_living_leader),
+        RAFT_TEST(pre_candidate_that_votes_for_another_waits_for_it),
         RAFT_TEST(vote_between_the_leaders_word_and_the_next_tick_is_refused),
         RAFT_TEST(leader_asks_for_it_itself),
         RAFT_TEST(lost_link_to_the_leader_ends_its_lease_but_not_the_timer),
         RAFT_TEST(leader_votes_for_nobody),
         RAFT_TEST(learners_and_strangers_answer_and_never_campaign),
+        RAFT_TEST(voter_that_may_have_been_removed_campaigns_until_it_knows),
         RAFT_TEST(deposed_leader_learns_the_term_by_its_beat),
         RAFT_TEST(answer_to_a_beat_waits_for_the_term_only),
         RAFT_TEST(beat_commits_only_what_this_leader_has_shown),
