@@ -100,7 +100,7 @@ struct raft_options {
     uint32_t configs_count;
     uint32_t heartbeat_ms;
     uint32_t election_ms; /* timeout drawn from [election_ms, 1.5 x election_ms] */
-    uint64_t seed;
+    uint64_t seed; /* another one at each start: the number of a damage comes from it too */
     bool damaged; /* some of what follows may be less than what was once durable */
 
     /* State from the disk; all 0 for a group that was just born. */
