@@ -186,7 +186,6 @@ void partition__apply(struct partition *p, uint64_t commit_index)
     int64_t watermark = partition_high_watermark(p);
     while (p->applied_index < commit_index) {
         uint64_t index = p->applied_index + 1;
-        ASSERT(p->window.first_index == index);
         struct window_entry *entry = window_at(&p->window, index);
         struct outcome outcome = {.error = OK, .offset = -1, .producer_id = -1};
         if (apply__entry(p, index, entry, &outcome) != OK) {
@@ -202,10 +201,12 @@ void partition__apply(struct partition *p, uint64_t commit_index)
         p->entries_since_checkpoint++;
         b->counters.apply_entries_total++;
         apply__answer(entry, &outcome);
-        window_pop_front(&p->window);
+        p->kept_bytes += entry->payload.size;
+        b->kept_bytes += entry->payload.size;
     }
     point(b->trace, POINT_APPLIED);
     raft_step(p->raft, &(struct raft_event){.type = RAFT_APPLIED, .index = p->applied_index});
+    partition__trim(p);
     if (p->bytes_since_checkpoint >= b->config->snapshot_bytes ||
         p->entries_since_checkpoint >= b->config->snapshot_entries) {
         checkpoint_want(p);

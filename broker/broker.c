@@ -19,6 +19,7 @@
 #include "broker/patience.h"
 #include "broker/produce.h"
 #include "broker/registry_embedded.h"
+#include "broker/router.h"
 #include "broker/scrub.h"
 
 #define DISK_FULL_SAID_US  10000000u
@@ -64,6 +65,8 @@ static void broker__on_store_error(void *context, struct segment_log *log, enum 
 static void broker__init_lists(struct broker *b)
 {
     TAILQ_INIT(&b->dirty);
+    TAILQ_INIT(&b->awake);
+    b->tick_due_us = UINT64_MAX;
     order_init(&b->deadlines);
     order_init(&b->live);
     TAILQ_INIT(&b->checkpoint_queue);
@@ -85,6 +88,62 @@ static void broker__init_lists(struct broker *b)
     b->next_timer_us = UINT64_MAX;
 }
 
+static enum err broker__may_join(void *context, uint64_t broker, const uint8_t disk_uuid[UUID_BYTES])
+{
+    (void)context, (void)broker, (void)disk_uuid;
+    return OK; /* whoever the registry names: peers.h looks that up */
+}
+
+static void broker__on_removed(void *context, uint64_t by_broker)
+{
+    struct broker *b = context;
+    trace_error(b->trace, "removed", "told_by=%lu", by_broker);
+}
+
+static void broker__quiet_told(void *context, uint64_t broker, struct peers_quiet *ret_quiet)
+{
+    (void)context, (void)broker;
+    *ret_quiet = (struct peers_quiet){0};
+}
+
+static bool broker__quiet_agrees(void *context, uint64_t broker, const struct peers_quiet *quiet)
+{
+    (void)context, (void)broker;
+    return quiet->count == 0;
+}
+
+static void broker__on_quiet_differs(void *context, uint64_t broker)
+{
+    router_on_up(context, broker, NULL, 0);
+}
+
+static void broker__open_peers(struct broker *b)
+{
+    static const struct peers_handler handler = {.may_join = broker__may_join,
+                                                 .on_up = router_on_up,
+                                                 .on_down = router_on_down,
+                                                 .on_removed = broker__on_removed,
+                                                 .on_row = router_on_row,
+                                                 .quiet_told = broker__quiet_told,
+                                                 .quiet_agrees = broker__quiet_agrees,
+                                                 .on_quiet_differs = broker__on_quiet_differs};
+    struct peers_options options = {.handler = &handler,
+                                    .context = b,
+                                    .clock = b->clock,
+                                    .dialer = b->options.dialer,
+                                    .trace = b->trace,
+                                    .identity = {.broker = b->identity.broker, .boot = b->identity.boot},
+                                    .receive_bytes_max = memory_peers_max(b)};
+    memcpy(options.identity.cluster_id, b->identity.cluster_id, sizeof options.identity.cluster_id);
+    memcpy(options.identity.disk_uuid, b->identity.disk_uuid, sizeof options.identity.disk_uuid);
+    b->peers = peers_new(&options);
+}
+
+void broker_accept_peer(struct broker *b, struct link *link)
+{
+    peers_accept(b->peers, link);
+}
+
 enum err broker_new(const struct broker_options *options, struct broker **ret_broker)
 {
     struct broker *b = mem_zeroed(1, sizeof *b);
@@ -98,6 +157,7 @@ enum err broker_new(const struct broker_options *options, struct broker **ret_br
     log_clock_init(&b->log_clock, b->clock, b->trace);
     receive_init(&b->receive, memory_receive_max(b));
     b->replies = buf_meter_new();
+    b->router = router_new(b);
     b->catalog = catalog_new(b);
     const struct store_options store = {.disk = b->disk,
                                         .clock = b->clock,
@@ -113,13 +173,19 @@ enum err broker_new(const struct broker_options *options, struct broker **ret_br
     if (error == OK) {
         error = recovery_run(b);
     }
+    if (error == OK) {
+        broker__open_peers(b);
+    }
     if (error != OK) {
         broker_free(b);
         return error;
     }
     b->scrub = scrub_new(b);
-    b->registry = registry_embedded_new(b->kv, b->disk, b->trace);
-    registry_embedded_on_failed(b->registry, broker__on_registry_failed, b);
+    b->registry = options->registry;
+    if (b->registry == NULL) {
+        b->registry = b->own_registry = registry_embedded_new(b->kv, b->disk, b->trace);
+        registry_embedded_on_failed(b->own_registry, broker__on_registry_failed, b);
+    }
     catalog_load(b->catalog, broker__loaded, b);
     *ret_broker = b;
     return OK;
@@ -142,9 +208,11 @@ void broker_free(struct broker *b)
     }
     produce_free_all(b);
     fetch_free_all(b);
+    router_free(b->router);
+    peers_free(b->peers);
     forget_free(b);
-    if (b->registry != NULL) {
-        registry_embedded_free(b->registry);
+    if (b->own_registry != NULL) {
+        registry_embedded_free(b->own_registry);
     }
     if (b->store != NULL) {
         store_close(b->store);
@@ -277,16 +345,22 @@ static void broker__stop_answered(struct broker *b)
             checkpoint_want(p);
         }
     }
+    peers_close(b->peers);
     checkpoint_hurry(b); /* once more; what fails again is in the WAL */
     session_close_all(b);
     b->stop_step = STOP_CHECKPOINT;
     point(b->trace, POINT_STOP_CHECKPOINT);
 }
 
+static bool broker__registry_busy(const struct broker *b)
+{
+    return b->own_registry != NULL && registry_embedded_is_busy(b->own_registry);
+}
+
 static bool broker__storage_idle(const struct broker *b)
 {
     return !checkpoint_is_busy(b) && !scrub_is_busy(b->scrub) && !store_is_busy(b->store) &&
-           (wal_pending_bytes(b->wal) == 0 || wal_is_stalled(b->wal)) && !registry_embedded_is_busy(b->registry) &&
+           (wal_pending_bytes(b->wal) == 0 || wal_is_stalled(b->wal)) && !broker__registry_busy(b) &&
            !catalog_is_busy(b->catalog) && !b->abandoning && b->dead_count == 0;
 }
 
@@ -302,7 +376,8 @@ static void broker__stop_turn(struct broker *b)
         b->stop_step = STOP_TRIM;
         point(b->trace, POINT_STOP_TRIM);
     }
-    if (b->stop_step == STOP_TRIM && ((broker__storage_idle(b) && b->sessions_count == 0) || late)) {
+    bool alone = b->sessions_count == 0 && peers_are_closed(b->peers);
+    if (b->stop_step == STOP_TRIM && ((broker__storage_idle(b) && alone) || late)) {
         b->stop_step = STOP_DONE;
         trace_info(b->trace, "stopped", "clean=%d saved=%d", !late && !wal_is_stalled(b->wal),
                    !checkpoint_is_delayed(b));
@@ -358,10 +433,16 @@ static void broker__note_disk(struct broker *b)
 static void broker__arm(struct broker *b)
 {
     uint64_t due = age_deadline_us(b);
-    const uint64_t others[] = {wal_deadline_us(b->wal),   store_deadline_us(b->store),
-                               checkpoint_deadline_us(b), scrub_deadline_us(b->scrub),
-                               b->sweep_due_us,           b->fetch_due_us,
-                               patience_deadline_us(b),   b->stopping ? b->stop_due_us : UINT64_MAX};
+    const uint64_t others[] = {wal_deadline_us(b->wal),
+                               store_deadline_us(b->store),
+                               checkpoint_deadline_us(b),
+                               scrub_deadline_us(b->scrub),
+                               b->sweep_due_us,
+                               b->fetch_due_us,
+                               patience_deadline_us(b),
+                               b->stopping ? b->stop_due_us : UINT64_MAX,
+                               b->tick_due_us,
+                               peers_deadline_us(b->peers)};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         due = others[i] < due ? others[i] : due;
     }
@@ -374,6 +455,18 @@ static void broker__arm(struct broker *b)
     }
 }
 
+static uint64_t broker__tick_us(const struct broker *b)
+{
+    return (uint64_t)b->config->heartbeat_ms * 1000 / 2;
+}
+
+void broker__wake(struct broker *b)
+{
+    if (b->tick_due_us == UINT64_MAX) {
+        b->tick_due_us = clock_now_us(b->clock) + broker__tick_us(b);
+    }
+}
+
 static void broker__drain_dirty(struct broker *b)
 {
     struct partition *p;
@@ -382,6 +475,13 @@ static void broker__drain_dirty(struct broker *b)
         p->dirty = false;
         partition_turn(p);
     }
+}
+
+enum err broker_know_peer(struct broker *b, uint64_t id, const char *address)
+{
+    enum err error = peers_set(b->peers, id, address);
+    broker__arm(b); /* it is dialled at once */
+    return error;
 }
 
 void broker_turn(struct broker *b)
@@ -405,11 +505,28 @@ void broker_turn(struct broker *b)
     forget_turn(b);
     wal_flush(b->wal);
     store_flush(b->store);
+    peers_flush(b->peers);
     memory_turn(b);
     if (b->sweep_due_us == UINT64_MAX && !TAILQ_EMPTY(&b->produces)) {
         b->sweep_due_us = clock_now_us(b->clock) + SWEEP_INTERVAL_US;
     }
     broker__arm(b);
+}
+
+/* All cores that have a timer, at the same moments: heartbeats of all groups leave together. */
+static void broker__tick(struct broker *b, uint64_t now_us)
+{
+    struct partition *p;
+    if (now_us < b->tick_due_us) {
+        return;
+    }
+    b->tick_due_us = TAILQ_EMPTY(&b->awake) ? UINT64_MAX : now_us + broker__tick_us(b);
+    TAILQ_FOREACH(p, &b->awake, awake_link)
+    {
+        if (raft_next_tick_ms(p->raft) <= now_us / 1000) {
+            partition_tick(p, now_us / 1000);
+        }
+    }
 }
 
 void broker_timer(struct broker *b)
@@ -425,6 +542,8 @@ void broker_timer(struct broker *b)
     fetch_sweep(b, now_us);
     scrub_tick(b->scrub, now_us);
     patience_sweep(b, now_us);
+    peers_timer(b->peers, now_us);
+    broker__tick(b, now_us);
     if (now_us >= b->sweep_due_us) {
         b->sweep_due_us = UINT64_MAX;
         produce_sweep(b, now_us);

@@ -35,6 +35,9 @@ struct broker_options {
     struct clock *clock;
     struct kv *kv;
     const struct trace *trace;
+    struct dialer *dialer;     /* to other brokers; NULL: there are none */
+    struct registry *registry; /* NULL: an embedded one, in `kv` */
+    const uint8_t *cluster_id; /* the registry's, UUID_BYTES; NULL: this broker's own, made at its first start */
     void *context;
     /* The registry was read, every partition is recovered: it answers clients from now on. Comes once, after
      * broker_new. */
@@ -50,7 +53,10 @@ enum err broker_new(const struct broker_options *options, struct broker **ret_br
 void broker_free(struct broker *broker); /* after on_stopped, or after a fatal error or a simulated crash when no job
                                             runs any more */
 
-void broker_accept(struct broker *broker, struct link *link); /* sets link->handler and owner */
+void broker_accept(struct broker *broker, struct link *link);      /* sets link->handler and owner */
+void broker_accept_peer(struct broker *broker, struct link *link); /* another broker connects: the same */
+/* Another broker of the cluster, at "host:port". ERR_BUSY: PEERS_MAX are known. */
+enum err broker_know_peer(struct broker *broker, uint64_t id, const char *address);
 /* A connection was refused before it became a link: there are too many, or too many of its address. */
 void broker_count_refused(struct broker *broker, bool for_address);
 /* How many connections one client address may have of [limits] connections. */

@@ -45,6 +45,7 @@ static void catalog__forget(struct catalog *catalog, struct topic *topic)
         }
     }
     free(topic->partitions);
+    free(topic->brokers);
     free(topic->task);
     free(topic);
 }
@@ -108,6 +109,12 @@ static struct topic *catalog__add(struct catalog *catalog, const struct registry
     struct topic *topic = mem_zeroed(1, sizeof *topic);
     topic->row = *row;
     topic->partitions = mem_zeroed(row->partitions_count, sizeof *topic->partitions);
+    if (row->brokers != NULL) {
+        uint32_t count = row->partitions_count * row->config.replicas;
+        topic->brokers = mem_zeroed(count, sizeof *topic->brokers);
+        memcpy(topic->brokers, row->brokers, count * sizeof *topic->brokers);
+        topic->row.brokers = topic->brokers;
+    }
     HASH_ADD_KEYPTR(hh, catalog->topics, topic->row.name, strlen(topic->row.name), topic);
     return topic;
 }
@@ -167,7 +174,12 @@ static void create__live(void *context, enum err error)
                topic->row.name, topic->row.partitions_count, topic->row.first_group);
     task->unready = topic->row.partitions_count;
     for (uint32_t i = 0; i < topic->row.partitions_count; i++) {
-        partition_start(topic->partitions[i]);
+        if (topic->partitions[i] != NULL) {
+            partition_start(topic->partitions[i]);
+        }
+    }
+    if (topic->brokers != NULL) {
+        task__end(task, OK, ""); /* who leads is decided among brokers */
     }
 }
 
@@ -179,21 +191,37 @@ static void create__set_live(struct topic_task *task)
     b->registry->ops->put_topic(b->registry, &row, create__live, task);
 }
 
-static void create__birth(struct topic *topic, uint32_t number)
+/* This broker's replica of a partition: its place among the partition's replicas, or -1. */
+static int32_t topic__own_replica(const struct topic *topic, uint32_t number)
+{
+    const struct registry_topic *row = &topic->row;
+    int32_t place = topic->brokers == NULL ? 0 : -1;
+    for (uint32_t r = 0; topic->brokers != NULL && r < row->config.replicas; r++) {
+        if (topic->brokers[number * row->config.replicas + r] == topic->catalog->broker->identity.broker) {
+            place = (int32_t)r;
+        }
+    }
+    return place;
+}
+
+static void create__birth(struct topic *topic, uint32_t number, uint32_t place)
 {
     struct broker *b = topic->catalog->broker;
     const struct registry_topic *row = &topic->row;
     struct entry_birth birth = {.kind = (uint8_t)row->kind,
                                 .partition = number,
-                                .voters_count = 1,
+                                .voters_count = row->config.replicas,
                                 .config = {.segment_bytes = row->config.segment_bytes,
                                            .segment_ms = row->config.segment_ms,
                                            .retention_bytes = row->config.retention_bytes,
                                            .retention_ms = row->config.retention_ms,
                                            .max_batch_bytes = row->config.max_batch_bytes}};
-    uint64_t replica = row->first_replica + number;
-    birth.voters[0] = replica;
-    birth.voter_brokers[0] = b->identity.broker;
+    for (uint32_t r = 0; r < row->config.replicas; r++) {
+        uint32_t at = number * row->config.replicas + r;
+        birth.voters[r] = row->first_replica + at;
+        birth.voter_brokers[r] = topic->brokers != NULL ? topic->brokers[at] : b->identity.broker;
+    }
+    uint64_t replica = birth.voters[place];
     struct partition *p = partition_new(b, row->first_group + number, replica, &birth);
     p->topic = topic;
     topic->partitions[number] = p;
@@ -209,13 +237,12 @@ static void create__births(struct topic_task *task)
     struct topic *topic = task->topic;
     task->unborn = 0;
     for (uint32_t i = 0; i < topic->row.partitions_count; i++) {
-        if (topic->partitions[i] == NULL) {
-            task->unborn++;
-        }
+        task->unborn += topic->partitions[i] == NULL && topic__own_replica(topic, i) >= 0;
     }
     for (uint32_t i = 0; i < topic->row.partitions_count; i++) {
-        if (topic->partitions[i] == NULL) {
-            create__birth(topic, i);
+        int32_t place = topic->partitions[i] == NULL ? topic__own_replica(topic, i) : -1;
+        if (place >= 0) {
+            create__birth(topic, i, (uint32_t)place);
         }
     }
     if (task->unborn == 0) {
@@ -428,6 +455,9 @@ static void load__join(struct catalog *catalog, struct topic *topic)
         return;
     }
     for (uint32_t i = 0; i < topic->row.partitions_count; i++) {
+        if (topic->partitions[i] == NULL && topic__own_replica(topic, i) < 0) {
+            continue;
+        }
         if (topic->partitions[i] == NULL) {
             trace_error(b->trace, "partition_lost", "topic=%s partition=%u group=%lu", topic->row.name, i,
                         topic->row.first_group + i);

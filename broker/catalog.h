@@ -26,6 +26,7 @@ struct topic {
     struct catalog *catalog; /* borrowed */
     struct registry_topic row;
     struct partition **partitions;                            /* row.partitions_count; NULL: not here (lost) */
+    uint64_t *brokers;                                        /* owned; row.brokers */
     struct topic_task *task;                                  /* create or delete under way */
     uint64_t produced_records, produced_bytes, fetched_bytes; /* since the start, for metrics */
 };

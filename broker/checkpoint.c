@@ -98,7 +98,7 @@ static void checkpoint__capture_group(const struct partition *p, struct meta_gro
 static void checkpoint__forgive(struct partition *p)
 {
     uint64_t doubted_lsn = p->broker->doubted_lsn;
-    bool is_needless = p->window.count == 0 || window_at(&p->window, p->window.first_index)->lsn >= doubted_lsn;
+    bool is_needless = partition__unapplied_lsn(p) >= doubted_lsn;
     if (p->state == PARTITION_LIVE && p->accepted_lsn == 0 && is_needless && p->repaired_lsn < doubted_lsn) {
         p->repaired_lsn = doubted_lsn;
     }
@@ -167,7 +167,7 @@ static void checkpoint__capture(struct partition *p, struct checkpoint_item *ite
     picture->done = item->done;
     picture->done_removed = item->done_removed;
     picture->state = item->state;
-    item->live_lsn = p->window.count > 0 ? window_at(&p->window, p->window.first_index)->lsn : UINT64_MAX;
+    item->live_lsn = partition__unapplied_lsn(p);
     p->live_lsn_since = UINT64_MAX;
     p->bytes_since_checkpoint = 0;
     p->entries_since_checkpoint = 0;
@@ -313,7 +313,6 @@ static void checkpoint__settle(struct checkpoint_item *item)
                                 .term = item->picture.group.applied_term};
     wal_append(b->wal, &record); /* for readers of the log; pins nothing */
     if (p->raft != NULL) {
-        raft_step(p->raft, &(struct raft_event){.type = RAFT_COMPACTED, .index = p->checkpoint_index});
         partition_mark_dirty(p);
     }
 }
@@ -513,7 +512,7 @@ void checkpoint_clear_below(struct broker *b, uint64_t lsn)
             continue; /* after a start: in a moment it leads, all it has is applied, and a checkpoint takes it */
         }
         if (p->has_picture && p->entries_since_checkpoint == 0 && p->checkpoint_index == p->applied_index &&
-            p->window.count > 0) {
+            window_last(&p->window) > p->applied_index) {
             partition__reappend(p);
         } else {
             checkpoint_want(p);

@@ -44,6 +44,8 @@
     X(connections_closed_memory_total, "client connections closed: slow while memory was short")                       \
     X(reads_paused_total, "times that reading a connection was paused for lack of room")                               \
     X(groups_reappended_total, "groups whose live records were re-appended to release a WAL file")                     \
+    X(raft_rows_refused_total, "messages of other brokers' replicas to replicas that are not here")                    \
+    X(raft_refusals_total, "messages of replicas here that other brokers refused")                                     \
     X(scrub_bytes_total, "bytes at rest read again and judged by the scrub")                                           \
     X(scrub_rounds_total, "times that the scrub read everything at rest")                                              \
     X(scrub_damaged_total, "damaged ranges of segments, rows and parts of the log that the scrub found")

@@ -7,6 +7,7 @@
 #include "base/point.h"
 #include "broker/forget.h"
 #include "broker/impl.h"
+#include "broker/router.h"
 
 #define PERSISTS_CAPACITY_MIN 1024u
 
@@ -63,6 +64,7 @@ void groups_on_persisted(void *context, uint64_t lsn_end)
     struct wal_stats stats;
     wal_stats(b->wal, &stats);
     counters_observe(&b->counters.wal_sync_seconds, stats.last_sync_us);
+    router_on_persisted(b, lsn_end);
     while (b->persists_count > 0 && b->persists[b->persists_head].lsn < lsn_end) {
         struct persist_item item = b->persists[b->persists_head];
         struct partition *p = item.partition;

@@ -11,6 +11,7 @@
 #include "broker/counters.h"
 #include "broker/log_clock.h"
 #include "broker/partition.h"
+#include "broker/peers.h"
 #include "broker/session.h"
 #include "meta/meta.h"
 #include "wal/wal.h"
@@ -44,13 +45,18 @@ struct broker {
     struct meta_identity identity;
     struct wal *wal;
     struct store *store;
-    struct registry *registry;
+    struct registry *registry, *own_registry; /* the latter: NULL if somebody else's is used */
     struct counters counters;
     struct log_clock log_clock;
     struct catalog *catalog;
 
     struct partition *groups; /* uthash, by group */
     struct partition_list dirty;
+    struct partition_list awake; /* with other members: ticked */
+    uint64_t tick_due_us;        /* UINT64_MAX while nobody is awake */
+    uint64_t kept_bytes;         /* of all windows: applied entries that followers may lack */
+    struct peers *peers;
+    struct router *router;
     struct order deadlines; /* of partitions, by monotonic time: age.h */
     struct order live;      /* partitions that need WAL records, by the oldest of them */
     struct partition_list checkpoint_queue;
@@ -162,5 +168,6 @@ bool broker__disk_full(const struct broker *b); /* refuse what makes the WAL gro
 /* What to refuse it with: STORAGE_FULL, BUSY (the WAL waits for a descriptor or memory); OK: nothing is refused. */
 enum err broker__refusal(const struct broker *b);
 uint64_t broker__random_id(struct broker *b);
+void broker__wake(struct broker *b); /* a group joined those that are ticked */
 
 #endif

@@ -18,8 +18,9 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 
 uint64_t memory_bytes(const struct broker *b)
 {
-    return receive_bytes(&b->receive) + store_read_bytes(b->store) + buf_meter_bytes(b->replies) +
-           (uint64_t)b->requests_count * REQUEST_BYTES + (uint64_t)b->sessions_count * CONNECTION_BYTES;
+    return receive_bytes(&b->receive) + peers_bytes(b->peers) + store_read_bytes(b->store) +
+           buf_meter_bytes(b->replies) + (uint64_t)b->requests_count * REQUEST_BYTES +
+           (uint64_t)b->sessions_count * CONNECTION_BYTES;
 }
 
 uint64_t memory_inflight_max(const struct broker *b)
@@ -40,6 +41,16 @@ uint64_t memory_receive_max(const struct broker *b)
 uint64_t memory_tail_max(const struct broker *b)
 {
     return memory__share(b, MEMORY_TAIL_PARTS);
+}
+
+uint64_t memory_kept_max(const struct broker *b)
+{
+    return memory__share(b, MEMORY_KEPT_PARTS);
+}
+
+uint64_t memory_peers_max(const struct broker *b)
+{
+    return memory__share(b, MEMORY_PEERS_PARTS);
 }
 
 static uint64_t memory__requests_max(const struct broker *b)

@@ -8,6 +8,8 @@
  *   unfinished frames          1/8     a frame waits for memory; who is slower than that is closed then
  *   segments read for replies  1/16    fetches are answered BUSY
  *   requests, without bytes    1/16    requests that would wait are answered BUSY, then reading stops
+ *   frames of other brokers    1/16    (on top, with other brokers) their links are not read until there is room
+ *   entries for followers      1/16    (they stand in the same chunks as the tail) slow followers get a snapshot
  *
  * Batches stand in the chunks they were received in and are referenced from there by log, tail and replies alike, so
  * the account counts chunks, not their users. When it passes seven eighths all the same (few bytes kept of many
@@ -27,6 +29,8 @@ uint64_t memory_inflight_max(const struct broker *b);
 uint64_t memory_queue_max(const struct broker *b); /* applied, not yet in a segment */
 uint64_t memory_receive_max(const struct broker *b);
 uint64_t memory_tail_max(const struct broker *b);
+uint64_t memory_kept_max(const struct broker *b);  /* applied entries that followers may lack */
+uint64_t memory_peers_max(const struct broker *b); /* frames of other brokers that are not whole */
 
 bool memory_has_requests(const struct broker *b);     /* room for one more that waits */
 bool memory_full_of_requests(const struct broker *b); /* no room even for one that does not */

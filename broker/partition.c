@@ -12,7 +12,9 @@
 #include "broker/age.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
+#include "broker/memory.h"
 #include "broker/produce.h"
+#include "broker/router.h"
 #include "broker/state.h"
 #include "store/scrub.h"
 
@@ -92,8 +94,12 @@ void partition_start(struct partition *p)
     p->raft = raft_new(&options);
     free(runs);
     p->state = PARTITION_LIVE;
-    raft_step(p->raft, &(struct raft_event){.type = RAFT_TICK, .now_ms = now_ms});
-    partition_mark_dirty(p);
+    if (p->voters_count > 1) {
+        p->awake = true;
+        TAILQ_INSERT_TAIL(&b->awake, p, awake_link);
+        broker__wake(b);
+    }
+    partition_tick(p, now_ms);
 }
 
 void partition_mark_dirty(struct partition *p)
@@ -241,10 +247,65 @@ void partition__reappend(struct partition *p)
     partition__set_live_lsn(p, UINT64_MAX);
     p->broker->counters.groups_reappended_total++;
     partition__log(p, &record);
-    if (p->window.count > 0) {
-        partition__log_entries(p, p->window.first_index, window_last(&p->window));
+    if (window_last(&p->window) > p->applied_index) {
+        partition__log_entries(p, p->applied_index + 1, window_last(&p->window));
     }
     point(p->broker->trace, POINT_WAL_REAPPENDED);
+}
+
+uint64_t partition__unapplied_lsn(struct partition *p)
+{
+    return window_last(&p->window) > p->applied_index ? window_at(&p->window, p->applied_index + 1)->lsn : UINT64_MAX;
+}
+
+/* --- entries that stay for others --- */
+
+/* Up to where every other member has the log; a follower knows nothing of the others. */
+static uint64_t partition__slowest(const struct partition *p)
+{
+    uint64_t index = p->voters_count > 1 && raft_role(p->raft) != RAFT_LEADER ? 0 : UINT64_MAX;
+    for (uint32_t i = 0; i < p->voters_count; i++) {
+        struct raft_peer_state peer;
+        if (raft_peer_state(p->raft, p->voters[i], &peer) && peer.match < index) {
+            index = peer.match;
+        }
+    }
+    return index;
+}
+
+void partition__trim(struct partition *p)
+{
+    struct broker *b = p->broker;
+    uint64_t durable = raft_durable_index(p->raft);
+    uint64_t limit = p->applied_index < durable ? p->applied_index : durable;
+    uint64_t slowest = partition__slowest(p);
+    uint64_t before = p->window.first_index;
+    bool is_short = b->kept_bytes > memory_kept_max(b);
+    while (p->window.first_index <= limit &&
+           (p->window.first_index <= slowest || p->kept_bytes > WINDOW_KEPT_BYTES_MAX || is_short)) {
+        uint64_t bytes = window_at(&p->window, p->window.first_index)->payload.size;
+        p->kept_bytes -= bytes;
+        b->kept_bytes -= bytes;
+        window_pop_front(&p->window);
+        is_short = b->kept_bytes > memory_kept_max(b);
+    }
+    if (p->window.first_index != before) {
+        raft_step(p->raft, &(struct raft_event){.type = RAFT_COMPACTED, .index = p->window.first_index - 1});
+    }
+}
+
+/* A follower's entries come with the message; a leader's stand in the window since they were proposed. */
+static void partition__take_incoming(struct partition *p, uint64_t last)
+{
+    const struct router_entries *in = p->incoming;
+    while (window_last(&p->window) < last) {
+        uint64_t index = window_last(&p->window) + 1;
+        ASSERT(in != NULL && index >= in->first && index - in->first < in->count);
+        struct window_entry entry = {.term = raft_term_of(p->raft, index),
+                                     .type = in->types[index - in->first],
+                                     .payload = slice_ref(in->payloads[index - in->first])};
+        window_push(&p->window, &entry);
+    }
 }
 
 static void partition__write(struct partition *p, const struct raft_write *write)
@@ -267,9 +328,11 @@ static void partition__write(struct partition *p, const struct raft_write *write
         lsn = partition__log(p, &record);
     }
     if (write->first <= write->last) {
+        partition__take_incoming(p, write->last);
         partition__log_entries(p, write->first, write->last);
         lsn = window_at(&p->window, write->last)->lsn;
     }
+    p->last_lsn = lsn;
     groups_persist_add(p->broker, p, write->id, lsn);
 }
 
@@ -311,8 +374,12 @@ static void partition__role_changed(struct partition *p, const struct raft_updat
 static void partition__carry_out(struct partition *p, const struct raft_update *update)
 {
     partition__write(p, &update->write);
-    /* All voters live in this broker so far: a message to anybody else would be a bug. */
-    ASSERT(update->send_now_count == 0 && update->send_after_sync_count == 0);
+    for (uint32_t i = 0; i < update->send_now_count; i++) {
+        router_send(p, &update->send_now[i]);
+    }
+    for (uint32_t i = 0; i < update->send_after_sync_count; i++) {
+        router_send_after(p, &update->send_after_sync[i], p->last_lsn);
+    }
     if (update->role_changed) {
         partition__role_changed(p, update);
     }
@@ -320,6 +387,30 @@ static void partition__carry_out(struct partition *p, const struct raft_update *
         point(p->broker->trace, POINT_COMMIT);
         partition__apply(p, update->commit);
     }
+}
+
+void partition_receive(struct partition *p, const struct raft_message *m, const struct router_entries *entries)
+{
+    struct raft_update update;
+    while (p->state == PARTITION_LIVE && raft_take(p->raft, &update)) { /* one message between two takes */
+        partition__carry_out(p, &update);
+    }
+    if (p->state != PARTITION_LIVE) {
+        return;
+    }
+    raft_step(p->raft, &(struct raft_event){.type = RAFT_RECV, .message = m});
+    p->incoming = entries;
+    while (p->state == PARTITION_LIVE && raft_take(p->raft, &update)) {
+        partition__carry_out(p, &update);
+    }
+    p->incoming = NULL;
+    partition_mark_dirty(p); /* produce requests may be judged now */
+}
+
+void partition_tick(struct partition *p, uint64_t now_ms)
+{
+    raft_step(p->raft, &(struct raft_event){.type = RAFT_TICK, .now_ms = now_ms});
+    partition_mark_dirty(p);
 }
 
 void partition_turn(struct partition *p)
@@ -345,6 +436,19 @@ void partition_persisted(struct partition *p, uint64_t write_id)
     partition_mark_dirty(p);
 }
 
+/* It replicates no more. */
+static void partition__leave_others(struct partition *p)
+{
+    struct broker *b = p->broker;
+    if (p->awake) {
+        TAILQ_REMOVE(&b->awake, p, awake_link);
+        p->awake = false;
+    }
+    router_forget(p);
+    b->kept_bytes -= p->kept_bytes;
+    p->kept_bytes = 0;
+}
+
 static void partition__leave_lists(struct partition *p)
 {
     struct broker *b = p->broker;
@@ -352,6 +456,7 @@ static void partition__leave_lists(struct partition *p)
         TAILQ_REMOVE(&b->dirty, p, dirty_link);
         p->dirty = false;
     }
+    partition__leave_others(p);
     age_forget(p);
     order_remove(&b->live, &p->live);
     if (p->waits_for_room) {
@@ -379,6 +484,7 @@ void partition_give_up(struct partition *p)
     p->is_withheld = false;
     p->leader_ready = false;
     p->damaged_lsn = p->live_lsn;
+    partition__leave_others(p);
     age_forget(p);
     partition__answer_all(p, ERR_CORRUPT);
     submitted_clear(p->submitted);

@@ -4,9 +4,10 @@
  *                                                                                 --> commit --> apply --> segment,
  * CDM, waiters
  *
- * The window holds the entries that the WAL has (or is getting) and the state machine has not applied; entries are
- * addressed by index. apply moves the applied index by exactly one. Everything here runs on the loop thread, at the end
- * of the turn (partition_turn), so that all work of one turn shares one WAL batch. */
+ * The window holds the entries that the WAL has (or is getting) and the state machine has not applied, and for a while
+ * applied ones that followers may lack; entries are addressed by index. apply moves the applied index by exactly one.
+ * Everything here runs on the loop thread, at the end of the turn (partition_turn), so that all work of one turn shares
+ * one WAL batch. */
 #ifndef FLOTILLA_BROKER_PARTITION_H
 #define FLOTILLA_BROKER_PARTITION_H
 
@@ -31,6 +32,7 @@ struct topic;
 struct state_table;
 struct fetch;
 struct produce;
+struct router_entries;
 
 enum partition_state {
     PARTITION_BIRTH = 1, /* GROUP_NEW is not durable yet */
@@ -88,6 +90,11 @@ struct partition {
 
     struct raft *raft;
     struct window window;
+    uint64_t kept_bytes;                   /* of the window's entries that are applied: followers may lack them */
+    uint64_t last_lsn;                     /* of the last record that a raft write gave to the WAL */
+    const struct router_entries *incoming; /* with the message that is being stepped; NULL: none */
+    bool awake;                            /* in broker->awake: its core has a timer */
+    TAILQ_ENTRY(partition) awake_link;
     uint32_t voters_count;
     uint64_t voters[RAFT_VOTERS_MAX], voter_brokers[RAFT_VOTERS_MAX];
 
@@ -171,6 +178,9 @@ void partition_free(struct partition *p); /* closing down: everything at once */
 void partition_mark_dirty(struct partition *p);
 void partition_turn(struct partition *p); /* judge pending produces, drain raft, apply */
 void partition_persisted(struct partition *p, uint64_t write_id);
+/* A message of another replica, with the entries that came along; what the core wants is carried out at once. */
+void partition_receive(struct partition *p, const struct raft_message *m, const struct router_entries *entries);
+void partition_tick(struct partition *p, uint64_t now_ms);
 bool partition_leads(const struct partition *p);      /* leader, own LEADER entry applied, not damaged */
 enum err partition_status(const struct partition *p); /* OK or why it cannot serve: NOT_LEADER, NOT_READY, CORRUPT */
 /* Proposes one entry; leader only. Takes over the payload reference. Returns its index. */
@@ -188,6 +198,10 @@ void partition_give_up(struct partition *p);
 /* Gives a record of this group to the WAL; returns its lsn. */
 uint64_t partition__log(struct partition *p, const struct wal_record *record);
 void partition__set_live_lsn(struct partition *p, uint64_t lsn);
+/* The lsn of the oldest entry that is not applied; UINT64_MAX: all are. */
+uint64_t partition__unapplied_lsn(struct partition *p);
+/* Drops applied entries that no follower lacks, or that take too much memory to wait for one. */
+void partition__trim(struct partition *p);
 /* Writes hard state and unapplied entries again at the head of the WAL, so that older files can go. */
 void partition__reappend(struct partition *p);
 

@@ -364,6 +364,11 @@ struct slice peers_keep(struct peers *peers, const uint8_t *data, uint32_t size)
 
 /* --- questions --- */
 
+uint64_t peers_bytes(const struct peers *peers)
+{
+    return receive_bytes(&peers->receive);
+}
+
 bool peers_is_up(const struct peers *peers, uint64_t broker)
 {
     const struct peer *peer = peers__find(peers, broker);

@@ -95,6 +95,7 @@ void peers_flush(struct peers *peers);
 struct slice peers_keep(struct peers *peers, const uint8_t *data, uint32_t size);
 
 bool peers_is_up(const struct peers *peers, uint64_t broker);
+uint64_t peers_bytes(const struct peers *peers); /* memory that received frames take, kept ones included */
 
 /* Of broker_timer. */
 void peers_timer(struct peers *peers, uint64_t now_us);

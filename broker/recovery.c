@@ -514,6 +514,9 @@ static enum err recovery__identity(struct broker *b)
     enum err error = meta_load_identity(b->kv, &identity);
     if (error == ERR_NO_FILE) {
         clock_random(b->clock, identity.cluster_id, sizeof identity.cluster_id);
+        if (b->options.cluster_id != NULL) {
+            memcpy(identity.cluster_id, b->options.cluster_id, sizeof identity.cluster_id);
+        }
         clock_random(b->clock, identity.disk_uuid, sizeof identity.disk_uuid);
         identity.broker = b->config->id;
     } else if (error != OK) {
@@ -521,6 +524,11 @@ static enum err recovery__identity(struct broker *b)
     }
     if (identity.broker != b->config->id) {
         trace_error(b->trace, "identity", "data_of_broker=%lu configured_id=%lu", identity.broker, b->config->id);
+        return ERR_IDENTITY;
+    }
+    if (b->options.cluster_id != NULL &&
+        memcmp(identity.cluster_id, b->options.cluster_id, sizeof identity.cluster_id) != 0) {
+        trace_error(b->trace, "identity", "data_of=\"another cluster\"");
         return ERR_IDENTITY;
     }
     identity.boot++;

@@ -49,12 +49,14 @@
 #define PRESSED_BYTES_PER_S_MIN (64u << 10) /* when memory is short: who moves less and holds more goes first */
 
 /* shares of [limits] memory_bytes: one part in so many */
-#define MEMORY_TAIL_PARTS     4     /* newest batches, and those queued for segments */
-#define MEMORY_INFLIGHT_PARTS 4     /* or [limits] inflight_bytes, if less */
-#define MEMORY_SEND_PARTS     4     /* replies that clients have not taken */
-#define MEMORY_RECEIVE_PARTS  8     /* unfinished frames */
-#define MEMORY_READ_PARTS     16    /* segments read for replies */
-#define MEMORY_REQUEST_PARTS  16    /* requests under way, without their bytes */
+#define MEMORY_TAIL_PARTS     4  /* newest batches, and those queued for segments */
+#define MEMORY_INFLIGHT_PARTS 4  /* or [limits] inflight_bytes, if less */
+#define MEMORY_SEND_PARTS     4  /* replies that clients have not taken */
+#define MEMORY_RECEIVE_PARTS  8  /* unfinished frames */
+#define MEMORY_READ_PARTS     16 /* segments read for replies */
+#define MEMORY_REQUEST_PARTS  16 /* requests under way, without their bytes */
+#define MEMORY_KEPT_PARTS     16u
+#define MEMORY_PEERS_PARTS    16u
 #define REQUEST_BYTES         256u  /* what one is taken for */
 #define CONNECTION_BYTES      4096u /* what one is taken for, without what it holds */
 
@@ -74,11 +76,11 @@
 #define RAFT_RUNS_MAX             16                    /* changes of term inside one append message */
 #define RAFT_APPEND_ENTRIES_MAX   256
 #define RAFT_APPEND_BYTES_MAX     (4u << 20)
-#define RAFT_INFLIGHT_BYTES_MAX   (16u << 20) /* per follower */
-#define RAFT_INFLIGHT_ENTRIES_MAX 8192        /* per follower */
+#define RAFT_INFLIGHT_BYTES_MAX   (16u << 20)                     /* per follower */
+#define RAFT_INFLIGHT_ENTRIES_MAX 8192                            /* per follower */
 #define RAFT_LAG_ENTRIES_MAX      (RAFT_INFLIGHT_ENTRIES_MAX / 8) /* of who is to vote, or to lead next */
-#define RAFT_LEAVER_TIMEOUTS      10          /* election timeouts in which who leaves is told so */
-#define RAFT_TRAIL_RUNS_MAX       65536       /* changes of term in one group's log: 1 MiB of trail */
+#define RAFT_LEAVER_TIMEOUTS      10                              /* election timeouts in which who leaves is told so */
+#define RAFT_TRAIL_RUNS_MAX       65536 /* changes of term in one group's log: 1 MiB of trail */
 
 /* WAL */
 #define WAL_BLOCK_BYTES          4096u
@@ -141,13 +143,14 @@
 #define KV_RESERVE_STEP_BYTES ((uint64_t)1 << 20)
 
 /* peers */
-#define PEERS_MAX              64u
-#define PEER_QUEUE_BYTES_MAX   (32u << 20) /* sent to one peer on one lane and not taken by the kernel */
-#define PEER_PING_US           1000000u
-#define PEER_SILENCE_US        5000000u /* nothing heard on a lane for so long: it is over */
-#define PEER_HELLO_US          3000000u /* from the connection to the end of the greeting */
-#define PEER_RETRY_US_MIN      100000u  /* between two dials; doubles up to ... */
-#define PEER_RETRY_US_MAX      5000000u /* ... and a random third less, so that brokers do not knock in step */
+#define WINDOW_KEPT_BYTES_MAX (8u << 20) /* of one group's applied entries, for followers that lack them */
+#define PEERS_MAX             64u
+#define PEER_QUEUE_BYTES_MAX  (32u << 20) /* sent to one peer on one lane and not taken by the kernel */
+#define PEER_PING_US          1000000u
+#define PEER_SILENCE_US       5000000u /* nothing heard on a lane for so long: it is over */
+#define PEER_HELLO_US         3000000u /* from the connection to the end of the greeting */
+#define PEER_RETRY_US_MIN     100000u  /* between two dials; doubles up to ... */
+#define PEER_RETRY_US_MAX     5000000u /* ... and a random third less, so that brokers do not knock in step */
 
 /* links */
 #define LINK_HEAD_BLOCK_BYTES         4096u /* copied heads of one link share blocks of this size while they wait */

@@ -42,6 +42,9 @@ struct registry_topic {
     uint64_t first_group;   /* group ids and replica ids are never reused */
     uint64_t first_replica; /* replica ids: first_replica + p * replicas + r */
     struct registry_topic_config config;
+    /* Broker ids, in the order of the replica ids: partitions_count * config.replicas of them. NULL: one replica each,
+     * on this broker. Borrowed for the call that brings or takes the row. */
+    const uint64_t *brokers;
 };
 
 typedef void (*registry_done)(void *context, enum err error);
@@ -61,6 +64,7 @@ struct registry_ops {
     /* Reserves `count` ids (for groups and replicas alike) that no one ever had; *ret_first is valid at done(OK). */
     void (*reserve_ids)(struct registry *registry, uint64_t count, uint64_t *ret_first, registry_done done,
                         void *context);
+    /* With other brokers, state LIVE says "my replicas are born"; done comes when all of them are. */
     void (*put_topic)(struct registry *registry, const struct registry_topic *topic, registry_done done, void *context);
     /* Removes the topic, unreadable or not, and writes deleted/<group> for each of its groups, in one transaction. */
     void (*delete_topic)(struct registry *registry, const struct registry_topic *topic, registry_done done,

@@ -1,0 +1,289 @@
+/* Raft messages to rows and back. The two structs say the same: the core does not know protobuf, wire/ does not know
+ * Raft. What comes from another broker is checked for what this file does with it; the core checks the rest. */
+#include "broker/router.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "broker/impl.h"
+
+#define WAITING_CAPACITY_MIN 256u
+
+/* A message that waits for the log; those have no entries. */
+struct waiting {
+    struct partition *partition; /* NULL: it is gone */
+    uint64_t lsn;
+    uint64_t to, term, index, index_term, hint, commit, round;
+    uint8_t type, flags;
+};
+
+struct router {
+    struct broker *broker;
+    struct waiting *ring; /* owned; lsn never falls from front to back */
+    uint32_t capacity, head, count;
+    uint64_t durable_lsn; /* everything below it is on the disk */
+};
+
+struct router *router_new(struct broker *b)
+{
+    struct router *router = mem_zeroed(1, sizeof *router);
+    router->broker = b;
+    return router;
+}
+
+void router_free(struct router *router)
+{
+    if (router != NULL) {
+        free(router->ring);
+        free(router);
+    }
+}
+
+uint64_t router_broker_of(const struct partition *p, uint64_t replica)
+{
+    for (uint32_t i = 0; i < p->voters_count; i++) {
+        if (p->voters[i] == replica) {
+            return p->voter_brokers[i];
+        }
+    }
+    return 0;
+}
+
+/* --- out --- */
+
+static enum peer_lane lane_of(enum raft_message_type type)
+{
+    return type == RAFT_APPEND || type == RAFT_APPEND_REPLY ? PEER_LANE_APPEND : PEER_LANE_CONTROL;
+}
+
+static uint8_t flags_of(const struct raft_message *m)
+{
+    return (uint8_t)((m->reject ? PEER_FLAG_REJECT : 0) | (m->pre ? PEER_FLAG_PRE : 0) |
+                     (m->force ? PEER_FLAG_FORCE : 0) | (m->quiet ? PEER_FLAG_QUIET : 0) |
+                     (m->damaged ? PEER_FLAG_DAMAGED : 0) | (m->full ? PEER_FLAG_FULL : 0));
+}
+
+static void send_row(struct partition *p, RaftRow *row, const struct slice *parts, uint32_t parts_count)
+{
+    struct broker *b = p->broker;
+    uint64_t broker = router_broker_of(p, row->to);
+    row->group = p->group;
+    row->from = p->replica;
+    if (!peers_send(b->peers, broker, lane_of((enum raft_message_type)row->type), row, parts, parts_count)) {
+        raft_step(p->raft, &(struct raft_event){.type = RAFT_UNREACHABLE, .peer = row->to});
+        partition_mark_dirty(p);
+    }
+}
+
+void router_send(struct partition *p, const struct raft_message *m)
+{
+    struct slice parts[RAFT_APPEND_ENTRIES_MAX];
+    RaftRow row = {.type = m->type,
+                   .to = m->to,
+                   .term = m->term,
+                   .index = m->index,
+                   .index_term = m->index_term,
+                   .hint = m->hint,
+                   .commit = m->commit,
+                   .round = m->round,
+                   .heal = m->heal,
+                   .flags = flags_of(m)};
+    uint32_t count = m->type == RAFT_APPEND ? (uint32_t)m->count : 0;
+    ASSERT(count <= RAFT_APPEND_ENTRIES_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct window_entry *entry = window_at(&p->window, m->index + 1 + i);
+        parts[i] = entry->payload;
+        row.entry_types.bytes[i] = entry->type;
+    }
+    row.entry_types.size = (pb_size_t)count;
+    row.run_terms_count = row.run_counts_count = (pb_size_t)(count > 0 ? m->runs_count : 0);
+    for (uint32_t i = 0; i < row.run_terms_count; i++) {
+        row.run_terms[i] = m->runs[i].term;
+        row.run_counts[i] = (uint32_t)m->runs[i].count;
+    }
+    send_row(p, &row, parts, count);
+}
+
+static void router_grow(struct router *router)
+{
+    uint32_t capacity = router->capacity == 0 ? WAITING_CAPACITY_MIN : router->capacity * 2;
+    struct waiting *ring = mem_zeroed(capacity, sizeof *ring);
+    for (uint32_t i = 0; i < router->count; i++) {
+        ring[i] = router->ring[(router->head + i) & (router->capacity - 1)];
+    }
+    free(router->ring);
+    router->ring = ring;
+    router->capacity = capacity;
+    router->head = 0;
+}
+
+void router_send_after(struct partition *p, const struct raft_message *m, uint64_t lsn)
+{
+    struct router *router = p->broker->router;
+    ASSERT(m->type != RAFT_APPEND);
+    if (lsn < router->durable_lsn || lsn == 0) { /* 0: nothing was written since the start */
+        router_send(p, m);
+        return;
+    }
+    if (router->count == router->capacity) {
+        router_grow(router);
+    }
+    /* Behind what waits for a later record it waits a little longer than it must. */
+    const struct waiting *last = &router->ring[(router->head + router->count - 1) & (router->capacity - 1)];
+    uint64_t latest = router->count > 0 && last->lsn > lsn ? last->lsn : lsn;
+    router->ring[(router->head + router->count++) & (router->capacity - 1)] =
+        (struct waiting){.partition = p,
+                         .lsn = latest,
+                         .to = m->to,
+                         .term = m->term,
+                         .index = m->index,
+                         .index_term = m->index_term,
+                         .hint = m->hint,
+                         .commit = m->commit,
+                         .round = m->round,
+                         .type = (uint8_t)m->type,
+                         .flags = flags_of(m)};
+}
+
+void router_on_persisted(struct broker *b, uint64_t lsn_end)
+{
+    struct router *router = b->router;
+    router->durable_lsn = lsn_end;
+    while (router->count > 0 && router->ring[router->head].lsn < lsn_end) {
+        struct waiting w = router->ring[router->head];
+        router->head = (router->head + 1) & (router->capacity - 1);
+        router->count--;
+        if (w.partition == NULL || w.partition->raft == NULL) {
+            continue;
+        }
+        RaftRow row = {.type = w.type,
+                       .to = w.to,
+                       .term = w.term,
+                       .index = w.index,
+                       .index_term = w.index_term,
+                       .hint = w.hint,
+                       .commit = w.commit,
+                       .round = w.round,
+                       .flags = w.flags};
+        send_row(w.partition, &row, NULL, 0);
+    }
+}
+
+void router_forget(struct partition *p)
+{
+    struct router *router = p->broker->router;
+    for (uint32_t i = 0; i < router->count; i++) {
+        struct waiting *w = &router->ring[(router->head + i) & (router->capacity - 1)];
+        w->partition = w->partition == p ? NULL : w->partition;
+    }
+}
+
+/* --- in --- */
+
+static void message_of_row(const RaftRow *row, struct raft_message *m)
+{
+    *m = (struct raft_message){.type = (enum raft_message_type)row->type,
+                               .from = row->from,
+                               .to = row->to,
+                               .term = row->term,
+                               .index = row->index,
+                               .index_term = row->index_term,
+                               .hint = row->hint,
+                               .commit = row->commit,
+                               .round = row->round,
+                               .heal = row->heal,
+                               .reject = row->flags & PEER_FLAG_REJECT,
+                               .pre = row->flags & PEER_FLAG_PRE,
+                               .force = row->flags & PEER_FLAG_FORCE,
+                               .quiet = row->flags & PEER_FLAG_QUIET,
+                               .damaged = row->flags & PEER_FLAG_DAMAGED,
+                               .full = row->flags & PEER_FLAG_FULL,
+                               .runs_count = row->run_terms_count,
+                               .count = row->entry_sizes_count};
+    for (uint32_t i = 0; i < m->runs_count; i++) {
+        m->runs[i] = (struct raft_run){.term = row->run_terms[i], .count = row->run_counts[i]};
+    }
+}
+
+static void refuse(struct broker *b, uint64_t broker, const RaftRow *row, enum peer_refusal why)
+{
+    RaftRow reply = {.type = why, .group = row->group, .from = row->to, .to = row->from, .term = row->term};
+    b->counters.raft_rows_refused_total++;
+    if (row->type < PEER_NO_GROUP) { /* a refusal is not answered: it would never end */
+        (void)peers_send(b->peers, broker, PEER_LANE_CONTROL, &reply, NULL, 0);
+    }
+}
+
+static void deliver(struct partition *p, const RaftRow *row, const uint8_t *payload)
+{
+    struct slice payloads[RAFT_APPEND_ENTRIES_MAX];
+    struct raft_message m;
+    message_of_row(row, &m);
+    for (pb_size_t i = 0; i < row->entry_sizes_count; i++) {
+        payloads[i] =
+            row->entry_sizes[i] > 0 ? peers_keep(p->broker->peers, payload, row->entry_sizes[i]) : (struct slice){0};
+        payload += row->entry_sizes[i];
+        m.bytes += row->entry_sizes[i];
+    }
+    const struct router_entries entries = {.first = row->index + 1,
+                                           .count = row->entry_sizes_count,
+                                           .types = row->entry_types.bytes,
+                                           .payloads = payloads};
+    partition_receive(p, &m, &entries);
+    for (pb_size_t i = 0; i < row->entry_sizes_count; i++) {
+        slice_unref(&payloads[i]);
+    }
+}
+
+/* The peer has no such replica. Only the registry may end one here; until then it is a member that does not answer. */
+static void on_refusal(struct partition *p, const RaftRow *row)
+{
+    p->broker->counters.raft_refusals_total++;
+    raft_step(p->raft, &(struct raft_event){.type = RAFT_UNREACHABLE, .peer = row->from});
+    partition_mark_dirty(p);
+}
+
+void router_on_row(void *context, uint64_t broker, const RaftRow *row, const uint8_t *payload)
+{
+    struct broker *b = context;
+    struct partition *p = groups_find(b, row->group);
+    if (p == NULL || p->state == PARTITION_DEAD) {
+        refuse(b, broker, row, PEER_NO_GROUP);
+    } else if (p->replica != row->to) {
+        refuse(b, broker, row, PEER_OTHER_REPLICA);
+    } else if (p->raft == NULL) {
+        refuse(b, broker, row, PEER_NOT_BORN);
+    } else if (router_broker_of(p, row->from) != broker) {
+        b->counters.raft_rows_refused_total++; /* it speaks for a replica that is not its own */
+    } else if (row->type >= PEER_NO_GROUP) {
+        on_refusal(p, row);
+    } else {
+        deliver(p, row, payload);
+    }
+}
+
+/* --- links come and go --- */
+
+static void tell_members(struct broker *b, uint64_t broker, enum raft_event_type type)
+{
+    for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
+        for (uint32_t i = 0; p->raft != NULL && i < p->voters_count; i++) {
+            if (p->voter_brokers[i] == broker) {
+                raft_step(p->raft, &(struct raft_event){.type = type, .peer = p->voters[i]});
+                partition_mark_dirty(p);
+            }
+        }
+    }
+}
+
+void router_on_up(void *context, uint64_t broker, const uint8_t disk_uuid[UUID_BYTES], uint64_t boot)
+{
+    tell_members(context, broker, RAFT_WAKE);
+}
+
+void router_on_down(void *context, uint64_t broker)
+{
+    tell_members(context, broker, RAFT_UNREACHABLE);
+}
