@@ -16,6 +16,8 @@
  *   sim_atlas     which stored batches rotted while the broker ran, and so may be CORRUPT
  *   sim_kv        twin of port/kv
  *   sim_link      twin of port/link: delays, split and merged reads, connections cut in the middle of a frame
+ *   sim_cable     links between brokers;  sim_registry  the registry that they share
+ *   sim_trio      several whole brokers, for tests by hand
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read
  *   sim_ledger    the durable log of every group, replayed by a machine of its own
  *   sim_room      what is owed while the disk is full

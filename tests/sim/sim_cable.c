@@ -1,0 +1,315 @@
+/* See sim_cable.h. An end holds what is on its way to it. */
+#include "sim_cable.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+struct end;
+TAILQ_HEAD(ends, end);
+
+struct end {
+    struct link link;
+    struct sim_cables *cables;
+    struct end *other; /* NULL: not connected, or gone */
+    uint64_t owner, to;
+    uint8_t *bytes; /* on their way to this end */
+    uint64_t size;
+    uint64_t due_us; /* of the last of them */
+    void (*on_connected)(struct link *link);
+    bool is_closing, is_paused, is_scheduled, is_dead, is_over;
+    enum err reason;
+    TAILQ_ENTRY(end) all;
+};
+
+struct port_of_broker {
+    struct dialer dialer; /* first: found by it */
+    struct sim_cables *cables;
+    uint64_t id;
+    char address[32];
+    void (*accept)(void *context, struct link *link);
+    void *context;
+};
+
+struct sim_cables {
+    struct sim_world *world;
+    uint64_t delay_us_max;
+    struct ends ends;
+    struct port_of_broker brokers[CABLE_BROKERS_MAX + 1];
+    bool cut[CABLE_BROKERS_MAX + 1][CABLE_BROKERS_MAX + 1];
+};
+
+static void end_schedule(struct end *end, uint64_t at_us);
+
+static uint64_t cables_delay(struct sim_cables *cables)
+{
+    return 1 + rng_below(&cables->world->link, cables->delay_us_max);
+}
+
+/* --- one end --- */
+
+static void end_drop(struct end *end)
+{
+    TAILQ_REMOVE(&end->cables->ends, end, all);
+    free(end->bytes);
+    free(end);
+}
+
+/* Its owner hears of the end exactly once. */
+static void end_finish(struct end *end, enum err reason)
+{
+    struct end *other = end->other;
+    if (other != NULL) {
+        other->other = NULL;
+        end_schedule(other, end->cables->world->now_us + cables_delay(end->cables));
+    }
+    if (!end->is_dead && end->link.handler != NULL) {
+        world_enter(end->cables->world);
+        end->link.handler->on_closed(&end->link, reason);
+        world_leave(end->cables->world);
+    }
+    end_drop(end);
+}
+
+static void end_read(struct end *end)
+{
+    while (end->size > 0 && !end->is_paused && !end->is_closing) {
+        uint8_t *data;
+        size_t room;
+        world_enter(end->cables->world);
+        end->link.handler->on_alloc(&end->link, &data, &room);
+        size_t size = room < end->size ? room : (size_t)end->size;
+        memcpy(data, end->bytes, size);
+        memmove(end->bytes, end->bytes + size, end->size - size);
+        end->size -= size;
+        end->link.handler->on_read(&end->link, size);
+        world_leave(end->cables->world);
+    }
+}
+
+static struct end *end_new(struct sim_cables *cables, uint64_t owner, uint64_t to);
+
+static void end_connect(struct end *end)
+{
+    struct sim_cables *cables = end->cables;
+    struct port_of_broker *target = &cables->brokers[end->to];
+    if (target->accept == NULL || cables->cut[end->owner][end->to] || cables->cut[end->to][end->owner]) {
+        end_finish(end, ERR_REFUSED);
+        return;
+    }
+    struct end *other = end_new(cables, end->to, end->owner);
+    end->other = other;
+    other->other = end;
+    void (*on_connected)(struct link *) = end->on_connected;
+    end->on_connected = NULL;
+    world_enter(cables->world);
+    target->accept(target->context, &other->link);
+    on_connected(&end->link);
+    world_leave(cables->world);
+}
+
+static void end_step(void *context, uint64_t argument)
+{
+    struct end *end = context;
+    struct sim_cables *cables = end->cables;
+    (void)argument;
+    end->is_scheduled = false;
+    world_mix(cables->world, end->owner * 16 + end->to, end->size);
+    if (end->is_closing || end->is_dead) {
+        end_finish(end, end->is_over ? end->reason : OK);
+        return;
+    }
+    if (end->on_connected != NULL) {
+        end_connect(end);
+        return;
+    }
+    if (cables->cut[end->to][end->owner]) {
+        end_schedule(end, cables->world->now_us + 10000); /* it waits on the wire */
+        return;
+    }
+    end_read(end);
+    if (end->is_closing || (end->other == NULL && end->size == 0)) {
+        end_finish(end, end->is_closing ? OK : ERR_CLOSED);
+    }
+}
+
+static void end_schedule(struct end *end, uint64_t at_us)
+{
+    if (!end->is_scheduled) {
+        end->is_scheduled = true;
+        world_at(end->cables->world, at_us, end_step, end, 0);
+    }
+}
+
+/* --- the port --- */
+
+static void link_send(struct link *link, const void *head, size_t head_size, const struct slice *parts, size_t count)
+{
+    struct end *end = (struct end *)link, *other = end->other;
+    uint64_t size = head_size;
+    if (end->is_closing || other == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        size += parts[i].size;
+    }
+    other->bytes = mem_grow(other->bytes, other->size + size);
+    memcpy(other->bytes + other->size, head, head_size);
+    other->size += head_size;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(other->bytes + other->size, parts[i].data, parts[i].size);
+        other->size += parts[i].size;
+    }
+    end_schedule(other, end->cables->world->now_us + cables_delay(end->cables));
+}
+
+static size_t link_queued(const struct link *link)
+{
+    const struct end *end = (const struct end *)link;
+    return end->other != NULL ? (size_t)end->other->size : 0;
+}
+
+static void link_pause(struct link *link)
+{
+    ((struct end *)link)->is_paused = true;
+}
+
+static void link_resume(struct link *link)
+{
+    struct end *end = (struct end *)link;
+    end->is_paused = false;
+    end_schedule(end, end->cables->world->now_us + 1);
+}
+
+static void link_close(struct link *link)
+{
+    struct end *end = (struct end *)link;
+    end->is_closing = true;
+    end_schedule(end, end->cables->world->now_us + 1);
+}
+
+static const struct link_ops link_ops = {link_send, link_queued, link_pause, link_resume, link_close};
+
+static struct end *end_new(struct sim_cables *cables, uint64_t owner, uint64_t to)
+{
+    struct end *end = mem_zeroed(1, sizeof *end);
+    end->cables = cables;
+    end->owner = owner;
+    end->to = to;
+    end->link.ops = &link_ops;
+    snprintf(end->link.remote, sizeof end->link.remote, "%s", cables->brokers[to].address);
+    TAILQ_INSERT_TAIL(&cables->ends, end, all);
+    return end;
+}
+
+static enum err dialer_dial(struct dialer *dialer, const char *address, const struct link_handler *handler, void *owner,
+                            void (*on_connected)(struct link *link), struct link **ret_link)
+{
+    struct port_of_broker *from = (struct port_of_broker *)dialer;
+    struct sim_cables *cables = from->cables;
+    for (uint64_t id = 1; id <= CABLE_BROKERS_MAX; id++) {
+        if (strcmp(cables->brokers[id].address, address) != 0) {
+            continue;
+        }
+        struct end *end = end_new(cables, from->id, id);
+        end->link.handler = handler;
+        end->link.owner = owner;
+        end->on_connected = on_connected;
+        end_schedule(end, cables->world->now_us + cables_delay(cables));
+        *ret_link = &end->link;
+        return OK;
+    }
+    return ERR_ADDRESS;
+}
+
+static const struct dialer_ops dialer_ops = {dialer_dial};
+
+/* --- all of them --- */
+
+struct sim_cables *sim_cables_new(struct sim_world *world, uint64_t delay_us_max)
+{
+    struct sim_cables *cables = mem_zeroed(1, sizeof *cables);
+    cables->world = world;
+    cables->delay_us_max = delay_us_max;
+    TAILQ_INIT(&cables->ends);
+    for (uint64_t id = 1; id <= CABLE_BROKERS_MAX; id++) {
+        cables->brokers[id].dialer.ops = &dialer_ops;
+        cables->brokers[id].cables = cables;
+        cables->brokers[id].id = id;
+        snprintf(cables->brokers[id].address, sizeof cables->brokers[id].address, "broker-%lu:9641", id);
+    }
+    return cables;
+}
+
+void sim_cables_free(struct sim_cables *cables)
+{
+    while (!TAILQ_EMPTY(&cables->ends)) {
+        end_drop(TAILQ_FIRST(&cables->ends)); /* the world, and with it their events, is over */
+    }
+    free(cables);
+}
+
+const char *sim_cables_address(struct sim_cables *cables, uint64_t id)
+{
+    return cables->brokers[id].address;
+}
+
+void sim_cables_listen(struct sim_cables *cables, uint64_t id, void (*accept)(void *context, struct link *link),
+                       void *context)
+{
+    cables->brokers[id].accept = accept;
+    cables->brokers[id].context = context;
+}
+
+struct dialer *sim_cables_dialer(struct sim_cables *cables, uint64_t id)
+{
+    return &cables->brokers[id].dialer;
+}
+
+void sim_cables_kill(struct sim_cables *cables, uint64_t id)
+{
+    struct end *end;
+    cables->brokers[id].accept = NULL;
+    TAILQ_FOREACH(end, &cables->ends, all)
+    {
+        if (end->owner == id) {
+            end->is_dead = true;
+            end_schedule(end, cables->world->now_us + 1);
+        }
+    }
+}
+
+void sim_cables_cut(struct sim_cables *cables, uint64_t from, uint64_t to, bool cut)
+{
+    cables->cut[from][to] = cut;
+}
+
+void sim_cables_break(struct sim_cables *cables, uint64_t one, uint64_t other)
+{
+    struct end *end;
+    TAILQ_FOREACH(end, &cables->ends, all)
+    {
+        bool between = (end->owner == one && end->to == other) || (end->owner == other && end->to == one);
+        if (between && !end->is_closing) {
+            end->is_closing = end->is_over = true;
+            end->reason = ERR_IO;
+            end->size = 0;
+            end_schedule(end, cables->world->now_us + 1);
+        }
+    }
+}
+
+size_t sim_cables_count(const struct sim_cables *cables, uint64_t id)
+{
+    const struct end *end;
+    size_t count = 0;
+    TAILQ_FOREACH(end, &cables->ends, all)
+    {
+        count += end->owner == id && !end->is_dead;
+    }
+    return count;
+}

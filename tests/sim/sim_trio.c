@@ -1,0 +1,431 @@
+/* See sim_trio.h. */
+#include "sim_trio.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/batch.h"
+#include "broker/impl.h"
+#include "broker/produce.h"
+#include "wire/builder.h"
+
+#define STEP_US     20000u
+#define START_US    30000000u
+#define FIRST_GROUP 1u
+#define FILE_BYTES  (8u << 20)
+
+/* The answer to the one request under way. */
+static struct {
+    bool here;
+    uint64_t request_id;
+    enum frame_type type;
+    union codec_message message;
+    uint32_t payload_size;
+    uint8_t payload[FILE_BYTES];
+} reply;
+
+/* --- brokers --- */
+
+static void on_ready(void *context)
+{
+    ((struct trio_broker *)context)->ready = true;
+}
+
+static void on_fatal(void *context, enum broker_exit code, const char *why)
+{
+    fprintf(stderr, "broker %lu: %s\n", ((struct trio_broker *)context)->id, why);
+    UNREACHABLE();
+}
+
+static void on_stopped(void *context)
+{
+    UNREACHABLE();
+}
+
+static void on_timer(void *context)
+{
+    struct trio_broker *b = context;
+    if (b->broker != NULL) {
+        broker_timer(b->broker);
+    }
+}
+
+static void on_accept(void *context, struct link *link)
+{
+    broker_accept(((struct trio_broker *)context)->broker, link);
+}
+
+static void on_accept_peer(void *context, struct link *link)
+{
+    broker_accept_peer(((struct trio_broker *)context)->broker, link);
+}
+
+static void turn(struct trio *t)
+{
+    for (uint32_t id = 1; id <= t->brokers; id++) {
+        if (t->broker[id].broker != NULL) {
+            world_enter(&t->world);
+            broker_turn(t->broker[id].broker);
+            world_leave(&t->world);
+        }
+    }
+}
+
+static void step(struct trio *t)
+{
+    bool more = world_step(&t->world);
+    ASSERT(more && !t->world.failed);
+    turn(t);
+}
+
+static void on_rest(void *context, uint64_t argument)
+{
+    (void)argument;
+    *(bool *)context = true;
+}
+
+void trio_run(struct trio *t, uint64_t for_us)
+{
+    bool rested = false;
+    world_at(&t->world, t->world.now_us + for_us, on_rest, &rested, 0);
+    while (!rested) {
+        step(t);
+    }
+}
+
+static void configure(struct config *config, uint64_t id)
+{
+    *config = (struct config){.id = id,
+                              .data = "sim",
+                              .cluster = "sim",
+                              .client_count = 1,
+                              .partitions = 1,
+                              .segment_bytes = SEGMENT_BYTES_MIN,
+                              .segment_ms = -1,
+                              .retention_bytes = -1,
+                              .retention_ms = -1,
+                              .max_batch_bytes = SEGMENT_BYTES_MIN,
+                              .heartbeat_ms = 100,
+                              .election_ms = 800,
+                              .timeout_entry_ms = 1000,
+                              .snapshot_bytes = 256 << 10,
+                              .snapshot_entries = 200,
+                              .producer_expiry_ms = (int64_t)7 * 86400 * 1000,
+                              .wal_file_bytes = 256 << 10,
+                              .wal_budget_bytes = 4 << 20,
+                              .connections = 100,
+                              .inflight_bytes = BATCH_BYTES_MAX,
+                              .memory_bytes = 256 << 20,
+                              .open_files = 32,
+                              .level = TRACE_ERROR};
+    strcpy(config->client[0].name, "client");
+    strcpy(config->root, "/flotilla");
+}
+
+void trio_start(struct trio *t, uint64_t id)
+{
+    static const uint8_t cluster_id[UUID_BYTES] = {1, 2, 3};
+    struct trio_broker *b = &t->broker[id];
+    const struct broker_options options = {.config = &b->config,
+                                           .disk = sim_disk_port(b->disk),
+                                           .clock = &b->clock.port,
+                                           .kv = b->kv,
+                                           .trace = &t->trace,
+                                           .dialer = sim_cables_dialer(t->cables, id),
+                                           .registry = sim_registry_port(t->registry, id),
+                                           .cluster_id = cluster_id,
+                                           .context = b,
+                                           .on_ready = on_ready,
+                                           .on_fatal = on_fatal,
+                                           .on_stopped = on_stopped};
+    b->ready = false;
+    enum err error = broker_new(&options, &b->broker);
+    ASSERT(error == OK);
+    sim_cables_listen(t->cables, id, on_accept_peer, b);
+    for (uint64_t other = 1; other <= t->brokers; other++) {
+        if (other != id) {
+            error = broker_know_peer(b->broker, other, sim_cables_address(t->cables, other));
+            ASSERT(error == OK);
+        }
+    }
+    turn(t);
+}
+
+void trio_crash(struct trio *t, uint64_t id, bool power_cut)
+{
+    struct trio_broker *b = &t->broker[id];
+    t->world.crashed = true; /* the dead do no I/O */
+    sim_clock_disarm(&b->clock);
+    sim_net_kill(b->net);
+    sim_cables_kill(t->cables, id);
+    sim_registry_kill(t->registry, id);
+    broker_free(b->broker);
+    b->broker = NULL;
+    b->conn = NULL;
+    sim_net_forget(b->net);
+    if (power_cut) {
+        sim_disk_power_cut(b->disk);
+        sim_clock_reboot(&b->clock);
+    } else {
+        sim_disk_process_death(b->disk);
+    }
+    sim_kv_crash(b->kv, !power_cut);
+    sim_kv_restart(b->kv);
+    t->world.crashed = false;
+}
+
+uint64_t trio_group(uint32_t partition)
+{
+    return FIRST_GROUP + partition;
+}
+
+void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partitions)
+{
+    memset(t, 0, sizeof *t);
+    world_init(&t->world, seed);
+    t->brokers = brokers;
+    t->trace = (struct trace){.level = TRACE_ERROR};
+    if (getenv("TRIO_TRACE") != NULL) { /* for people who look at one test */
+        t->trace = (struct trace){.level = TRACE_DEBUG, .sink = trace_to_stderr};
+    }
+    t->cables = sim_cables_new(&t->world, 300);
+    t->registry = sim_registry_new(&t->world);
+    uint64_t first = sim_registry_add_topic(t->registry, "t", partitions, brokers, brokers);
+    ASSERT(first == FIRST_GROUP);
+    for (uint32_t id = 1; id <= brokers; id++) {
+        struct trio_broker *b = &t->broker[id];
+        const struct sim_net_options net = {.delay_us_max = 100, .context = b, .accept = on_accept};
+        b->trio = t;
+        b->id = id;
+        b->kv = sim_kv_new(&(struct sim_kv_options){0});
+        b->disk = sim_disk_new(&t->world, &(struct sim_disk_options){.job_us_max = 200, .cut = {.keep = 0.5}});
+        sim_clock_init(&b->clock, &t->world, on_timer, b);
+        b->net = sim_net_new(&t->world, &net);
+        configure(&b->config, id);
+        trio_start(t, id);
+    }
+    for (uint64_t end_us = t->world.now_us + START_US;;) {
+        uint32_t ready = 0;
+        for (uint32_t id = 1; id <= brokers; id++) {
+            ready += t->broker[id].ready;
+        }
+        if (ready == brokers && trio_leader(t, FIRST_GROUP, 0) != 0) {
+            return;
+        }
+        ASSERT(t->world.now_us < end_us);
+        step(t);
+    }
+}
+
+void trio_close(struct trio *t)
+{
+    for (uint32_t id = 1; id <= t->brokers; id++) {
+        struct trio_broker *b = &t->broker[id];
+        if (b->broker != NULL) {
+            trio_crash(t, id, false);
+        }
+        sim_net_free(b->net);
+        sim_disk_free(b->disk);
+        sim_kv_free(b->kv);
+    }
+    world_done(&t->world);
+    sim_cables_free(t->cables);
+    sim_registry_free(t->registry);
+}
+
+static struct partition *partition_at(struct trio *t, uint64_t id, uint64_t group)
+{
+    return t->broker[id].broker != NULL ? groups_find(t->broker[id].broker, group) : NULL;
+}
+
+uint64_t trio_leader(struct trio *t, uint64_t group, uint64_t limit_us)
+{
+    for (uint64_t end_us = t->world.now_us + limit_us;; trio_run(t, STEP_US)) {
+        for (uint32_t id = 1; id <= t->brokers; id++) {
+            struct partition *p = partition_at(t, id, group);
+            if (p != NULL && partition_leads(p)) {
+                return id;
+            }
+        }
+        if (t->world.now_us >= end_us) {
+            return 0;
+        }
+    }
+}
+
+/* --- the client --- */
+
+static size_t on_bytes(void *owner, const uint8_t *data, size_t size)
+{
+    static const struct frame_limits limits = {FRAME_PROTO_BYTES_MAX, FILE_BYTES};
+    struct frame frame;
+    uint64_t needed;
+    (void)owner;
+    if (frame_parse(data, size, &limits, &frame, &needed) != OK) {
+        return 0;
+    }
+    reply.here = true;
+    reply.type = frame.type;
+    reply.request_id = frame.request_id;
+    enum err error = codec_decode(frame.type, frame.proto, frame.proto_size, &reply.message);
+    ASSERT(error == OK && frame.payload_size <= sizeof reply.payload);
+    reply.payload_size = frame.payload_size;
+    memcpy(reply.payload, frame.payload, frame.payload_size);
+    return frame.size_bytes;
+}
+
+static void on_closed(void *owner)
+{
+    ((struct trio_broker *)owner)->conn = NULL;
+}
+
+static const struct sim_conn_handler conn_handler = {on_bytes, on_closed};
+
+/* Asks broker `id`; false: no answer in time. */
+static bool ask(struct trio *t, uint64_t id, enum frame_type type, const void *message, const void *payload,
+                uint32_t payload_size, uint64_t limit_us)
+{
+    static uint64_t request_id;
+    struct trio_broker *b = &t->broker[id];
+    uint8_t head[CODEC_HEAD_BYTES_MAX];
+    uint32_t head_size;
+    if (b->conn == NULL) {
+        b->conn = sim_conn_open(b->net, &conn_handler, b);
+    }
+    enum err error = codec_encode_frame(head, sizeof head, type, ++request_id, message, payload_size, &head_size);
+    ASSERT(error == OK);
+    reply.here = false;
+    sim_conn_send(b->conn, head, head_size);
+    if (payload_size > 0) {
+        sim_conn_send(b->conn, payload, payload_size);
+    }
+    for (uint64_t end_us = t->world.now_us + limit_us; t->world.now_us < end_us && b->broker != NULL;) {
+        if (reply.here && reply.request_id == request_id) {
+            return true;
+        }
+        step(t);
+    }
+    return false;
+}
+
+static uint32_t make_batch(uint8_t *memory, uint32_t capacity, uint32_t number)
+{
+    struct batch_builder builder;
+    char value[32];
+    int size = snprintf(value, sizeof value, "%u", number);
+    batch_builder_begin(&builder, memory, capacity);
+    const struct record record = {.value = {.data = (const uint8_t *)value, .size = size}, .timestamp = 1};
+    enum err error = batch_builder_append(&builder, &record);
+    ASSERT(error == OK);
+    uint32_t bytes = batch_builder_finish(&builder);
+    batch_seal(memory, bytes);
+    return bytes;
+}
+
+int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us)
+{
+    uint8_t batch[512];
+    uint32_t number = t->sent++;
+    ASSERT(number < TRIO_VALUES_MAX);
+    uint32_t size = make_batch(batch, sizeof batch, number);
+    t->offsets[number] = -1;
+    for (uint64_t end_us = t->world.now_us + limit_us; t->world.now_us < end_us;) {
+        const ProduceRequest request = {.group = group, .acks = ACKS_ALL, .timeout_ms = 1000};
+        uint64_t id = trio_leader(t, group, end_us - t->world.now_us);
+        if (id == 0) {
+            return -1;
+        }
+        if (ask(t, id, FRAME_PRODUCE, &request, batch, size, 2000000) && reply.message.as_ProduceReply.status == OK) {
+            t->offsets[number] = reply.message.as_ProduceReply.base_offset;
+            t->acknowledged++;
+            return number;
+        }
+    }
+    return -1;
+}
+
+/* --- the checks --- */
+
+static void check_offsets(struct trio *t, uint64_t group, uint64_t leader)
+{
+    int64_t next = 0;
+    uint32_t found = 0;
+    for (;;) {
+        const FetchRequest request = {.group = group, .offset = next, .bytes_max = 1u << 20};
+        bool answered = ask(t, leader, FRAME_FETCH, &request, NULL, 0, 5000000);
+        ASSERT(answered && reply.message.as_FetchReply.status == OK);
+        if (reply.payload_size == 0) {
+            break;
+        }
+        for (uint32_t at = 0; at < reply.payload_size;) {
+            struct batch_header header;
+            enum err error = batch_parse(reply.payload + at, reply.payload_size - at, &header);
+            if (error != OK) {
+                break; /* cut off by max_bytes: it comes whole the next time */
+            }
+            ASSERT(header.base_offset == next && batch_crc_ok(reply.payload + at, header.size_bytes));
+            for (uint32_t n = 0; n < t->sent; n++) {
+                uint8_t batch[512];
+                if (t->offsets[n] == next) {
+                    uint32_t size = make_batch(batch, sizeof batch, n);
+                    ASSERT(size == header.size_bytes);
+                    ASSERT(memcmp(reply.payload + at + 16, batch + 16, size - 16) == 0);
+                    found++;
+                }
+            }
+            next += header.records_count;
+            at += header.size_bytes;
+        }
+    }
+    ASSERT(found == t->acknowledged);
+}
+
+/* The bytes of all log files of a group as one broker has them. */
+static uint64_t log_bytes(struct trio *t, uint64_t id, uint64_t group, uint8_t *out)
+{
+    struct disk *disk = sim_disk_port(t->broker[id].disk);
+    uint64_t size = 0;
+    for (uint64_t base = 0;;) {
+        char path[64];
+        struct disk_file *file;
+        size_t got = 0;
+        snprintf(path, sizeof path, "parts/%lu/%020lu.log", group, base);
+        if (disk->ops->open(disk, path, DISK_READ, &file) != OK) {
+            return size;
+        }
+        enum err error = disk->ops->read(disk, file, out + size, FILE_BYTES - size, 0, &got);
+        ASSERT(error == OK);
+        disk->ops->close(disk, file);
+        for (size_t at = 0; at < got;) { /* what lies behind the end is nobody's */
+            struct batch_header header;
+            if (batch_parse(out + size + at, got - at, &header) != OK || (uint64_t)header.base_offset != base) {
+                got = at;
+                break;
+            }
+            at += header.size_bytes;
+            base += (uint64_t)header.records_count;
+        }
+        size += got;
+        if (got == 0) {
+            return size;
+        }
+    }
+}
+
+void trio_check(struct trio *t, uint64_t group)
+{
+    static uint8_t first[FILE_BYTES], other[FILE_BYTES];
+    uint64_t leader = trio_leader(t, group, START_US);
+    ASSERT(leader != 0);
+    check_offsets(t, group, leader);
+    trio_run(t, 3000000); /* followers learn of the last commit, segments are written */
+    uint64_t size = log_bytes(t, leader, group, first);
+    for (uint32_t id = 1; id <= t->brokers; id++) {
+        if (t->broker[id].broker != NULL) {
+            ASSERT(log_bytes(t, id, group, other) == size);
+            ASSERT(memcmp(first, other, size) == 0);
+        }
+    }
+}

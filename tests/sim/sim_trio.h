@@ -1,0 +1,60 @@
+/* Several whole brokers in one simulated world, joined by cables and one registry, small enough for a test by hand.
+ * Each has its own disk, checkpoint store and clock; any of them may die, lose power, be cut off, come back. */
+#ifndef FLOTILLA_SIM_TRIO_H
+#define FLOTILLA_SIM_TRIO_H
+
+#include "sim_cable.h"
+#include "sim_clock.h"
+#include "sim_disk.h"
+#include "sim_kv.h"
+#include "sim_link.h"
+#include "sim_registry.h"
+#include "base/trace.h"
+#include "broker/broker.h"
+
+#define TRIO_BROKERS_MAX 5u
+#define TRIO_VALUES_MAX  4096u
+
+struct trio_broker {
+    struct trio *trio;
+    uint64_t id;
+    struct sim_disk *disk;
+    struct kv *kv;
+    struct sim_clock clock;
+    struct sim_net *net;
+    struct config config;
+    struct broker *broker; /* NULL: down */
+    bool ready;
+    struct sim_conn *conn; /* of the test's client; NULL: none */
+};
+
+struct trio {
+    struct sim_world world;
+    struct sim_cables *cables;
+    struct sim_registry *registry;
+    struct trace trace;
+    uint32_t brokers;
+    struct trio_broker broker[TRIO_BROKERS_MAX + 1]; /* from 1 on */
+    /* What the client was told: record n has the value n. */
+    uint32_t sent, acknowledged;
+    int64_t offsets[TRIO_VALUES_MAX]; /* of record n; -1: not acknowledged */
+};
+
+/* Starts them all; topic `t` with these partitions, a replica on each broker. Returns when it is live everywhere. */
+void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partitions);
+void trio_close(struct trio *t);
+uint64_t trio_group(uint32_t partition); /* its group id */
+
+void trio_run(struct trio *t, uint64_t for_us);
+void trio_crash(struct trio *t, uint64_t id, bool power_cut);
+void trio_start(struct trio *t, uint64_t id);
+
+/* The live broker that leads the group and says so, 0 if there is none within `limit_us`. */
+uint64_t trio_leader(struct trio *t, uint64_t group, uint64_t limit_us);
+/* Sends a record to the group's leader, as often as it takes; returns its number when it is acknowledged, -1 after
+ * limit_us. */
+int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us);
+/* Every acknowledged record is at its offset at the leader, once; then the log files of all live brokers are equal. */
+void trio_check(struct trio *t, uint64_t group);
+
+#endif

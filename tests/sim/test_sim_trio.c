@@ -1,0 +1,190 @@
+/* Whole brokers that replicate to one another: what is acknowledged is on a majority, survives whoever dies, and is the
+ * same bytes everywhere. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "sim_trio.h"
+
+static struct trio t;
+
+static int tear_down(void **state)
+{
+    (void)state;
+    trio_close(&t);
+    return 0;
+}
+
+static void three_brokers_replicate(void **state)
+{
+    (void)state;
+    trio_open(&t, 1, 3, 2);
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(trio_produce(&t, trio_group(0), 5000000), i);
+    }
+    trio_check(&t, trio_group(0));
+}
+
+static void a_leader_that_dies_is_followed_by_another(void **state)
+{
+    (void)state;
+    trio_open(&t, 2, 3, 1);
+    for (int round = 0; round < 6; round++) {
+        for (int i = 0; i < 10; i++) {
+            assert_true(trio_produce(&t, trio_group(0), 20000000) >= 0);
+        }
+        uint64_t leader = trio_leader(&t, trio_group(0), 10000000);
+        trio_crash(&t, leader, round % 2 == 1);
+        assert_true(trio_produce(&t, trio_group(0), 20000000) >= 0);
+        trio_start(&t, leader);
+    }
+    trio_run(&t, 5000000);
+    trio_check(&t, trio_group(0));
+}
+
+static void without_a_majority_nothing_is_acknowledged(void **state)
+{
+    (void)state;
+    trio_open(&t, 3, 3, 1);
+    assert_int_equal(trio_produce(&t, trio_group(0), 5000000), 0);
+    trio_crash(&t, 1, false);
+    trio_crash(&t, 2, true);
+    assert_int_equal(trio_produce(&t, trio_group(0), 10000000), -1);
+    trio_start(&t, 1);
+    assert_true(trio_produce(&t, trio_group(0), 20000000) > 0);
+    trio_start(&t, 2);
+    trio_run(&t, 5000000);
+    trio_check(&t, trio_group(0));
+}
+
+static void all_lose_power_at_once(void **state)
+{
+    (void)state;
+    trio_open(&t, 4, 3, 1);
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 20; i++) {
+            assert_true(trio_produce(&t, trio_group(0), 20000000) >= 0);
+        }
+        for (uint64_t id = 1; id <= 3; id++) {
+            trio_crash(&t, id, true);
+        }
+        for (uint64_t id = 1; id <= 3; id++) {
+            trio_start(&t, id);
+        }
+    }
+    trio_check(&t, trio_group(0));
+}
+
+static void a_leader_that_is_cut_off_gives_way(void **state)
+{
+    (void)state;
+    trio_open(&t, 5, 3, 1);
+    assert_int_equal(trio_produce(&t, trio_group(0), 5000000), 0);
+    uint64_t old = trio_leader(&t, trio_group(0), 0);
+    for (uint64_t id = 1; id <= 3; id++) {
+        sim_cables_cut(t.cables, old, id, true);
+        sim_cables_cut(t.cables, id, old, true);
+    }
+    trio_run(&t, 3000000);
+    uint64_t leader = trio_leader(&t, trio_group(0), 10000000);
+    assert_true(leader != 0 && leader != old); /* the old one stepped down */
+    assert_true(trio_produce(&t, trio_group(0), 10000000) > 0);
+    for (uint64_t id = 1; id <= 3; id++) {
+        sim_cables_cut(t.cables, old, id, false);
+        sim_cables_cut(t.cables, id, old, false);
+    }
+    trio_run(&t, 10000000);
+    trio_check(&t, trio_group(0));
+}
+
+/* Whatever happens to a minority, and now and then to all at once; faults overlap. */
+static void trouble(uint64_t seed)
+{
+    struct rng rng;
+    bool down[4] = {false};
+    rng_seed(&rng, seed);
+    trio_open(&t, seed, 3, 1);
+    for (int i = 0; i < 40; i++) {
+        uint64_t id = rng_between(&rng, 1, 3), other = rng_between(&rng, 1, 3);
+        switch (rng_below(&rng, 8)) {
+        case 0:
+        case 1:
+            if (!down[id]) {
+                trio_crash(&t, id, rng_below(&rng, 2) == 0);
+                down[id] = true;
+            }
+            break;
+        case 2:
+        case 3:
+            if (down[id]) {
+                trio_start(&t, id);
+                down[id] = false;
+            }
+            break;
+        case 4:
+            sim_cables_cut(t.cables, id, other, id != other);
+            break;
+        case 5:
+            sim_cables_cut(t.cables, id, other, false);
+            break;
+        case 6:
+            sim_cables_break(t.cables, id, other);
+            break;
+        default:
+            trio_run(&t, rng_between(&rng, 1, 3000000));
+            break;
+        }
+        for (uint64_t n = rng_below(&rng, 6); n > 0; n--) {
+            trio_produce(&t, trio_group(0), rng_between(&rng, 1, 500000));
+        }
+    }
+    for (uint64_t id = 1; id <= 3; id++) {
+        for (uint64_t other = 1; other <= 3; other++) {
+            sim_cables_cut(t.cables, id, other, false);
+        }
+        if (down[id]) {
+            trio_start(&t, id);
+        }
+    }
+    assert_true(trio_produce(&t, trio_group(0), 30000000) >= 0);
+    trio_run(&t, 10000000);
+    trio_check(&t, trio_group(0));
+}
+
+static void nothing_is_lost_in_any_trouble(void **state)
+{
+    (void)state;
+    const char *first = getenv("TRIO_FIRST"), *seeds = getenv("TRIO_SEEDS");
+    uint64_t from = first != NULL ? strtoull(first, NULL, 10) : 1;
+    uint64_t count = seeds != NULL ? strtoull(seeds, NULL, 10) : 100;
+    for (uint64_t seed = from; seed < from + count; seed++) {
+        if (seed != from) {
+            trio_close(&t);
+        }
+        trouble(seed);
+        if (seeds != NULL) {
+            uint64_t term;
+            sim_registry_leader(t.registry, trio_group(0), &term);
+            print_message("seed %lu: %u of %u acknowledged, term %lu, %.0f s\n", (unsigned long)seed, t.acknowledged,
+                          t.sent, (unsigned long)term, (double)t.world.now_us / 1e6);
+        }
+    }
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_teardown(name, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(three_brokers_replicate),
+        TEST(a_leader_that_dies_is_followed_by_another),
+        TEST(without_a_majority_nothing_is_acknowledged),
+        TEST(all_lose_power_at_once),
+        TEST(a_leader_that_is_cut_off_gives_way),
+        TEST(nothing_is_lost_in_any_trouble),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
