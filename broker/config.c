@@ -393,6 +393,10 @@ enum err config_check(const struct config *c, FILE *complaints)
         fprintf(complaints, "[topic] max_batch_bytes must not exceed segment_bytes\n");
         good = false;
     }
+    if (c->max_batch_bytes > c->wal_budget_bytes / WAL_BATCH_PARTS) {
+        fprintf(complaints, "[topic] max_batch_bytes must not exceed a quarter of [wal] budget_bytes\n");
+        good = false;
+    }
     if (c->data[0] == '\0') {
         fprintf(complaints, "[broker] data must name a directory\n");
         good = false;

@@ -118,7 +118,9 @@ static enum err produce__check(struct broker *b, const ProduceRequest *request, 
     if (error != OK) {
         return error;
     }
-    uint32_t bytes_max = p->config.max_batch_bytes;
+    /* The log must have room for others beside it: its current file, however large, is never released. */
+    uint64_t share = b->config->wal_budget_bytes / WAL_BATCH_PARTS;
+    uint32_t bytes_max = share < p->config.max_batch_bytes ? (uint32_t)share : p->config.max_batch_bytes;
     error = batch_validate(frame->payload, frame->payload_size, bytes_max, ret_header);
     if (error != OK) {
         return error;

@@ -94,6 +94,7 @@
 /* A group that cannot let go of the log is given up when the log is within one part in so many of its budget; and so
  * much of the budget may be written again and again for the sake of one group. */
 #define WAL_ABANDON_PARTS        4
+#define WAL_BATCH_PARTS          4            /* of its budget: the largest batch */
 #define WAL_SCRUB_BYTES          (256u << 10) /* one piece of a scrub */
 
 #define DELETED_FORGET_MAX 1024u /* marks of deleted groups that one transaction takes away */

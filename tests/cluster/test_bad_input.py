@@ -163,6 +163,22 @@ def test_wrong_partition(served):
     assert reply.get(1, 0) in (protocol.OK, protocol.OUT_OF_RANGE)
 
 
+def test_a_batch_that_the_log_cannot_hold(make_broker):
+    """Topics may allow more than a small log has room for: it is refused, and the log never chokes on it."""
+    broker = make_broker(config={'wal': {'file_bytes': '1MiB', 'budget_bytes': '4MiB'}})
+    broker.start()
+    broker.run('topic', 'create', 't', '-c', 'max_batch_bytes=8MiB')
+    producer = Producer(broker)
+    status, _, _ = producer.produce([b'x' * (2 << 20)], 0)
+    assert status == protocol.TOO_LARGE
+    for sequence in range(20):
+        status, offset, _ = producer.produce([b'y' * (1000 << 10)], sequence)
+        while status == protocol.BUSY: # for a moment, until a checkpoint has made room
+            status, offset, _ = producer.produce([b'y' * (1000 << 10)], sequence)
+        assert (status, offset) == (protocol.OK, sequence)
+    assert broker.stop() == 0
+
+
 def test_too_large_a_record(served):
     served.run('produce', 't', stdin=b'small\n' + b'x' * (3 << 20) + b'\nalso small\n', code=1)
     assert 'does not fit' in served.stderr and 'produced 1 records' in served.stderr and '1 failed' in served.stderr
