@@ -165,7 +165,7 @@ void election__recv_request(struct raft *r, const struct raft_message *m, bool w
         }
         raft__set_term(r, m->term);
     }
-    bool vote_is_free = r->vote == m->from || (r->vote == 0 && !waits && !r->damaged);
+    bool vote_is_free = !r->damaged && (r->vote == m->from || (r->vote == 0 && !waits));
     bool grant = m->term == r->term && vote_is_free && log_is_current(r, m->index, m->index_term);
     if (grant) {
         if (r->vote == 0) {
@@ -198,7 +198,7 @@ void election__recv_reply(struct raft *r, const struct raft_message *m)
         raft__set_term(r, m->term);
         return;
     }
-    if (m->term < r->term || m->pre || m->reject || r->role != RAFT_CANDIDATE) {
+    if (m->term < r->term || m->reject || r->role != RAFT_CANDIDATE) {
         return;
     }
     count_vote(r, m->from);

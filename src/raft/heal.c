@@ -15,6 +15,9 @@
 
 /* ---- the leader's side ---- */
 
+/* An acknowledgement from before the damage may come late and raise match: nobody counts that, a refusal takes it back,
+ * and once the replica is whole it is true again, since heal lies above all that was ever sent before. */
+
 void heal__heard(struct raft *r, struct progress *p, const struct raft_message *m)
 {
     p->full = m->full;
@@ -22,7 +25,7 @@ void heal__heard(struct raft *r, struct progress *p, const struct raft_message *
         if (!p->damaged || p->damage != m->damage) {
             progress__damaged(p, m->damage, r->trail.last_index);
         }
-    } else if (p->damaged && p->heal != 0) { /* without heal it is a message from before the damage */
+    } else if (p->damaged && p->heal != 0 && m->commit >= p->heal) { /* else it was sent before the damage */
         p->damaged = false;
         p->heal = 0;
         replication__advance_commit(r);

@@ -62,11 +62,15 @@ static void enter_snapshot(struct progress *p)
 void progress__refused(struct progress *p, const struct trail *trail, uint64_t refused, uint64_t conflict_term,
                        uint64_t hint)
 {
-    if (p->state == PROGRESS_SNAPSHOT || refused <= p->match || refused >= p->next) {
+    bool lost = p->damaged && refused <= p->match; /* what it acknowledged before the damage */
+    if (p->state == PROGRESS_SNAPSHOT || (refused <= p->match && !lost) || refused >= p->next) {
         return; /* about a message that newer answers have overtaken */
     }
     if (p->state == PROGRESS_PROBE && refused != p->next - 1) {
         return;
+    }
+    if (lost) {
+        p->match = 0;
     }
     uint64_t next = retry_next(trail, refused, conflict_term, hint);
     if (next <= p->match) {

@@ -22,7 +22,7 @@ struct progress {
     uint64_t peer;  /* replica id */
     uint32_t place; /* in the configuration in force; PLACE_NONE: it leaves */
     enum progress_state state;
-    uint64_t match;  /* the peer's durable log is ours up to here */
+    uint64_t match;  /* the peer's durable log is ours up to here; damaged: as far as it has said and not lost */
     uint64_t next;   /* the next entry to send */
     uint64_t commit; /* what it knows to be committed */
     uint64_t round;  /* of reads: the newest one it has answered */

@@ -111,6 +111,44 @@ static void word_from_before_the_damage_does_not_end_it(void **state)
     assert_true(peer(b, 2).damaged);
     persist(b, b->write_id);
     assert_int_equal(b->commit, 1);
+    submit(b, 1, 10);
+    assert_int_equal(sent_to(b, RAFT_APPEND, 2)->index, 2);
+    refuse(b, 2, 2, 0, 1); /* it has lost that */
+    assert_int_equal(sent_to(b, RAFT_APPEND, 2)->index, 0);
+    assert_int_equal(peer(b, 2).match, 0);
+    persist(b, b->write_id);
+    ack(b, 3, 3);
+    assert_int_equal(sent_to(b, RAFT_BEAT, 2)->heal, 3);
+    answer_beat(b, 2, 1, 0); /* who is whole again knows that 3 is committed */
+    assert_true(peer(b, 2).damaged);
+}
+
+/* Whole again and started anew, it knows little to be committed: its answers look like those from before. Appends go on
+ * all the same, until one of them shows it. */
+static void healed_replica_that_forgot_the_commit_index_is_found_out(void **state)
+{
+    (void)state;
+    struct bench *b = leader_of(3);
+    submit(b, 99, 1 << 20);
+    damaged_beat(b, 2, 77);
+    submit(b, 1, 10);
+    persist(b, b->write_id);
+    ack(b, 3, 101);
+    refuse(b, 2, 100, 0, 1);
+    step(b, (struct raft_event){.type = RAFT_UNREACHABLE, .peer = 2}); /* the answers that it heals with are lost */
+    answer_beat(b, 2, 0, 0);
+    for (int i = 0; peer(b, 2).damaged; i++) {
+        assert_in_range(i, 0, 101);
+        const struct raft_message *m = sent_to(b, RAFT_APPEND, 2);
+        assert_non_null(m);
+        uint64_t matched = m->index + m->count;
+        receive(b, (struct raft_message){.type = RAFT_APPEND_REPLY,
+                                         .from = 2,
+                                         .term = 1,
+                                         .index = matched,
+                                         .commit = matched < m->commit ? matched : m->commit});
+    }
+    assert_true(peer(b, 2).match > 100);
 }
 
 static void second_damage_needs_a_second_healing(void **state)
@@ -219,8 +257,11 @@ static void damaged_replica_is_whole_with_the_healing_entry_on_its_disk(void **s
     assert_true(b->repaired); /* said again */
     assert_true(raft_is_damaged(b->raft));
     assert_true(b->now[0].damaged);
+    tick(b, 1);
     step(b, (struct raft_event){.type = RAFT_REPAIRED});
     assert_false(raft_is_damaged(b->raft));
+    tick(b, 5 * ELECTION_MS); /* its timer did not run: it starts here */
+    assert_int_equal(raft_role(b->raft), RAFT_FOLLOWER);
     beat(b, 2, 4, 0);
     assert_false(b->repaired);
     assert_false(b->now[0].damaged);
@@ -321,6 +362,7 @@ int main(void)
         RAFT_TEST(damaged_replica_keeps_no_leader_in_office),
         RAFT_TEST(entry_proposed_after_the_news_heals),
         RAFT_TEST(word_from_before_the_damage_does_not_end_it),
+        RAFT_TEST(healed_replica_that_forgot_the_commit_index_is_found_out),
         RAFT_TEST(second_damage_needs_a_second_healing),
         RAFT_TEST(two_damaged_of_three_heal_nobody),
         RAFT_TEST(leader_that_finds_damage_steps_down),
