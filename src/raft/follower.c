@@ -75,11 +75,25 @@ static void append_from(struct raft *r, const struct raft_message *m, uint64_t f
     }
 }
 
-/* Takes over what is new in a message whose previous entry matches, or lies below commit. False: the message
- * contradicts what is committed here or does not fit, and is ignored. */
-static bool merge_entries(struct raft *r, const struct raft_message *m)
+static void take_over(struct raft *r, const struct raft_message *m, uint64_t from)
+{
+    uint32_t version = r->configs.version;
+    if (from <= r->trail.last_index) {
+        truncate(r, from);
+    }
+    append_from(r, m, from);
+    if (r->configs.version != version) {
+        raft__config_changed(r);
+    }
+}
+
+/* Takes over what is new in a message whose previous entry matches, or lies below commit. *ret_matched: the log is the
+ * leader's up to here; that is the previous entry if there is no room for the others, which the owner makes by
+ * compacting what the message commits. False: the message contradicts what is committed here, and is ignored. */
+static bool merge_entries(struct raft *r, const struct raft_message *m, uint64_t *ret_matched)
 {
     uint64_t end = m->index + m->count;
+    *ret_matched = end;
     if (m->count == 0 || end <= r->commit_index) {
         return true;
     }
@@ -89,18 +103,15 @@ static bool merge_entries(struct raft *r, const struct raft_message *m)
     if (different > end) {
         return true; /* nothing new: an old message, maybe; what we hold beyond it stays */
     }
-    if (different <= r->commit_index || !trail__has_room(&r->trail, m->runs_count) ||
-        (m->has_config && !configs__has_room(&r->configs, different, 1))) {
+    if (different <= r->commit_index) {
         return false;
     }
-    uint32_t version = r->configs.version;
-    if (different <= r->trail.last_index) {
-        truncate(r, different);
+    if (!trail__has_room(&r->trail, m->runs_count) ||
+        (m->has_config && !configs__has_room(&r->configs, different, 1))) {
+        *ret_matched = m->index;
+        return true;
     }
-    append_from(r, m, different);
-    if (r->configs.version != version) {
-        raft__config_changed(r);
-    }
+    take_over(r, m, different);
     return true;
 }
 
@@ -131,10 +142,10 @@ void follower__recv_append(struct raft *r, const struct raft_message *m)
         refuse_append(r, m);
         return;
     }
-    if (!merge_entries(r, m)) {
+    uint64_t matched = 0;
+    if (!merge_entries(r, m, &matched)) {
         return;
     }
-    uint64_t matched = m->index + m->count;
     if (matched < r->commit_index) {
         matched = r->commit_index;
     }

@@ -23,7 +23,7 @@
  * change by joint consensus (section 4.3): the owner appends a joint configuration (RAFT_CHANGE), and, once `leave_due`
  * says that it is committed, the one that ends it. Who leaves is sent the entry that removes it before it is dropped.
  * A log holds RAFT_CONFIGS_MAX - 1 configurations at most: a leader makes no more (RAFT_CHANGE_CROWDED), and a follower
- * takes no more until its owner has compacted the log, which should happen long before.
+ * takes no more (but commits what it has) until its owner has compacted the log, which should happen long before.
  *
  * Damage: a replica that lost some of its log or hard state takes entries and tells so in every answer. It counts for
  * no vote, commit, read or check-quorum until a leader has heard of the damage, has committed an entry of its own term
