@@ -174,7 +174,8 @@ enum raft_event_type {
                            follower of that peer waits no longer than its timer for it, and may vote for others */
     RAFT_SNAPSHOT_DONE, /* snapshot: the transfer to `peer` has ended; ok: it holds everything up to `index` */
     RAFT_INSTALLED,     /* installed: a snapshot has replaced what was here, and is durable. Between the decision
-                           (raft_wants_snapshot) and this event the owner steps nothing but TICK and PERSISTED */
+                           (raft_wants_snapshot; its configuration and term are sane) and this event the owner steps
+                           nothing but TICK and PERSISTED */
     RAFT_TRANSFER,      /* peer: give the leadership to it; a bug unless raft_may_transfer. Over after an election
                            timeout, successful or not */
     RAFT_READ,          /* asks whether we still lead: see raft_read_round; nothing unless we do */
@@ -229,7 +230,7 @@ struct raft_write {
     uint64_t first, last;   /* entries to write, first > last: none */
 };
 
-#define RAFT_SENDS_NOW_MAX   (3 * RAFT_MEMBERS_MAX + 1) /* two appends and a beat each, one TIMEOUT_NOW */
+#define RAFT_SENDS_NOW_MAX   (3 * RAFT_MEMBERS_MAX + 2) /* two appends and a beat each, TIMEOUT_NOW, an answer */
 #define RAFT_SENDS_AFTER_MAX (RAFT_MEMBERS_MAX + 1) /* vote requests, and the answer to the last message */
 
 struct raft_update {

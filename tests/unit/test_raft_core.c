@@ -179,7 +179,7 @@ static void grant_restarts_the_election_timer(void **state)
     }
     append(b, 2, 19, 0, 0, 1, 19, 0);
     tick(b, 1);
-    tick(b, ELECTION_MS); /* the leader is silent for long enough */
+    tick(b, ELECTION_MS);                                                   /* the leader is silent for long enough */
     for (uint64_t term = 20; raft_role(b->raft) == RAFT_FOLLOWER; term++) { /* refused for its log: no restart */
         assert_true(term < 25);
         receive(b, (struct raft_message){.type = RAFT_VOTE_REQUEST, .from = 3, .term = term});
@@ -200,8 +200,7 @@ static void vote_needs_a_current_log(void **state)
 {
     (void)state;
     struct raft_run runs[] = {{.term = 2, .count = 3}, {.term = 3, .count = 2}};
-    struct bench *b =
-        bench_new(3, &(struct raft_options){.term = 3, .runs = runs, .runs_count = 2});
+    struct bench *b = bench_new(3, &(struct raft_options){.term = 3, .runs = runs, .runs_count = 2});
     struct raft_message m = {.type = RAFT_VOTE_REQUEST, .from = 2};
     const struct {
         uint64_t index, term;
@@ -312,8 +311,14 @@ static void conflict_truncates_from_the_first_difference(void **state)
     (void)state;
     struct raft_run runs[] = {{.term = 1, .count = 3}, {.term = 2, .count = 4}};
     struct bench *b = bench_new(3, &(struct raft_options){.term = 2, .runs = runs, .runs_count = 2});
-    struct raft_message m = {.type = RAFT_APPEND, .from = 3, .term = 3, .index = 2, .index_term = 1, .count = 4,
-                             .runs_count = 3, .runs = {{1, 1}, {2, 1}, {3, 2}}};
+    struct raft_message m = {.type = RAFT_APPEND,
+                             .from = 3,
+                             .term = 3,
+                             .index = 2,
+                             .index_term = 1,
+                             .count = 4,
+                             .runs_count = 3,
+                             .runs = {{1, 1}, {2, 1}, {3, 2}}};
     receive(b, m);
     expect_answer(b, RAFT_APPEND_REPLY, false, 6);
     assert_int_equal(b->write.truncate_from, 5);
@@ -341,8 +346,8 @@ static void nothing_committed_is_ever_cut(void **state)
 {
     (void)state;
     struct raft_run runs[] = {{.term = 1, .count = 5}};
-    struct bench *b = bench_new(3, &(struct raft_options){.term = 1, .applied_index = 4, .runs = runs,
-                                                       .runs_count = 1});
+    struct bench *b =
+        bench_new(3, &(struct raft_options){.term = 1, .applied_index = 4, .runs = runs, .runs_count = 1});
     append(b, 2, 2, 2, 1, 3, 2, 0); /* claims 3..5 are of term 2 */
     assert_int_equal(b->after_count, 0);
     assert_int_equal(raft_last_index(b->raft), 5);
@@ -359,8 +364,8 @@ static void follower_hints_where_the_conflict_is(void **state)
 {
     (void)state;
     struct raft_run runs[] = {{.term = 1, .count = 3}, {.term = 4, .count = 4}};
-    struct bench *b = bench_new(3, &(struct raft_options){.term = 4, .applied_index = 2, .runs = runs,
-                                                       .runs_count = 2});
+    struct bench *b =
+        bench_new(3, &(struct raft_options){.term = 4, .applied_index = 2, .runs = runs, .runs_count = 2});
     append(b, 2, 6, 20, 6, 1, 6, 0);
     expect_answer(b, RAFT_APPEND_REPLY, true, 20);
     assert_int_equal(b->after[0].index_term, 0);
@@ -448,7 +453,7 @@ static void leader_steps_down_for_a_higher_term_only(void **state)
     struct bench *b = bench_new(3, &(struct raft_options){0});
     lead(b);
     submit(b, 1, 10);
-    ack(b, 2, 99); /* beyond the log */
+    ack(b, 2, 99);                  /* beyond the log */
     append(b, 2, 1, 0, 0, 2, 1, 0); /* a second leader of term 1 */
     assert_int_equal(raft_role(b->raft), RAFT_LEADER);
     assert_int_equal(raft_last_index(b->raft), 1);
@@ -488,7 +493,13 @@ static void insane_messages_are_ignored(void **state)
         {.type = RAFT_APPEND, .from = 2, .term = 2, .count = 1, .runs_count = 2, .runs = {{1, UINT64_MAX}, {2, 2}}},
         {.type = RAFT_APPEND, .from = 2, .term = 2, .has_config = true, .config = {1, {{1, RAFT_VOTER, RAFT_VOTER}}}},
         {.type = RAFT_APPEND, .from = 2, .term = 2, .count = 1, .runs_count = 1, .runs = {{2, 1}}, .has_config = true},
-        {.type = RAFT_APPEND, .from = 2, .term = 2, .count = 1, .runs_count = 1, .runs = {{2, 1}}, .has_config = true,
+        {.type = RAFT_APPEND,
+         .from = 2,
+         .term = 2,
+         .count = 1,
+         .runs_count = 1,
+         .runs = {{2, 1}},
+         .has_config = true,
          .config = {1, {{1, RAFT_LEARNER, RAFT_LEARNER}}}},
         {.type = RAFT_BEAT, .from = 2, .term = 2, .quiet = true, .index = 1},
         {.type = RAFT_BEAT, .from = 2, .term = 0},
@@ -525,6 +536,26 @@ static void nudge(struct bench *b, struct rng *rng)
     if (rng_chance(rng, 0.1)) {
         step(b, (struct raft_event){.type = RAFT_UNREACHABLE, .peer = to});
     }
+    uint64_t last_index = raft_last_index(b->raft);
+    uint64_t index = rng_between(rng, last_index - last_index / 8, last_index + 3);
+    if (rng_chance(rng, 0.01) && raft_wants_snapshot(b->raft, index)) {
+        uint64_t term = raft_term_of(b->raft, index);
+        uint64_t newest = raft_term_of(b->raft, raft_last_index(b->raft));
+        struct raft_config config;
+        voters_up_to(rng_between(rng, 1, 5), &config);
+        step(b, (struct raft_event){.type = RAFT_INSTALLED,
+                                    .installed = {.index = index,
+                                                  .term = term != 0 && rng_chance(rng, 0.5) ? term : newest + 1,
+                                                  .config_index = index,
+                                                  .config = &config}});
+    }
+    struct raft_config goal, present, joint;
+    voters_up_to(rng_between(rng, 1, 5), &goal);
+    raft_config_leave(raft_config(b->raft, &(uint64_t){0}), &present);
+    if (rng_chance(rng, 0.2) && raft_config_join(&present, &goal, &joint) &&
+        raft_may_change(b->raft, &joint) == RAFT_CHANGE_OK) {
+        step(b, (struct raft_event){.type = RAFT_CHANGE, .change = {.config = &joint, .bytes = 10}});
+    }
     struct raft_config left;
     uint64_t config_index = 0;
     raft_config_leave(raft_config(b->raft, &config_index), &left);
@@ -545,7 +576,7 @@ static void hostile_messages_never_abort(void **state)
         for (int i = 0; i < 300; i++) {
             uint64_t term = raft_term(b->raft);
             struct raft_message m = {.type = (enum raft_message_type)rng_between(&rng, 1, 7),
-                                     .from = rng_between(&rng, 2, 3),
+                                     .from = rng_between(&rng, 2, 4),
                                      .term = rng_between(&rng, term > 2 ? term - 2 : 0, term + 1),
                                      .index = rng_below(&rng, 30),
                                      .index_term = rng_below(&rng, term + 2),
