@@ -126,6 +126,21 @@ static void log_full_of_configurations_takes_no_more(void **state)
     assert_int_equal(raft_may_change(b->raft, &without), RAFT_CHANGE_OK);
 }
 
+static void too_many_members_are_refused(void **state)
+{
+    (void)state;
+    struct raft_config before = voters("1234567");
+    for (uint64_t i = 0; i < RAFT_MEMBERS_MAX - 7; i++) {
+        before = with_learner(before, 11 + i);
+    }
+    struct bench *b = bench_new_in(&before, &(struct raft_options){0});
+    lead(b);
+    submit(b, 1, 10);
+    commit_on(b, 7);
+    struct raft_config others = voters("1289");
+    assert_int_equal(raft_may_change(b->raft, &others), RAFT_CHANGE_CROWDED);
+}
+
 static void joint_configuration_needs_room_for_its_end(void **state)
 {
     (void)state;
@@ -446,6 +461,7 @@ int main(void)
         RAFT_TEST(one_change_at_a_time),
         RAFT_TEST(only_what_joins_the_present_may_come),
         RAFT_TEST(log_full_of_configurations_takes_no_more),
+        RAFT_TEST(too_many_members_are_refused),
         RAFT_TEST(joint_configuration_needs_room_for_its_end),
         RAFT_TEST(learner_votes_only_when_it_is_nearly_as_far),
         RAFT_TEST(learner_counts_for_nothing),
