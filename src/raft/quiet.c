@@ -80,7 +80,8 @@ static bool is_of_sleep(const struct raft *r, const struct raft_message *m)
     if (m->type == RAFT_BEAT) {
         return m->quiet && r->role != RAFT_LEADER;
     }
-    return m->type == RAFT_BEAT_REPLY && r->role == RAFT_LEADER && (m->quiet || m->round < r->quiet_round);
+    bool answer = m->type == RAFT_BEAT_REPLY && r->role == RAFT_LEADER && !m->damaged;
+    return answer && (m->quiet || m->round < r->quiet_round);
 }
 
 bool quiet__is_disturbed_by(const struct raft *r, const struct raft_event *event)

@@ -13,10 +13,12 @@ bool admin_majorities_are_whole(const struct group *g, uint64_t mask)
         if (!n->exists) {
             continue;
         }
+        /* What a replica that is down had in memory may be on its way to the others. */
         uint64_t index = 0;
-        const struct shadow_log *log = n->raft != NULL ? &n->log : &n->disk.log;
-        const struct raft_config *newest = oracle_config(&g->oracle, shadow_config(log, log->last, &index));
-        if (!oracle_is_quorum(newest, mask)) {
+        const struct raft_config *newest = oracle_config(&g->oracle, shadow_config(&n->log, n->log.last, &index));
+        const struct raft_config *stored =
+            oracle_config(&g->oracle, shadow_config(&n->disk.log, n->disk.log.last, &index));
+        if (!oracle_is_quorum(newest, mask) || !oracle_is_quorum(stored, mask)) {
             return false;
         }
     }

@@ -200,7 +200,7 @@ void group_persist(struct group *g, struct replica *n, uint64_t id)
         group_step(g, n, (struct raft_event){.type = RAFT_PERSISTED, .write_id = id}, NULL);
     }
     release_held(g, n);
-    if (n->repair_due && n->repair_id <= n->persisted_id && n->disk.damaged) {
+    if (n->repair_due && n->repair_id <= n->persisted_id && n->disk.damaged && !n->installing) {
         n->repair_due = n->disk.damaged = false;
         oracle_repaired(&g->oracle, n->id);
         g->marks.repairs++;
@@ -469,12 +469,19 @@ bool group_install_begin(struct group *g, struct replica *n, const struct shadow
 void group_install_end(struct group *g, struct replica *n)
 {
     uint64_t index = n->picture_index;
+    struct pending_write *w;
+    STAILQ_FOREACH(w, &n->writes, link)
+    {
+        if (w->write.truncate_from != 0) { /* what it cuts off must not come to stand behind the snapshot */
+            group_persist(g, n, n->last_write_id);
+            break;
+        }
+    }
     n->installing = false;
     bool joins = shadow_hash(&n->log, index) == shadow_hash(&n->picture, index);
     if (shadow_hash(&n->disk.log, index) != shadow_hash(&n->picture, index)) {
         shadow_copy(&n->disk.log, &n->picture, index);
     }
-    struct pending_write *w;
     uint64_t term = shadow_at(&n->picture, index)->term;
     if (term > n->disk.term) { /* the transaction that installs it is of its term, or a later one */
         n->disk.term = term;

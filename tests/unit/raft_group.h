@@ -50,7 +50,7 @@ struct replica_read {
 
 /* A replica before the message it receives. */
 struct replica_before {
-    bool leads;
+    bool leads, slept;
     bool voted; /* for the sender, in the message's term */
     uint64_t term, last, last_term;
 };

@@ -23,6 +23,7 @@ void watch_message(struct group *g, struct replica *n, const struct raft_message
 {
     const struct shadow_entry *last = shadow_at(&n->log, n->log.last);
     n->before = (struct replica_before){.leads = raft_role(n->raft) == RAFT_LEADER,
+                                        .slept = raft_is_quiet(n->raft),
                                         .voted = raft_vote(n->raft) == m->from && raft_term(n->raft) == m->term,
                                         .term = raft_term(n->raft),
                                         .last = n->log.last,
@@ -53,6 +54,7 @@ static void check_grant(struct group *g, struct replica *n, const struct raft_me
     if (request->force || (before->voted && !request->pre)) { /* asked again, it says so again */
         return;
     }
+    oracle_expect(&g->oracle, !before->slept, n->id, "votes in its sleep");
     oracle_expect(&g->oracle, !before->leads, n->id, "a leader votes for another one");
     bool leased = n->heard_from != 0 && n->heard_from != request->from && n->heard_term == before->term &&
                   group_now(g, n) - n->heard_ms < GROUP_ELECTION_MS;
@@ -235,6 +237,7 @@ void watch_rest(struct group *g, struct replica *n)
     }
     if (quiet || n->slept) {
         n->excuse_ms = group_now(g, n);
+        n->heard_from = 0; /* who is woken has waited long enough */
     }
     n->slept = quiet;
 }
