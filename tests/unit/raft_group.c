@@ -277,6 +277,9 @@ enum raft_change_verdict group_change(struct group *g, struct replica *n, const 
     if (n->led_term != raft_term(n->raft)) {
         return RAFT_CHANGE_NOT_LEADER;
     }
+    if (raft_config_is_joint(raft_config(n->raft, &index))) {
+        return raft_may_change(n->raft, next);
+    }
     if (!raft_config_is_sane(next) || !raft_config_join(raft_config(n->raft, &index), next, &joint)) {
         return RAFT_CHANGE_SENSELESS;
     }

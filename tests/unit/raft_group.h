@@ -110,6 +110,7 @@ struct group {
     uint64_t now_ms;
     struct rng rng;
     double pile;   /* chance that a step other than RECV waits for the next one before the take */
+    bool by_hand;  /* clocks go on by hand: nothing that depends on time is checked */
     uint64_t seq;  /* payloads: 1, 2, ... */
     uint64_t hash; /* of everything that happened */
     struct replica replicas[ORACLE_REPLICAS_MAX];
