@@ -54,6 +54,22 @@ static void answers_to_an_earlier_leadership_do_not_count(void **state)
     assert_int_equal(raft_commit_index(b->raft), 10);
 }
 
+static void late_acknowledgements_take_nothing_back(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(3, &(struct raft_options){0});
+    struct raft_peer_state peer;
+    lead(b);
+    submit(b, 9, 90);
+    ack(b, 2, 9);
+    ack(b, 2, 3);
+    assert_true(raft_peer_state(b->raft, 2, &peer));
+    assert_int_equal(peer.match, 9);
+    assert_int_equal(peer.next, 10);
+    persist(b, b->write_id);
+    assert_int_equal(raft_commit_index(b->raft), 9);
+}
+
 static void leader_pipelines_after_the_first_answer(void **state)
 {
     (void)state;
@@ -318,6 +334,7 @@ int main(void)
         RAFT_TEST(older_terms_commit_only_with_an_entry_of_the_own_term),
         RAFT_TEST(own_log_counts_when_durable_and_a_majority_of_others_suffices),
         RAFT_TEST(answers_to_an_earlier_leadership_do_not_count),
+        RAFT_TEST(late_acknowledgements_take_nothing_back),
         RAFT_TEST(leader_pipelines_after_the_first_answer),
         RAFT_TEST(beats_go_to_everyone_and_commit_what_is_known_to_match),
         RAFT_TEST(answered_beat_tries_a_probe_again),

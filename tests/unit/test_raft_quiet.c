@@ -162,6 +162,17 @@ static void one_that_disagrees_keeps_everybody_awake(void **state)
     assert_false(raft_is_quiet(b->raft));
 }
 
+static void late_word_of_damage_ends_it(void **state)
+{
+    (void)state;
+    struct bench *b = idle_leader();
+    go_to_sleep(b);
+    agree(b, 2, 1);
+    receive(b, (struct raft_message){.type = RAFT_BEAT_REPLY, .from = 3, .term = 1, .damaged = true, .damage = 5});
+    agree(b, 3, 1);
+    assert_false(raft_is_quiet(b->raft));
+}
+
 static void learner_is_asked_too(void **state)
 {
     (void)state;
@@ -371,6 +382,7 @@ int main(void)
         RAFT_TEST(leader_with_something_to_do_does_not_begin),
         RAFT_TEST(joint_configuration_is_to_be_left_first),
         RAFT_TEST(one_that_disagrees_keeps_everybody_awake),
+        RAFT_TEST(late_word_of_damage_ends_it),
         RAFT_TEST(learner_is_asked_too),
         RAFT_TEST(whatever_there_is_to_do_wakes_a_leader_and_its_followers),
         RAFT_TEST(agreement_does_not_wake),

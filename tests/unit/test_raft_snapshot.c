@@ -241,6 +241,20 @@ static void nothing_of_a_replaced_log_is_remembered(void **state)
     assert_int_equal(raft_commit_index(b->raft), 21);
 }
 
+/* It was asked for before the entries came after all. */
+static void snapshot_below_commit_takes_nothing_back(void **state)
+{
+    (void)state;
+    struct raft_config config;
+    voters_up_to(3, &config);
+    struct bench *b = bench_new(3, &(struct raft_options){0});
+    append(b, 2, 2, 0, 0, 9, 2, 8);
+    install(b, 5, 2, 0, &config);
+    assert_int_equal(raft_commit_index(b->raft), 8);
+    assert_int_equal(raft_last_index(b->raft), 9);
+    assert_int_equal(raft_term_of(b->raft, 4), 0);
+}
+
 /* A snapshot comes between an append and its write. */
 static void entries_not_written_yet_are_written_behind_the_snapshot(void **state)
 {
@@ -323,6 +337,7 @@ int main(void)
         RAFT_TEST(snapshot_replaces_a_log_that_does_not_hold_its_end),
         RAFT_TEST(snapshot_keeps_what_is_behind_it_in_a_log_that_holds_its_end),
         RAFT_TEST(nothing_of_a_replaced_log_is_remembered),
+        RAFT_TEST(snapshot_below_commit_takes_nothing_back),
         RAFT_TEST(entries_not_written_yet_are_written_behind_the_snapshot),
         RAFT_TEST(joint_configuration_survives_a_snapshot),
         RAFT_TEST(candidate_that_installs_follows_again),
