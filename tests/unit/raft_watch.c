@@ -156,6 +156,8 @@ void watch_update(struct group *g, struct replica *n, const struct raft_update *
         g->marks.commits += u->commit - n->seen_commit;
         n->seen_commit = u->commit;
     }
+    bool asks = u->role == RAFT_PRE_CANDIDATE;
+    oracle_expect(&g->oracle, !asks || u->term == n->seen_term, n->id, "raises its term to ask around");
     check_config_told(g, n, u);
     check_sends(g, n, u, packet);
     check_reads(g, n, u);

@@ -1,8 +1,8 @@
 /* Raft groups under faults: seeded runs of a whole group with a network that loses, repeats, delays and reorders, disks
  * that stall, rot and lose what was not synced, restarts, pauses and partitions, while members come and go and the
  * leadership is handed around. The oracle looks at every step; afterwards all faults end: there must be a leader within
- * three election timeouts, everybody gets everything, and nobody disturbs anybody. A failure names its seed:
- * FLOTILLA_SEED=<n> runs that one alone. */
+ * three election timeouts (votes may split, rarely), everybody gets everything, and nobody disturbs anybody. A failure
+ * names its seed: FLOTILLA_SEED=<n> runs that one alone, FLOTILLA_SEEDS=<n> so many of each size. */
 #include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -127,29 +127,29 @@ static void expect_everything_happened(const struct group_marks *m)
 static void one_replica_survives_crashes(void **state)
 {
     (void)state;
-    run_seeds(1, 50, 1);
+    run_seeds(1, 200, 1);
 }
 
 static void three_replicas_agree_under_faults(void **state)
 {
     (void)state;
-    struct group_marks sum = run_seeds(1, 500, 3);
+    struct group_marks sum = run_seeds(1, 1000, 3);
     expect_everything_happened(&sum);
 }
 
 static void five_replicas_agree_under_faults(void **state)
 {
     (void)state;
-    struct group_marks sum = run_seeds(1001, 500, 5);
+    struct group_marks sum = run_seeds(10001, 1000, 5);
     expect_everything_happened(&sum);
 }
 
 static void even_and_large_groups_agree_under_faults(void **state)
 {
     (void)state;
-    run_seeds(2001, 30, 2);
-    run_seeds(3001, 30, 4);
-    run_seeds(4001, 30, 7);
+    run_seeds(20001, 200, 2);
+    run_seeds(30001, 200, 4);
+    run_seeds(40001, 200, 7);
 }
 
 static void equal_seeds_give_equal_runs(void **state)
