@@ -15,7 +15,7 @@
 struct waiting {
     struct partition *partition; /* NULL: it is gone */
     uint64_t lsn;
-    uint64_t to, term, index, index_term, hint, commit, round;
+    uint64_t to, term, index, index_term, hint, commit, round, damage;
     uint8_t type, flags;
 };
 
@@ -89,6 +89,7 @@ void router_send(struct partition *p, const struct raft_message *m)
                    .commit = m->commit,
                    .round = m->round,
                    .heal = m->heal,
+                   .damage = m->damage,
                    .flags = flags_of(m)};
     uint32_t count = m->type == RAFT_APPEND ? (uint32_t)m->count : 0;
     ASSERT(count <= RAFT_APPEND_ENTRIES_MAX);
@@ -143,6 +144,7 @@ void router_send_after(struct partition *p, const struct raft_message *m, uint64
                          .hint = m->hint,
                          .commit = m->commit,
                          .round = m->round,
+                         .damage = m->damage,
                          .type = (uint8_t)m->type,
                          .flags = flags_of(m)};
 }
@@ -166,6 +168,7 @@ void router_on_persisted(struct broker *b, uint64_t lsn_end)
                        .hint = w.hint,
                        .commit = w.commit,
                        .round = w.round,
+                       .damage = w.damage,
                        .flags = w.flags};
         send_row(w.partition, &row, NULL, 0);
     }
@@ -194,6 +197,7 @@ static void message_of_row(const RaftRow *row, struct raft_message *m)
                                .commit = row->commit,
                                .round = row->round,
                                .heal = row->heal,
+                               .damage = row->damage,
                                .reject = row->flags & PEER_FLAG_REJECT,
                                .pre = row->flags & PEER_FLAG_PRE,
                                .force = row->flags & PEER_FLAG_FORCE,
