@@ -12,9 +12,9 @@
 
 #include "raft/raft.h"
 
-#define SENT_MAX 256
+#define SENT_MAX     256
 #define HEARTBEAT_MS 100
-#define ELECTION_MS 1000
+#define ELECTION_MS  1000
 
 /* A core and everything that came out of it since the last drain. */
 struct bench {
