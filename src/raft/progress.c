@@ -24,6 +24,12 @@ bool progress__accepted(struct progress *p, const struct trail *trail, uint64_t 
         p->match = index;
     }
     p->answered = true;
+    if (p->state == PROGRESS_PROBE && index < p->next && index < p->probed) {
+        if (p->barren == p->next) {
+            return grew; /* it has no room for these entries: the next beat tries again, or we would spin */
+        }
+        p->barren = p->next;
+    }
     bool too_old = p->match < trail->base_index; /* an old answer, or not enough: what follows has left our log */
     if (p->state != PROGRESS_REPLICATE && !too_old) {
         p->state = PROGRESS_REPLICATE;
@@ -191,6 +197,7 @@ void progress__sent(struct progress *p, uint64_t count)
     p->ask = false;
     if (p->state == PROGRESS_PROBE) {
         p->waiting = true; /* next stays: the answer is about next - 1 */
+        p->probed = p->next - 1 + count;
     } else {
         p->next += count;
     }

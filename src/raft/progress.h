@@ -26,6 +26,8 @@ struct progress {
     uint64_t next;   /* the next entry to send */
     uint64_t commit; /* what it knows to be committed */
     uint64_t round;  /* of reads: the newest one it has answered */
+    uint64_t probed; /* PROBE: the last probe went up to here */
+    uint64_t barren; /* a probe from here on was accepted, its entries were not; 0: none */
     bool waiting;    /* PROBE: an append is out and not answered */
     bool ask;        /* REPLICATE: an append is due, with or without entries */
     bool answered;   /* an append was acknowledged since the last beat */

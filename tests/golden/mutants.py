@@ -162,6 +162,7 @@ MUTANTS = [
      ''),
     ('a failed snapshot is not repeated', 'progress.c', 'p->snapshot_retry = !p->snapshot_due;', ''),
     ('a snapshot that failed counts', 'progress.c', 'if (!ok) {', 'if (false) {'),
+    ('a follower without room makes us spin', 'progress.c', 'if (p->barren == p->next) {', 'if (false) {'),
     ('sleeps with members that lack entries', 'quiet.c',
      'if (!peer_has_everything(r, &r->peers[i])) {',
      'if (false) {'),
