@@ -219,6 +219,13 @@ static bool may_be_damaged(const struct cluster *c, const struct replica *n)
         const struct replica *other = &c->group.replicas[i];
         whole |= other->exists && !other->disk.damaged && other != n ? (uint64_t)1 << i : 0;
     }
+    const struct packet *p;
+    TAILQ_FOREACH(p, &c->network, link)
+    { /* a late one may bring a configuration that nobody else has any more */
+        if (p->message.has_config && !oracle_is_quorum(&p->message.config, whole)) {
+            return false;
+        }
+    }
     return admin_majorities_are_whole(&c->group, whole);
 }
 
