@@ -14,25 +14,32 @@ void doubt__raise(struct segment *segment)
     segment->file.doubt.chain_wanted = segment->chain;
 }
 
+enum verdict { OURS, FOREIGN, UNKNOWN };
+
 /* The chain is not the one of the manifest. If some batch is bad by itself, that is why, and its readers find it; if
  * all are good and their leader epochs rise, they are not the ones that were written here: unless this second look
- * finds the right chain, and it was the first that read wrong bytes. */
-static bool doubt__is_foreign(struct files *files, struct segment *segment)
+ * finds the right chain, and it was the first that read wrong bytes. If it cannot be finished, nobody knows. */
+static enum verdict doubt__judge(struct files *files, struct segment *segment)
 {
     struct walk walk;
     struct batch_header header;
     uint64_t position;
     uint32_t chain = 0;
     int32_t epoch = 0;
+    enum err error;
     walk__begin(&walk, files, segment, 0, segment->file.doubt.bytes);
-    while (walk__next(&walk, &header, &position) == OK) {
+    while ((error = walk__next(&walk, &header, &position)) == OK) {
         chain = crc32c(chain, files->window + (position - walk.window_position), BATCH_HEADER_BYTES);
-        if (header.leader_epoch < epoch || walk__check_crc(&walk, position, &header) != OK) {
-            return false;
+        error = walk__check_crc(&walk, position, &header);
+        if (error != OK || header.leader_epoch < epoch) {
+            return error == OK || error == ERR_CORRUPT ? OURS : UNKNOWN;
         }
         epoch = header.leader_epoch;
     }
-    return chain != segment->file.doubt.chain_wanted;
+    if (error != ERR_CLOSED) {
+        return error == ERR_CORRUPT ? OURS : UNKNOWN;
+    }
+    return chain != segment->file.doubt.chain_wanted ? FOREIGN : OURS;
 }
 
 bool doubt__settle(struct files *files, struct segment *segment)
@@ -58,10 +65,15 @@ bool doubt__settle(struct files *files, struct segment *segment)
         return false;
     }
     doubt->is_open = false; /* if it ended at damage, that is why no chain can fit: its readers find it */
+    segment->file.is_foreign = false;
     if (error == ERR_CLOSED && doubt->chain != doubt->chain_wanted) {
-        segment->file.is_foreign = doubt__is_foreign(files, segment);
+        enum verdict verdict = doubt__judge(files, segment);
+        segment->file.is_foreign = verdict != OURS;
         trace_error(files->trace, "segment_chain_differs", "group=%llu base=%lld foreign=%d",
-                    (unsigned long long)segment->log->group, (long long)segment->base_offset, segment->file.is_foreign);
+                    (unsigned long long)segment->log->group, (long long)segment->base_offset, verdict == FOREIGN);
+        if (verdict == UNKNOWN) { /* this read is refused, the next one looks again */
+            doubt__raise(segment);
+        }
     }
     return true;
 }
