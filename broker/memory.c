@@ -4,8 +4,6 @@
 #include "broker/fetch.h"
 #include "broker/impl.h"
 
-#define TAIL_BYTES_MIN (1u << 20)
-
 static uint64_t memory__share(const struct broker *b, uint32_t parts)
 {
     return b->config->memory_bytes / parts;
@@ -97,7 +95,7 @@ void memory_turn(struct broker *b)
 {
     uint64_t used = memory_bytes(b);
     uint64_t budget = b->config->memory_bytes;
-    if (used > budget - budget / 8 && store_tail_bytes(b->store) > TAIL_BYTES_MIN) {
+    if (used > budget - budget / 8 && store_tail_bytes(b->store) > 0) { /* of it, all: a byte may keep a chunk */
         store_limit_tail(b->store, store_tail_bytes(b->store) / 2);
     } else if (used < budget / 2) {
         store_limit_tail(b->store, memory_tail_max(b));
