@@ -100,8 +100,8 @@ struct raft_options {
     uint32_t configs_count;
     uint32_t heartbeat_ms;
     uint32_t election_ms; /* timeout drawn from [election_ms, 1.5 x election_ms] */
-    uint64_t seed; /* another one at each start: the number of a damage comes from it too */
-    bool damaged; /* some of what follows may be less than what was once durable */
+    uint64_t seed;        /* another one at each start: the number of a damage comes from it too */
+    bool damaged;         /* some of what follows may be less than what was once durable */
 
     /* State from the disk; all 0 for a group that was just born. */
     uint64_t term;
@@ -175,7 +175,8 @@ enum raft_event_type {
     RAFT_SNAPSHOT_DONE, /* snapshot: the transfer to `peer` has ended; ok: it holds everything up to `index` */
     RAFT_INSTALLED,     /* installed: a snapshot has replaced what was here, and is durable. Between the decision
                            (raft_wants_snapshot; its configuration and term are sane) and this event the owner steps
-                           nothing but TICK and PERSISTED */
+                           nothing but TICK and PERSISTED. What makes it durable also raises the stored term to the
+                           snapshot's, and comes after every truncation that was on its way to the log */
     RAFT_TRANSFER,      /* peer: give the leadership to it; a bug unless raft_may_transfer. Over after an election
                            timeout, successful or not */
     RAFT_READ,          /* asks whether we still lead: see raft_read_round; nothing unless we do */
@@ -231,7 +232,7 @@ struct raft_write {
 };
 
 #define RAFT_SENDS_NOW_MAX   (3 * RAFT_MEMBERS_MAX + 2) /* two appends and a beat each, TIMEOUT_NOW, an answer */
-#define RAFT_SENDS_AFTER_MAX (RAFT_MEMBERS_MAX + 1) /* vote requests, and the answer to the last message */
+#define RAFT_SENDS_AFTER_MAX (RAFT_MEMBERS_MAX + 1)     /* vote requests, and the answer to the last message */
 
 struct raft_update {
     struct raft_write write;
@@ -243,7 +244,7 @@ struct raft_update {
     uint64_t term;
     bool config_changed; /* raft_config differs from the last update: appended, truncated or installed */
     bool leave_due;      /* leader: the joint configuration is committed, RAFT_CHANGE to what ends it is to be
-                            submitted; said again until that is done */
+                            submitted as soon as raft_accepts; said again until that is done */
     bool noop_due;       /* leader: a damaged replica waits for an entry proposed from now on; any will do, a TIMEOUT
                             entry if there is no other; said again until there is one */
     bool repaired;       /* this replica is whole again as soon as that is durable: then RAFT_REPAIRED. Said again */

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define SIZES_MARKS_MAX 32u
+#define SIZES_MARKS_MAX   32u
 #define SIZES_GRAIN_BYTES ((int64_t)64 << 10)
 #define SIZES_GUESS_BYTES ((int64_t)64 << 10)
 
