@@ -82,7 +82,7 @@ static enum err recovery__finish_group(struct recovery *r)
     if (error == ERR_FORMAT) {
         recovery__damage(r, p, UINT64_MAX, "the rows of its segments do not join");
         error = OK;
-    } else if (error == ERR_IO) {
+    } else if (error == ERR_IO && !store_sync_failed(r->broker->store)) {
         recovery__withhold(r, p, error);
         error = OK;
     }

@@ -90,7 +90,11 @@ static enum err restore_tail(struct files *files, struct segment *segment, const
     trace_info(files->trace, "segment_tail_restored", "group=%llu base=%lld bytes=%u",
                (unsigned long long)segment->log->group, (long long)segment->base_offset, row->tail_size);
     error = disk->ops->sync(disk, segment->file.handle);
-    return error == OK ? disk->ops->size(disk, segment->file.handle, &segment->file.length_bytes) : error;
+    if (error != OK) {
+        files->sync_error = error; /* not this partition's affair alone */
+        return error;
+    }
+    return disk->ops->size(disk, segment->file.handle, &segment->file.length_bytes);
 }
 
 static enum err open_active(struct files *files, struct segment *segment, const struct segment_row *row)
@@ -105,6 +109,9 @@ static enum err open_active(struct files *files, struct segment *segment, const 
     }
     if (error == OK) { /* also behind a hole: a later start would find the file long enough, and do it */
         error = restore_tail(files, segment, row);
+        /* Its last block may be right in the page cache alone, since an earlier life wrote over it: the next checkpoint
+         * makes sure, before a later segment is the active one and nobody restores this one's tail. */
+        files__mark_dirty(files, segment);
     } else if (error == ERR_NO_FILE) {
         error = OK;
     }

@@ -113,6 +113,11 @@ bool store_is_busy(const struct store *store)
     return store->jobs_count > 0;
 }
 
+bool store_sync_failed(const struct store *store)
+{
+    return store->files.sync_error != OK;
+}
+
 bool store_disk_full(const struct store *store)
 {
     return store->full_count > 0;

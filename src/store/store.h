@@ -80,6 +80,8 @@ void store_limit_tail(struct store *store, uint64_t bytes_max);
 bool store_is_busy(const struct store *store); /* a job is under way */
 /* Batches of a log wait because the disk was full when they were last tried: refuse produce. Ends by itself. */
 bool store_disk_full(const struct store *store);
+/* During the start: a sync of a segment failed, and what was written may be lost although it can be read. */
+bool store_sync_failed(const struct store *store);
 /* The owner's verdict: while the disk is full, spare files are given up and freed segments become no new ones. */
 void store_set_full(struct store *store, bool is_full);
 /* Of the queued ones, those that wait for another try: nothing to hold others up for, their log is to be refused. */
