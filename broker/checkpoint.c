@@ -32,6 +32,7 @@ struct checkpoint_item {
     struct meta_state_row *state;
     uint64_t live_lsn; /* of what the picture does not hold */
     enum err error;    /* why it is delayed */
+    bool is_rotten;    /* lane: the group's row cannot be read, so that no segment goes without a whole new picture */
     bool sheds;        /* dropped segments may go without it: */
     struct segment_shed shed;
     int64_t kept_base; /* lane: of the stored manifest's last row */
@@ -244,8 +245,11 @@ static enum err checkpoint__put_or_shed(struct kv *kv, struct kv_txn *txn, struc
     if (item->error == OK) {
         return checkpoint__put(kv, txn, item);
     }
-    return item->sheds ? meta_shed_segments(kv, txn, item->picture.group.group, item->shed.first_base, &item->kept_base)
-                       : OK;
+    struct meta_group row;
+    uint64_t group = item->picture.group.group;
+    item->is_rotten = item->sheds && meta_get_group(kv, txn, group, &row) == ERR_FORMAT;
+    item->sheds &= !item->is_rotten;
+    return item->sheds ? meta_shed_segments(kv, txn, group, item->shed.first_base, &item->kept_base) : OK;
 }
 
 static void checkpoint__run(struct disk_job *base)
@@ -398,6 +402,7 @@ static void checkpoint__take_items(struct broker *b, struct checkpoint_job *job)
         if (error == OK && item->sheds && p->state != PARTITION_DEAD && p->log != NULL) {
             segment_log_shed(p->log, &item->shed, item->kept_base);
         }
+        p->rows_doubted |= item->is_rotten;
         checkpoint__delay(b, item, error != OK ? error : item->error);
     }
 }
