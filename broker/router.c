@@ -128,6 +128,10 @@ void router_send_after(struct partition *p, const struct raft_message *m, uint64
         router_send(p, m);
         return;
     }
+    if (router->count == ROUTER_WAITING_MAX) { /* the log does not get on: what is not said is asked again */
+        p->broker->counters.raft_rows_dropped_total++;
+        return;
+    }
     if (router->count == router->capacity) {
         router_grow(router);
     }

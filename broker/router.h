@@ -36,7 +36,8 @@ uint64_t router_broker_of(const struct partition *p, uint64_t replica);
 
 /* Sends a message of this group; RAFT_APPEND takes its entries from the window. */
 void router_send(struct partition *p, const struct raft_message *m);
-/* The same when everything before `lsn`, and the record there, is durable. Not for RAFT_APPEND. */
+/* The same when everything before `lsn`, and the record there, is durable. Not for RAFT_APPEND. Beyond
+ * ROUTER_WAITING_MAX of them it is dropped: votes and acknowledgements are asked for again. */
 void router_send_after(struct partition *p, const struct raft_message *m, uint64_t lsn);
 void router_on_persisted(struct broker *b, uint64_t lsn_end);
 /* The partition is gone: nothing of it is sent any more. */

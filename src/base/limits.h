@@ -144,6 +144,7 @@
 #define KV_RESERVE_STEP_BYTES ((uint64_t)1 << 20)
 
 /* peers */
+#define ROUTER_WAITING_MAX    65536u     /* votes and acknowledgements that wait for the log */
 #define WINDOW_KEPT_BYTES_MAX (8u << 20) /* of one group's applied entries, for followers that lack them */
 #define PEERS_MAX             64u
 #define PEER_QUEUE_BYTES_MAX  (32u << 20) /* sent to one peer on one lane and not taken by the kernel */
