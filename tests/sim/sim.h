@@ -18,6 +18,7 @@
  *   sim_link      twin of port/link: delays, split and merged reads, connections cut in the middle of a frame
  *   sim_cable     links between brokers;  sim_registry  the registry that they share
  *   sim_trio      several whole brokers, for tests by hand
+ *   fleet         the same with load, faults and checkers: one to seven brokers, up to 64 groups (fleet.h)
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read
  *   sim_ledger    the durable log of every group, replayed by a machine of its own
  *   sim_room      what is owed while the disk is full
@@ -66,7 +67,18 @@ struct sim_atlas;
 struct sim_event;
 typedef void (*sim_action)(void *context, uint64_t argument);
 
+/* A world may have parts: one for each machine of it. A part has its own gate, generators and tally; time, events, hash
+ * and verdict are those of the whole, of which now_us and verbose are copies. A part that is held (world_hold) gets
+ * none of its events until then. */
+#define SIM_PARTS_MAX 8u
+
 struct sim_world {
+    struct sim_world *whole; /* NULL: it is no part */
+    uint32_t part;           /* its number, from 1 on; 0: the whole */
+    struct sim_world *parts[SIM_PARTS_MAX];
+    uint32_t parts_count;
+    uint64_t held_until_us; /* of a part */
+    bool was_touched;       /* world_enter was called since somebody reset this: product code of it ran */
     uint64_t now_us;
     uint64_t hash;
     uint64_t events_count;
@@ -104,6 +116,8 @@ struct sim_world {
 };
 
 void world_init(struct sim_world *world, uint64_t seed);
+/* The next part of a whole, which must outlive it. */
+void world_init_part(struct sim_world *part, struct sim_world *whole, uint64_t seed);
 void world_done(struct sim_world *world);
 
 /* Calls action(context, argument) at time_us. The handle is valid until the action runs or is cancelled. */
@@ -111,6 +125,10 @@ struct sim_event *world_at(struct sim_world *world, uint64_t time_us, sim_action
                            uint64_t argument);
 void world_cancel(struct sim_world *world, struct sim_event *event); /* NULL is allowed */
 bool world_step(struct sim_world *world);                            /* runs the next event; false: nothing is left */
+
+/* Nothing happens in this world for so long, as if its processor were taken away: time goes on (a part: for the
+ * others), and what falls due meanwhile comes then, at once and in its order. */
+void world_hold(struct sim_world *world, uint64_t for_us);
 
 /* Folds something that happened into the run's hash. */
 void world_mix(struct sim_world *world, uint64_t what, uint64_t value);

@@ -13,7 +13,7 @@
 
 struct sim_options {
     uint64_t seed;
-    bool faults[FAULT_CLASSES];
+    bool faults[FAULT_CLASSES_ALL]; /* one broker: the first FAULT_CLASSES of them */
 
     /* load */
     uint32_t topics;

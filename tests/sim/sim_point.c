@@ -77,7 +77,7 @@ void sim_points_visit(struct sim_points *points, enum point which)
         points->counts.delays[which]++;
         world_fault(world, FAULT_POINT_DELAY);
         if (!sim_disk_delay(points->disk, delay_us)) {
-            world->now_us += delay_us;
+            world_hold(world, delay_us);
         }
     }
 }

@@ -16,6 +16,7 @@
 
 struct sim_result {
     bool failed;
+    bool is_void; /* of a fleet: the seed proves nothing, text says why */
     char check[16];
     char text[768];
     uint64_t hash;

@@ -42,11 +42,23 @@
     X(FAULT_MEMORY, "no-memory")  /* the n-th allocation of a life fails, and a few behind it */                       \
     X(FAULT_RUST, "running-rot")  /* sectors of segments rot while the broker runs: gone, but never served wrong */
 
+/* What only a fleet can suffer (fleet.h). */
+#define SIM_FLEET_FAULT_TABLE(X)                                                                                       \
+    X(FAULT_PAUSE, "pause")             /* a process stands still for up to a minute, then all timers fire at once */  \
+    X(FAULT_MINORITY, "minority-crash") /* as many at once as all groups can do without */                             \
+    X(FAULT_BLACKOUT, "blackout")       /* power cut of all machines at once */                                        \
+    X(FAULT_CUT, "cut")                 /* some cables are cut, both ways */                                           \
+    X(FAULT_ONE_WAY, "cut-one-way")     /* some cables are cut, one way */                                             \
+    X(FAULT_BREAK, "cable-break")       /* links between two brokers break, also inside a frame */                     \
+    X(FAULT_CLIENT_CUT, "client-cut")   /* a broker's clients lose their connections to it */
+
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,
-    SIM_FAULT_TABLE(SIM_FAULT_ENUM)
+    SIM_FAULT_TABLE(SIM_FAULT_ENUM) FAULT_CLASSES, /* of one broker */
+    FAULT_FLEET_FIRST = FAULT_CLASSES - 1,         /* the next one follows directly */
+    SIM_FLEET_FAULT_TABLE(SIM_FAULT_ENUM)
 #undef SIM_FAULT_ENUM
-        FAULT_CLASSES
+        FAULT_CLASSES_ALL
 };
 
 /* The checkers by the ids of their promises (sim_check.h and the other checkers say what each one holds). What counts
@@ -80,16 +92,41 @@ enum sim_fault {
     X(JUDGE_S11, "S11")                                                                                                \
     X(JUDGE_L1, "L1")
 
+/* What only a fleet is held to. */
+#define SIM_FLEET_JUDGE_TABLE(X)                                                                                       \
+    X(JUDGE_R1, "R1")                                                                                                  \
+    X(JUDGE_R2, "R2")                                                                                                  \
+    X(JUDGE_R3, "R3")                                                                                                  \
+    X(JUDGE_R4, "R4")                                                                                                  \
+    X(JUDGE_R5, "R5")                                                                                                  \
+    X(JUDGE_R6, "R6")                                                                                                  \
+    X(JUDGE_R7, "R7")                                                                                                  \
+    X(JUDGE_R10, "R10")                                                                                                \
+    X(JUDGE_R11, "R11")                                                                                                \
+    X(JUDGE_R12, "R12")                                                                                                \
+    X(JUDGE_R13, "R13")                                                                                                \
+    X(JUDGE_R14, "R14")                                                                                                \
+    X(JUDGE_R15, "R15")                                                                                                \
+    X(JUDGE_R17, "R17")                                                                                                \
+    X(JUDGE_R18, "R18")                                                                                                \
+    X(JUDGE_R19, "R19")                                                                                                \
+    X(JUDGE_R20, "R20")                                                                                                \
+    X(JUDGE_R21, "R21")                                                                                                \
+    X(JUDGE_B12, "B12")                                                                                                \
+    X(JUDGE_L2, "L2") /* every group takes a write soon after the faults end, the core's replicas become equal */
+
 enum sim_judge {
 #define SIM_JUDGE_ENUM(name, text) name,
-    SIM_JUDGE_TABLE(SIM_JUDGE_ENUM)
+    SIM_JUDGE_TABLE(SIM_JUDGE_ENUM) JUDGES, /* of one broker */
+    JUDGE_FLEET_FIRST = JUDGES - 1,         /* the next one follows directly */
+    SIM_FLEET_JUDGE_TABLE(SIM_JUDGE_ENUM)
 #undef SIM_JUDGE_ENUM
-        JUDGES
+        JUDGES_ALL
 };
 
 struct sim_tally {
-    uint32_t faults[FAULT_CLASSES];
-    uint32_t judged[JUDGES];
+    uint32_t faults[FAULT_CLASSES_ALL];
+    uint32_t judged[JUDGES_ALL];
 };
 
 const char *sim_fault_name(enum sim_fault fault);

@@ -12,7 +12,8 @@
 struct sim_event {
     uint64_t time_us;
     uint64_t sequence;
-    sim_action action; /* NULL: cancelled */
+    sim_action action;       /* NULL: cancelled */
+    struct sim_world *world; /* a part, or the whole */
     void *context;
     uint64_t argument;
 };
@@ -21,7 +22,7 @@ void world_init(struct sim_world *world, uint64_t seed)
 {
     struct rng root;
     rng_seed(&root, seed);
-    *world = (struct sim_world){.hash = 0x9e3779b97f4a7c15u ^ seed, .now_us = 1000000};
+    *world = (struct sim_world){.hash = 0x9e3779b97f4a7c15u ^ seed, .now_us = 1000000, .was_touched = true};
     rng_seed(&world->disk, rng_next(&root));
     rng_seed(&world->link, rng_next(&root));
     rng_seed(&world->load, rng_next(&root));
@@ -30,6 +31,22 @@ void world_init(struct sim_world *world, uint64_t seed)
     rng_seed(&world->media, rng_next(&root));
     rng_seed(&world->clock, rng_next(&root));
     rng_seed(&world->memory, rng_next(&root));
+}
+
+void world_init_part(struct sim_world *part, struct sim_world *whole, uint64_t seed)
+{
+    ASSERT(whole->parts_count < SIM_PARTS_MAX && whole->whole == NULL);
+    world_init(part, seed);
+    part->now_us = whole->now_us;
+    part->verbose = whole->verbose;
+    part->whole = whole;
+    whole->parts[whole->parts_count++] = part;
+    part->part = whole->parts_count;
+}
+
+static struct sim_world *whole_of(struct sim_world *world)
+{
+    return world->whole != NULL ? world->whole : world;
 }
 
 void world_done(struct sim_world *world)
@@ -42,21 +59,21 @@ void world_done(struct sim_world *world)
     world->heap_count = world->heap_capacity = 0;
 }
 
+static void set_now(struct sim_world *world, uint64_t now_us)
+{
+    world->now_us = now_us;
+    for (uint32_t i = 0; i < world->parts_count; i++) {
+        world->parts[i]->now_us = now_us;
+    }
+}
+
 static bool is_earlier(const struct sim_event *a, const struct sim_event *b)
 {
     return a->time_us != b->time_us ? a->time_us < b->time_us : a->sequence < b->sequence;
 }
 
-struct sim_event *world_at(struct sim_world *world, uint64_t time_us, sim_action action, void *context,
-                           uint64_t argument)
+static void heap_push(struct sim_world *world, struct sim_event *event)
 {
-    struct sim_event *event = malloc(sizeof *event);
-    ASSERT(event != NULL && action != NULL);
-    *event = (struct sim_event){.time_us = time_us < world->now_us ? world->now_us : time_us,
-                                .sequence = world->next_sequence++,
-                                .action = action,
-                                .context = context,
-                                .argument = argument};
     if (world->heap_count == world->heap_capacity) {
         world->heap_capacity = world->heap_capacity == 0 ? 256 : world->heap_capacity * 2;
         world->heap = realloc(world->heap, world->heap_capacity * sizeof *world->heap);
@@ -68,6 +85,21 @@ struct sim_event *world_at(struct sim_world *world, uint64_t time_us, sim_action
         at = (at - 1) / 2;
     }
     world->heap[at] = event;
+}
+
+struct sim_event *world_at(struct sim_world *world, uint64_t time_us, sim_action action, void *context,
+                           uint64_t argument)
+{
+    struct sim_world *whole = whole_of(world);
+    struct sim_event *event = malloc(sizeof *event);
+    ASSERT(event != NULL && action != NULL);
+    *event = (struct sim_event){.time_us = time_us < whole->now_us ? whole->now_us : time_us,
+                                .sequence = whole->next_sequence++,
+                                .action = action,
+                                .world = world,
+                                .context = context,
+                                .argument = argument};
+    heap_push(whole, event);
     return event;
 }
 
@@ -104,12 +136,18 @@ bool world_step(struct sim_world *world)
 {
     while (world->heap_count > 0) {
         struct sim_event *event = heap_pop(world);
+        if (event->action != NULL &&
+            event->world->held_until_us > event->time_us) { /* with all that fell due by then */
+            event->time_us = event->world->held_until_us;
+            heap_push(world, event);
+            continue;
+        }
         struct sim_event copy = *event;
         free(event);
         if (copy.action == NULL)
             continue;
         if (copy.time_us > world->now_us) { /* else it is late: a delay at a fault point went past it */
-            world->now_us = copy.time_us;
+            set_now(world, copy.time_us);
         }
         world->events_count++;
         world_mix(world, copy.time_us, copy.sequence);
@@ -119,8 +157,19 @@ bool world_step(struct sim_world *world)
     return false;
 }
 
+void world_hold(struct sim_world *world, uint64_t for_us)
+{
+    uint64_t until_us = world->now_us + for_us;
+    if (world->whole == NULL) {
+        set_now(world, until_us);
+    } else if (until_us > world->held_until_us) {
+        world->held_until_us = until_us;
+    }
+}
+
 void world_mix(struct sim_world *world, uint64_t what, uint64_t value)
 {
+    world = whole_of(world);
     uint64_t h = world->hash ^ (what * 0xff51afd7ed558ccdu) ^ value;
     h ^= h >> 29;
     h *= 0xbf58476d1ce4e5b9u;
@@ -153,6 +202,7 @@ void world_plan_crash(struct sim_world *world, enum sim_io kind, uint64_t countd
 void world_enter(struct sim_world *world)
 {
     world->inside++;
+    world->was_touched = true;
 }
 
 void world_leave(struct sim_world *world)
@@ -175,7 +225,7 @@ void world_step_in(struct sim_world *world, uint32_t inside)
 
 void world_fault(struct sim_world *world, enum sim_fault fault)
 {
-    world->faults_count++;
+    whole_of(world)->faults_count++;
     world->tally.faults[fault]++;
 }
 
@@ -186,6 +236,7 @@ void world_judged(struct sim_world *world, enum sim_judge judge)
 
 void world_fail(struct sim_world *world, const char *check, const char *format, ...)
 {
+    world = whole_of(world);
     if (world->failed)
         return;
     world->failed = true;
@@ -202,6 +253,9 @@ void world_log(const struct sim_world *world, const char *format, ...)
     if (!world->verbose)
         return;
     fprintf(stderr, "%12.6f ", (double)world->now_us / 1e6);
+    if (world->part != 0) {
+        fprintf(stderr, "%u: ", world->part);
+    }
     va_list arguments;
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
