@@ -20,6 +20,7 @@
 #include "base/map.h"
 #include "base/order.h"
 #include "broker/entry.h"
+#include "broker/members.h"
 #include "meta/done.h"
 #include "meta/meta.h"
 #include "port/registry.h"
@@ -185,6 +186,15 @@ bool partition_leads(const struct partition *p);      /* leader, own LEADER entr
 enum err partition_status(const struct partition *p); /* OK or why it cannot serve: NOT_LEADER, NOT_READY, CORRUPT */
 /* Proposes one entry; leader only. Takes over the payload reference. Returns its index. */
 uint64_t partition_propose(struct partition *p, enum entry_type type, struct slice payload, struct waiter *waiter);
+/* Leader: goes over to this plain configuration, by way of a joint one if voters change; the second step is made here
+ * when the first one is committed, whoever leads by then. OK: begun, or it is that already; the roster and the entries
+ * that are applied say when it is done. NOT_LEADER; NOT_READY: nothing of the own term is committed yet; BUSY: another
+ * change, or a transfer, is under way, or the log holds many configurations until the checkpoint that was asked for;
+ * AGAIN: a learner that is to vote lacks too much; INVALID: not plain, not sane, too many; CORRUPT. */
+enum err partition_change(struct partition *p, const struct members *next);
+/* Leader: gives the leadership to this replica; what comes of it shows within an election timeout. NOT_LEADER; BUSY: it
+ * is no voter, or is damaged, full or too far behind, or one is under way. */
+enum err partition_transfer(struct partition *p, uint64_t replica);
 enum partition_state partition_told_state(const struct partition *p);
 /* The term that owns an offset, the last one that began at or below it; and where the next one begins. */
 int32_t partition_epoch_at(const struct partition *p, int64_t offset, int64_t *ret_end_offset);
