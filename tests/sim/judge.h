@@ -1,0 +1,103 @@
+/* The judge: what several brokers promise together, held against everything that can be seen of them: each row of a
+ * frame as it leaves a process, each broker after each of its turns, each byte as it becomes durable. It knows no
+ * schedule and no client; it keeps a log of its own of what was committed (the *ghost*), and of every machine what a
+ * power cut now would leave (its *image*).
+ *
+ *   id   what must hold                                                                          fed by
+ *   R1   at most one leader per group and term, over the whole run                               turn, frame_out
+ *   R2   a leader only appends: its log neither shrinks nor changes                              turn
+ *   R3   one (index, term) is one entry with one history, on every disk                          synced
+ *   R4   what was committed is in every later leader's log                                       turn
+ *   R5   everybody applies the committed bytes, one index at a time, none twice                  turn
+ *   R6   terms, commit, applied, match never fall; next is above match                           turn
+ *   R7   a leader counts entries of its own term only                                            turn
+ *   R8   no row leaves before term and vote are durable; nobody votes twice in a term            frame_out
+ *   R9   what is acknowledged, and what a leader believes of a member, is durable there          frame_out, turn
+ *   R10  nothing is cut off only to be stored again as it was; no entry is overwritten           synced
+ *   R11  nothing committed is cut off                                                            synced
+ *   R12  a term is raised only after majorities would vote for it; no leader votes for others    frame_out, turn
+ *   R13  who hears no majority leads no longer than two election timeouts                        turn, delivered
+ *   R14  leadership is given to who has the whole log, nothing is proposed meanwhile, not long   frame_out, turn
+ *   R15  a read is confirmed by majorities that answered after it was asked, in a term of which
+ *        an entry is committed; what is told of the end of a log is not older than the question  frame_out, turn, read
+ *   R17  configurations follow one another by joint consensus, one at a time                     turn
+ *   R18  votes and commits are counted over the voters of both halves, and nobody else           turn
+ *   R19  a snapshot brings committed state, and takes nothing back                               turn, synced
+ *   R20  who lost anything neither votes nor acknowledges, and counts for nothing                frame_out, turn
+ *   R21  a leader talks to every member, whatever happens to the others                          turn, frame_out
+ *   W1   what is committed, and so what is acknowledged to clients, is durable at majorities     turn, acked
+ *   W2   what was durable is found again after every crash, and joins                            crashed, final
+ *   B11  equal applied index, equal state: done table, clocks, offsets                           turn
+ *   B12  a stored picture has segments without a hole; the same offsets are the same bytes       synced, final
+ *
+ * (R16: there are no leases.) A broken promise is a world_fail with the id; every fact that was held against one is a
+ * world_judged, so that a checker that never had anything to judge stands at 0.
+ *
+ * The owner's duties, in the order in which they come up:
+ *
+ *   judge_new                    once
+ *   judge_machine                for each broker id, before its first start
+ *   judge_started                behind broker_new
+ *   judge_turn                   behind each broker_turn; one that did nothing may be left out
+ *   judge_frame_out              whole frames, when they are given to a link between brokers
+ *   judge_delivered              when bytes from another broker are given to a broker
+ *   judge_synced                 sim_disk's on_synced
+ *   judge_dies                   the process is about to end, its struct broker is still there: a last look
+ *   judge_crashed                disk and checkpoint store have met their fate; before the next start
+ *   judge_wiped                  instead of it, when the machine got a new, empty disk and store
+ *   judge_doubts                 its durable bytes are being damaged on purpose: from now on it may lack some
+ *   judge_acked, judge_read_*    of clients
+ *   judge_final                  at the end, brokers up or down
+ *
+ * Everything is for one thread. All it costs is O(1) per row and record, and O(groups of the broker) per turn. Memory
+ * grows with the log: some 100 bytes per entry and replica. */
+#ifndef FLOTILLA_SIM_JUDGE_H
+#define FLOTILLA_SIM_JUDGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/broker.h"
+#include "port/kv.h"
+#include "sim.h"
+#include "sim_disk.h"
+
+#define JUDGE_BROKERS_MAX 8u
+
+struct judge;
+
+/* The world gets the failures and the tally. */
+struct judge *judge_new(struct sim_world *world);
+void judge_free(struct judge *judge);
+
+/* Disk and store are borrowed, until judge_wiped names others or the judge is freed. */
+void judge_machine(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv);
+
+void judge_started(struct judge *judge, uint64_t id, struct broker *broker); /* borrowed until judge_dies */
+void judge_dies(struct judge *judge, uint64_t id);                           /* NULL broker or none: nothing */
+void judge_crashed(struct judge *judge, uint64_t id);
+void judge_wiped(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv);
+void judge_doubts(struct judge *judge, uint64_t id);
+
+void judge_turn(struct judge *judge, uint64_t id);
+
+/* `size` bytes of whole frames on a link from one broker to another; also the greeting and pings. */
+void judge_frame_out(struct judge *judge, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size);
+void judge_delivered(struct judge *judge, uint64_t from, uint64_t to);
+
+/* As sim_disk calls it; path NULL: anything may have become durable. */
+void judge_synced(struct judge *judge, uint64_t id, const char *path, const uint8_t *data, uint64_t offset,
+                  uint64_t size);
+
+/* A client was told OK for this batch (as it sent it). */
+void judge_acked(struct judge *judge, uint64_t group, const uint8_t *batch, size_t size);
+/* Around a question about the end of a log that only a leader may answer, after a round of its followers: begin's
+ * answer is what the reply has to reach. */
+int64_t judge_read_begin(const struct judge *judge, uint64_t group);
+void judge_read_end(struct judge *judge, uint64_t group, int64_t begun, int64_t high_watermark);
+
+/* Reads every durable store and segment anew (W2, B12). */
+void judge_final(struct judge *judge);
+
+#endif
