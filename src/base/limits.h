@@ -154,6 +154,22 @@
 #define PEER_RETRY_US_MIN     100000u  /* between two dials; doubles up to ... */
 #define PEER_RETRY_US_MAX     5000000u /* ... and a random third less, so that brokers do not knock in step */
 
+/* snapshots: pictures of groups on their way to replicas that lack too much */
+#define SNAPSHOT_CHUNK_BYTES_MAX (1u << 20)
+#define SNAPSHOT_WANTS_MAX       4u                   /* chunks that a receiver has asked for and not got */
+#define SNAPSHOT_ROWS_BYTES_MAX  ((uint64_t)8 << 30)  /* done table, terms, manifest, state */
+#define SNAPSHOT_SENDS_MAX       65536u               /* that wait for their turn; others are asked for again */
+#define SNAPSHOT_PER_PEER_MAX    2u                   /* transfers to one peer at once */
+#define SNAPSHOT_PICTURES_MAX    16u                  /* for sending, used or not */
+#define SNAPSHOT_RECEIPTS_MAX    16u                  /* being received, or waiting to go on */
+#define SNAPSHOT_HELD_BYTES_MAX  ((uint64_t)1 << 30)  /* of files that would be gone but for pictures */
+#define SNAPSHOT_KEPT_BYTES_MAX  ((uint64_t)64 << 20) /* of a group's applied entries while it sends one */
+#define SNAPSHOT_AGE_US_MAX      ((uint64_t)4 * 3600 * 1000000) /* of a picture */
+#define SNAPSHOT_SWEEP_US        60000000u                      /* between two looks for what nobody needs any more */
+#define SNAPSHOT_IDLE_US         60000000u                      /* so long either side waits for the other to go on */
+#define SNAPSHOT_SILENCE_US      10000000u                      /* nothing heard of a transfer: it has ended */
+#define SNAPSHOT_RETRY_US        1000000u                       /* between two tries */
+
 /* links */
 #define LINK_HEAD_BLOCK_BYTES         4096u /* copied heads of one link share blocks of this size while they wait */
 #define LINK_HEAD_BLOCKS_KEPT         1024u /* free ones kept for reuse, per loop */

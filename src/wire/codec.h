@@ -40,6 +40,7 @@
     X(FRAME_INIT_PRODUCER_REPLY, InitProducerReply)                                                                    \
     X(FRAME_PEER_HELLO, PeerHello)                                                                                     \
     X(FRAME_PEER_HELLO_REPLY, PeerHelloReply)                                                                          \
+    X(FRAME_SNAPSHOT, PeerSnapshot)                                                                                    \
     X(FRAME_PEER_PING, PeerPing)                                                                                       \
     X(FRAME_PEER_PONG, PeerPong)                                                                                       \
     X(FRAME_ERROR, ErrorReply)

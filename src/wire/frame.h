@@ -46,6 +46,7 @@ enum frame_type {
     FRAME_PEER_HELLO = 65, /* between brokers: proto/peer.proto */
     FRAME_PEER_HELLO_REPLY = 66,
     FRAME_RAFT = 67, /* rows instead of one message, and no reply: wire/peer.h */
+    FRAME_SNAPSHOT = 68, /* wire/peer_snapshot.h; no reply */
     FRAME_PEER_PING = 69,
     FRAME_PEER_PONG = 70,
     FRAME_ERROR = 255,
