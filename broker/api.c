@@ -124,12 +124,9 @@ static void api__fill_partition(const struct topic *topic, uint32_t number, Part
     }
     row->state = partition_told_state(p);
     row->status = partition_status(p);
-    row->replicas_count = (pb_size_t)p->voters_count;
-    row->in_sync_count = (pb_size_t)p->voters_count;
-    for (uint32_t i = 0; i < p->voters_count; i++) {
-        row->replicas[i] = p->voter_brokers[i];
-        row->in_sync[i] = p->voter_brokers[i];
-    }
+    uint32_t voters = roster_voters(&p->roster, row->replicas);
+    memcpy(row->in_sync, row->replicas, voters * sizeof row->replicas[0]);
+    row->replicas_count = row->in_sync_count = (pb_size_t)voters;
     row->log_start = partition_log_start(p);
     row->high_watermark = partition_high_watermark(p);
     if (row->state == PARTITION_PARTLY) {
@@ -137,11 +134,7 @@ static void api__fill_partition(const struct topic *topic, uint32_t number, Part
     }
     if (p->raft != NULL) {
         row->term = raft_term(p->raft);
-        for (uint32_t i = 0; i < p->voters_count; i++) {
-            if (p->voters[i] == raft_leader(p->raft)) {
-                row->leader = p->voter_brokers[i];
-            }
-        }
+        row->leader = roster_broker_of(&p->roster, raft_leader(p->raft));
     }
 }
 

@@ -152,6 +152,8 @@ static enum err apply__entry(struct partition *p, uint64_t index, const struct w
         return apply__log_start(p, entry);
     case ENTRY_CONFIG_TOPIC:
         return apply__config(p, entry);
+    case ENTRY_CONFIG:
+        return partition__apply_config(p, index, entry->payload);
     case ENTRY_OPS:
         return p->table != NULL ? state_apply(p->table, entry->payload, outcome) : ERR_FORMAT;
     default:

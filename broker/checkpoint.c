@@ -78,7 +78,6 @@ static void checkpoint__capture_group(const struct partition *p, struct meta_gro
         .log_start = partition_log_start(p),
         .log_clock_ms = p->log_clock_ms,
         .idle_clock_ms = p->idle_clock_ms,
-        .voters_count = p->voters_count,
         .kind = (uint8_t)p->kind,
         .segment_bytes = p->config.segment_bytes,
         .segment_ms = p->config.segment_ms,
@@ -89,10 +88,9 @@ static void checkpoint__capture_group(const struct partition *p, struct meta_gro
         .accepted_lsn = p->accepted_lsn,
         .csm_count = (uint32_t)submitted_count(p->submitted),
     };
-    for (uint32_t i = 0; i < p->voters_count; i++) {
-        group->voters[i] = p->voters[i];
-        group->voter_brokers[i] = p->voter_brokers[i];
-    }
+    struct members members;
+    group->config_index = roster_at(&p->roster, p->applied_index, &members);
+    members_to_row(&members, group);
 }
 
 /* Rot in the log that was found while all it holds is in memory: with this picture a start needs nothing below it. */
@@ -317,6 +315,7 @@ static void checkpoint__settle(struct checkpoint_item *item)
                                 .term = item->picture.group.applied_term};
     wal_append(b->wal, &record); /* for readers of the log; pins nothing */
     if (p->raft != NULL) {
+        partition__trim(p);
         partition_mark_dirty(p);
     }
 }
@@ -513,7 +512,7 @@ void checkpoint_clear_below(struct broker *b, uint64_t lsn)
         if (!checkpoint__possible(p) || p->damage_saved) {
             continue;
         }
-        if (p->state == PARTITION_LIVE && p->voters_count == 1 && !p->leader_ready) {
+        if (p->state == PARTITION_LIVE && roster_is_alone(&p->roster, p->replica) && !p->leader_ready) {
             continue; /* after a start: in a moment it leads, all it has is applied, and a checkpoint takes it */
         }
         if (p->has_picture && p->entries_since_checkpoint == 0 && p->checkpoint_index == p->applied_index &&

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "broker/entry.h"
+#include "meta/meta.h"
 #include "raft/raft.h"
 
 struct member {
@@ -31,6 +32,9 @@ struct members {
 /* The plain configuration that a group is born with: all of them voters. A birth record without voters gives none. */
 void members_of_birth(const struct entry_birth *birth, struct members *ret_members);
 void members_to_raft(const struct members *members, struct raft_config *ret_config);
+/* As the checkpoint store's group row has them, sane or not. */
+void members_of_row(const struct meta_group *row, struct members *ret_members);
+void members_to_row(const struct members *members, struct meta_group *io_row);
 /* raft_config_is_sane, and everybody lives somewhere. For what comes from outside. */
 bool members_are_sane(const struct members *members);
 bool members_are_joint(const struct members *members);

@@ -29,9 +29,9 @@ struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t 
     p->kind = birth->kind;
     p->state = PARTITION_BIRTH;
     p->config = birth->config;
-    p->voters_count = birth->voters_count;
-    memcpy(p->voters, birth->voters, sizeof p->voters);
-    memcpy(p->voter_brokers, birth->voter_brokers, sizeof p->voter_brokers);
+    struct members members;
+    members_of_birth(birth, &members);
+    roster_init(&p->roster, 0, &members);
     p->window.first_index = 1;
     p->live_lsn = UINT64_MAX;
     p->live_lsn_since = UINT64_MAX;
@@ -73,12 +73,11 @@ void partition_start(struct partition *p)
     struct raft_run *runs;
     uint32_t runs_count = partition__runs(p, &runs);
     uint64_t now_ms = clock_now_us(b->clock) / 1000;
-    struct raft_config_entry config = {.index = 0}; /* the group's voters never change so far */
-    raft_config_of_voters(p->voters, p->voters_count, &config.config);
+    struct raft_config_entry configs[RAFT_CONFIGS_MAX];
     struct raft_options options = {
         .self = p->replica,
-        .configs = &config,
-        .configs_count = 1,
+        .configs = configs,
+        .configs_count = roster_to_raft(&p->roster, p->applied_index, configs),
         .heartbeat_ms = b->config->heartbeat_ms,
         .election_ms = b->config->election_ms,
         .seed = broker__random_id(b),
@@ -94,11 +93,7 @@ void partition_start(struct partition *p)
     p->raft = raft_new(&options);
     free(runs);
     p->state = PARTITION_LIVE;
-    if (p->voters_count > 1) {
-        p->awake = true;
-        TAILQ_INSERT_TAIL(&b->awake, p, awake_link);
-        broker__wake(b);
-    }
+    partition__members_changed(p);
     partition_tick(p, now_ms);
 }
 
@@ -263,14 +258,25 @@ uint64_t partition__unapplied_lsn(struct partition *p)
 /* Up to where every other member has the log; a follower knows nothing of the others. */
 static uint64_t partition__slowest(const struct partition *p)
 {
-    uint64_t index = p->voters_count > 1 && raft_role(p->raft) != RAFT_LEADER ? 0 : UINT64_MAX;
-    for (uint32_t i = 0; i < p->voters_count; i++) {
+    if (raft_role(p->raft) != RAFT_LEADER) {
+        return roster_is_alone(&p->roster, p->replica) ? UINT64_MAX : 0;
+    }
+    uint64_t index = UINT64_MAX;
+    struct roster_other other;
+    for (uint32_t place = 0; roster_each(&p->roster, &place, &other);) { /* who leaves gets his removal too */
         struct raft_peer_state peer;
-        if (raft_peer_state(p->raft, p->voters[i], &peer) && peer.match < index) {
+        if (raft_peer_state(p->raft, other.replica, &peer) && peer.match < index) {
             index = peer.match;
         }
     }
     return index;
+}
+
+/* Up to here entries go although a follower may lack them: the log holds so many configurations that there is no room
+ * for a whole change. */
+static uint64_t partition__crowded(const struct partition *p)
+{
+    return p->roster.count > ROSTER_EASY_MAX ? p->checkpoint_index : 0;
 }
 
 void partition__trim(struct partition *p)
@@ -278,8 +284,9 @@ void partition__trim(struct partition *p)
     struct broker *b = p->broker;
     uint64_t durable = raft_durable_index(p->raft);
     uint64_t limit = p->applied_index < durable ? p->applied_index : durable;
-    uint64_t slowest = partition__slowest(p);
+    uint64_t slowest = partition__slowest(p), crowded = partition__crowded(p);
     uint64_t before = p->window.first_index;
+    slowest = crowded > slowest ? crowded : slowest;
     bool is_short = b->kept_bytes > memory_kept_max(b);
     while (p->window.first_index <= limit &&
            (p->window.first_index <= slowest || p->kept_bytes > WINDOW_KEPT_BYTES_MAX || is_short)) {
@@ -292,6 +299,8 @@ void partition__trim(struct partition *p)
     if (p->window.first_index != before) {
         raft_step(p->raft, &(struct raft_event){.type = RAFT_COMPACTED, .index = p->window.first_index - 1});
     }
+    roster_compact(&p->roster,
+                   p->checkpoint_index < p->window.first_index ? p->checkpoint_index : p->window.first_index - 1);
 }
 
 /* A follower's entries come with the message; a leader's stand in the window since they were proposed. */
@@ -305,6 +314,9 @@ static void partition__take_incoming(struct partition *p, uint64_t last)
                                      .type = in->types[index - in->first],
                                      .payload = slice_ref(in->payloads[index - in->first])};
         window_push(&p->window, &entry);
+        if (entry.type == ENTRY_CONFIG) {
+            partition__take_config(p, index, entry.payload);
+        }
     }
 }
 
@@ -325,6 +337,7 @@ static void partition__write(struct partition *p, const struct raft_write *write
         struct wal_record record = partition__record(p, WAL_TRUNCATE, write->truncate_from, write->term);
         struct outcome cut = {.error = ERR_UNKNOWN_OUTCOME, .offset = -1};
         window_truncate(&p->window, write->truncate_from, &cut);
+        roster_truncate(&p->roster, write->truncate_from);
         lsn = partition__log(p, &record);
     }
     if (write->first <= write->last) {
@@ -387,6 +400,7 @@ static void partition__carry_out(struct partition *p, const struct raft_update *
         point(p->broker->trace, POINT_COMMIT);
         partition__apply(p, update->commit);
     }
+    p->leave_due = update->leave_due;
 }
 
 void partition_receive(struct partition *p, const struct raft_message *m, const struct router_entries *entries)
@@ -420,9 +434,11 @@ void partition_turn(struct partition *p)
         produce_refuse_pending(p);
         return;
     }
+    partition__end_joint(p);
     produce_judge_pending(p);
     while (p->state == PARTITION_LIVE && raft_take(p->raft, &update)) {
         partition__carry_out(p, &update);
+        partition__end_joint(p);
         produce_judge_pending(p); /* the group may just have become ready */
     }
 }
@@ -528,6 +544,7 @@ void partition_free(struct partition *p)
     done_table_free(p->done);
     submitted_table_free(p->submitted);
     state_free(p->table);
+    roster_free(&p->roster);
     free(p->epochs);
     free(p);
 }

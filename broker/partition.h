@@ -20,7 +20,7 @@
 #include "base/map.h"
 #include "base/order.h"
 #include "broker/entry.h"
-#include "broker/members.h"
+#include "broker/roster.h"
 #include "meta/done.h"
 #include "meta/meta.h"
 #include "port/registry.h"
@@ -87,6 +87,7 @@ struct partition {
     uint32_t number;     /* within its topic */
     struct topic *topic; /* borrowed; NULL until the registry names it */
     enum partition_state state;
+    bool is_unborn; /* GROUP_NEW is not durable yet */
     enum registry_topic_kind kind;
 
     struct raft *raft;
@@ -96,8 +97,10 @@ struct partition {
     const struct router_entries *incoming; /* with the message that is being stepped; NULL: none */
     bool awake;                            /* in broker->awake: its core has a timer */
     TAILQ_ENTRY(partition) awake_link;
-    uint32_t voters_count;
-    uint64_t voters[RAFT_VOTERS_MAX], voter_brokers[RAFT_VOTERS_MAX];
+    struct roster roster;
+    bool leave_due;  /* leader: its joint configuration is committed, and to be ended as soon as there is room */
+    bool is_removed; /* a configuration without this replica is committed, where the one before it had it; in this life
+                        only: who starts again later is told by others */
 
     /* state machine */
     uint64_t applied_index, applied_term;
@@ -210,10 +213,18 @@ uint64_t partition__log(struct partition *p, const struct wal_record *record);
 void partition__set_live_lsn(struct partition *p, uint64_t lsn);
 /* The lsn of the oldest entry that is not applied; UINT64_MAX: all are. */
 uint64_t partition__unapplied_lsn(struct partition *p);
-/* Drops applied entries that no follower lacks, or that take too much memory to wait for one. */
+/* Drops applied entries that no follower lacks, or that take too much memory to wait for one, and configurations that
+ * nobody asks for any more. */
 void partition__trim(struct partition *p);
 /* Writes hard state and unapplied entries again at the head of the WAL, so that older files can go. */
 void partition__reappend(struct partition *p);
+
+/* change.c */
+/* The log now holds this configuration at index, or some were cut off it: who is in the group has changed. */
+void partition__take_config(struct partition *p, uint64_t index, struct slice payload);
+void partition__members_changed(struct partition *p);
+void partition__end_joint(struct partition *p); /* if that is due, and there is room */
+enum err partition__apply_config(struct partition *p, uint64_t index, struct slice payload);
 
 /* apply.c */
 void partition__apply(struct partition *p, uint64_t commit_index);

@@ -100,14 +100,15 @@ static enum err recovery__group(void *context, const struct meta_group *group)
         return error;
     }
     struct entry_birth birth = {.kind = group->kind,
-                                .voters_count = group->voters_count,
                                 .config = {.segment_bytes = group->segment_bytes,
                                            .segment_ms = group->segment_ms,
                                            .retention_bytes = group->retention_bytes,
                                            .retention_ms = group->retention_ms}};
-    memcpy(birth.voters, group->voters, sizeof birth.voters);
-    memcpy(birth.voter_brokers, group->voter_brokers, sizeof birth.voter_brokers);
     struct partition *p = partition_new(r->broker, group->group, group->replica, &birth);
+    struct members members;
+    members_of_row(group, &members);
+    roster_free(&p->roster);
+    roster_init(&p->roster, group->config_index, &members);
     p->term_saved = group->term;
     p->vote_saved = group->vote;
     p->applied_index = group->applied_index;
@@ -127,6 +128,8 @@ static enum err recovery__group(void *context, const struct meta_group *group)
         p->damaged_lsn = group->damaged_lsn;
         trace_error(r->broker->trace, "group_damaged", "group=%lu lsn=%lu why=\"found at an earlier start\"", p->group,
                     p->damaged_lsn);
+    } else if (!members_are_sane(&members)) {
+        recovery__damage(r, p, UINT64_MAX, "its row in the checkpoint store names no possible members");
     }
     r->group = *group;
     r->current = p;
@@ -242,6 +245,17 @@ static void recovery__birth(struct recovery *r, const struct wal_record *record)
     }
 }
 
+/* Who is in the group from an entry on. */
+static void recovery__config(struct recovery *r, struct partition *p, const struct wal_record *record, uint64_t lsn)
+{
+    struct members members;
+    if (members_decode(record->payload, &members) != OK || !roster_has_room(&p->roster, record->index, 1)) {
+        recovery__damage(r, p, lsn, "an entry that says who is in the group is unreadable");
+        return;
+    }
+    roster_push(&p->roster, record->index, &members);
+}
+
 static void recovery__entry(struct recovery *r, struct partition *p, const struct wal_record *record, uint64_t lsn)
 {
     uint64_t last = window_last(&p->window);
@@ -269,6 +283,9 @@ static void recovery__entry(struct recovery *r, struct partition *p, const struc
     struct window_entry entry = {
         .term = record->term, .lsn = lsn, .type = record->entry_type, .payload = slice_ref(record->payload)};
     window_push(&p->window, &entry);
+    if (entry.type == ENTRY_CONFIG) {
+        recovery__config(r, p, record, lsn);
+    }
     if (lsn < p->accepted_lsn) {
         p->accepted_index = record->index;
     }
@@ -287,6 +304,7 @@ static void recovery__truncate(struct partition *p, uint64_t index)
         p->unjoined_index = index - 1;
     }
     window_truncate(&p->window, index, &nobody_waits);
+    roster_truncate(&p->roster, index);
 }
 
 static bool recovery__is_dead(const struct partition *p, enum wal_record_type type, uint64_t lsn)
@@ -405,15 +423,15 @@ void recovery_describe_mark(const struct partition *p, struct meta_group *ret_ma
                                     .term = p->term_saved,
                                     .vote = p->vote_saved,
                                     .kind = (uint8_t)p->kind,
-                                    .voters_count = p->voters_count,
                                     .segment_bytes = p->config.segment_bytes,
                                     .segment_ms = p->config.segment_ms,
                                     .retention_bytes = p->config.retention_bytes,
                                     .retention_ms = p->config.retention_ms,
                                     .damaged = true,
                                     .damaged_lsn = p->damaged_lsn};
-    memcpy(ret_mark->voters, p->voters, sizeof ret_mark->voters);
-    memcpy(ret_mark->voter_brokers, p->voter_brokers, sizeof ret_mark->voter_brokers);
+    struct members members; /* of its birth: a mark without a row says nothing of what is applied */
+    (void)roster_at(&p->roster, p->checkpoint_index, &members);
+    members_to_row(&members, ret_mark);
 }
 
 enum err recovery_put_mark(struct kv *kv, struct kv_txn *txn, const struct meta_group *mark)

@@ -41,8 +41,9 @@ struct roster {
 /* Holds nothing but this one, whose entry was at `index`. */
 void roster_init(struct roster *roster, uint64_t index, const struct members *members);
 void roster_free(struct roster *roster);
-/* Another one fits. A leader asks for two when the one that it appends is joint. */
-bool roster_has_room(const struct roster *roster, uint32_t count);
+/* `count` more fit, the first of them at index, where the log is cut off first if it is longer. A leader asks for two
+ * when the one that it appends is joint. */
+bool roster_has_room(const struct roster *roster, uint64_t index, uint32_t count);
 /* The entry at index, the last of the log, is this one. Only with room. */
 void roster_push(struct roster *roster, uint64_t index, const struct members *members);
 /* The entries >= from_index were cut off; the first one never is. */
@@ -66,6 +67,8 @@ uint32_t roster_to_raft(const struct roster *roster, uint64_t base_index,
 uint64_t roster_first_behind(const struct roster *roster, uint64_t index);
 /* Nobody else is in the configuration in force. */
 bool roster_is_alone(const struct roster *roster, uint64_t replica);
+/* The brokers of those who vote, or will when the joint configuration ends, by replica; returns how many. */
+uint32_t roster_voters(const struct roster *roster, uint64_t ret_brokers[RAFT_VOTERS_MAX]);
 /* In any of the configurations. */
 bool roster_is_member(const struct roster *roster, uint64_t replica);
 

@@ -43,12 +43,7 @@ void router_free(struct router *router)
 
 uint64_t router_broker_of(const struct partition *p, uint64_t replica)
 {
-    for (uint32_t i = 0; i < p->voters_count; i++) {
-        if (p->voters[i] == replica) {
-            return p->voter_brokers[i];
-        }
-    }
-    return 0;
+    return roster_broker_of(&p->roster, replica);
 }
 
 /* --- out --- */
@@ -224,6 +219,37 @@ static void refuse(struct broker *b, uint64_t broker, const RaftRow *row, enum p
     }
 }
 
+/* A configuration is the last entry of its row, or a peer is mad: then nothing of the row is taken. If the log here
+ * cannot hold another one until a checkpoint was taken, the row is looked at as if it ended before it. */
+static bool take_config(struct partition *p, const RaftRow *row, const struct slice *payloads, struct raft_message *m)
+{
+    struct members members;
+    pb_size_t count = row->entry_sizes_count;
+    for (pb_size_t i = 0; i < count; i++) {
+        m->has_config |= row->entry_types.bytes[i] == ENTRY_CONFIG;
+        if (row->entry_types.bytes[i] == ENTRY_CONFIG && i + 1 < count) {
+            return false;
+        }
+    }
+    if (!m->has_config) {
+        return true;
+    }
+    if (members_decode(payloads[count - 1], &members) != OK) {
+        return false;
+    }
+    members_to_raft(&members, &m->config);
+    if (!roster_has_room(&p->roster, m->index + m->count, 1)) {
+        checkpoint_want(p);
+        m->has_config = false;
+        m->count--;
+        m->bytes -= row->entry_sizes[count - 1];
+        if (--m->runs[m->runs_count - 1].count == 0) {
+            m->runs_count--;
+        }
+    }
+    return true;
+}
+
 static void deliver(struct partition *p, const RaftRow *row, const uint8_t *payload)
 {
     struct slice payloads[RAFT_APPEND_ENTRIES_MAX];
@@ -239,10 +265,29 @@ static void deliver(struct partition *p, const RaftRow *row, const uint8_t *payl
                                            .count = row->entry_sizes_count,
                                            .types = row->entry_types.bytes,
                                            .payloads = payloads};
-    partition_receive(p, &m, &entries);
+    if (take_config(p, row, payloads, &m)) {
+        partition_receive(p, &m, &entries);
+    } else {
+        p->broker->counters.raft_rows_refused_total++;
+        trace_error(p->broker->trace, "bad_config", "group=%lu from=%lu index=%lu", p->group, row->from, row->index);
+    }
     for (pb_size_t i = 0; i < row->entry_sizes_count; i++) {
         slice_unref(&payloads[i]);
     }
+}
+
+/* Whoever speaks for a member of a configuration that has not come here yet is heard: he may be the leader who brings
+ * it, or the only one who can win. A group that sleeps has everything, so that whom it does not know is no member. */
+static bool lives_there(struct partition *p, const RaftRow *row, uint64_t broker)
+{
+    bool asks = row->type == RAFT_VOTE_REQUEST || row->type == RAFT_APPEND || row->type == RAFT_BEAT ||
+                row->type == RAFT_TIMEOUT_NOW;
+    uint64_t home = router_broker_of(p, row->from);
+    if (home == 0 && asks && row->from != 0 && !raft_is_quiet(p->raft)) {
+        roster_meet(&p->roster, row->from, broker);
+        home = broker;
+    }
+    return home == broker;
 }
 
 /* The peer has no such replica. Only the registry may end one here; until then it is a member that does not answer. */
@@ -263,8 +308,8 @@ void router_on_row(void *context, uint64_t broker, const RaftRow *row, const uin
         refuse(b, broker, row, PEER_OTHER_REPLICA);
     } else if (p->raft == NULL) {
         refuse(b, broker, row, PEER_NOT_BORN);
-    } else if (router_broker_of(p, row->from) != broker) {
-        b->counters.raft_rows_refused_total++; /* it speaks for a replica that is not its own */
+    } else if (!lives_there(p, row, broker)) {
+        b->counters.raft_rows_refused_total++; /* it speaks for a replica that is not its own, or for nobody's */
     } else if (row->type >= PEER_NO_GROUP) {
         on_refusal(p, row);
     } else {
@@ -277,9 +322,10 @@ void router_on_row(void *context, uint64_t broker, const RaftRow *row, const uin
 static void tell_members(struct broker *b, uint64_t broker, enum raft_event_type type)
 {
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
-        for (uint32_t i = 0; p->raft != NULL && i < p->voters_count; i++) {
-            if (p->voter_brokers[i] == broker) {
-                raft_step(p->raft, &(struct raft_event){.type = type, .peer = p->voters[i]});
+        struct roster_other other;
+        for (uint32_t place = 0; p->raft != NULL && roster_each(&p->roster, &place, &other);) {
+            if (other.broker == broker && other.replica != p->replica) {
+                raft_step(p->raft, &(struct raft_event){.type = type, .peer = other.replica});
                 partition_mark_dirty(p);
             }
         }

@@ -132,19 +132,14 @@ static void status__partition(const struct topic *topic, uint32_t number, struct
     out->high_watermark = partition_high_watermark(p);
     out->stored_bytes = p->log != NULL ? segment_log_bytes(p->log) : 0;
     status__damage(p, out);
-    out->voters_count = p->voters_count;
-    memcpy(out->voters, p->voter_brokers, sizeof out->voters);
+    out->voters_count = roster_voters(&p->roster, out->voters);
     if (p->raft == NULL) {
         return;
     }
     out->role = status__role(p->raft);
     out->term = raft_term(p->raft);
     out->commit_index = raft_commit_index(p->raft);
-    for (uint32_t i = 0; i < p->voters_count; i++) {
-        if (p->voters[i] == raft_leader(p->raft)) {
-            out->leader = p->voter_brokers[i];
-        }
-    }
+    out->leader = roster_broker_of(&p->roster, raft_leader(p->raft));
 }
 
 static uint64_t status__stored_bytes(const struct topic *topic)

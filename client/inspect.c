@@ -113,14 +113,28 @@ static enum err inspect_wal(struct inspect *inspect)
 
 /* ---- snapshot ---- */
 
+#define MEMBER_TEXT_BYTES 64u
+
+/* "7@1,8@2,9@3:learner,4@4:voter>absent": replica and broker, and what it is unless it simply votes. */
+static void members_text(const struct meta_group *group, char *out, size_t size)
+{
+    static const char *const names[] = {"absent", "learner", "voter"};
+    size_t used = 0;
+    out[0] = '\0';
+    for (uint32_t i = 0; i < group->members_count; i++) {
+        const struct meta_member *m = &group->members[i];
+        bool joint = m->now != m->next, learns = m->now == 1 && !joint;
+        used += (size_t)snprintf(out + used, size - used, "%s%" PRIu64 "@%" PRIu64 "%s%s%s%s", i > 0 ? "," : "",
+                                 m->replica, m->broker, joint || learns ? ":" : "",
+                                 joint || learns ? names[m->now] : "", joint ? ">" : "", joint ? names[m->next] : "");
+    }
+}
+
 static enum err on_group(void *context, const struct meta_group *group)
 {
     struct line line = inspect_line(context, "group");
-    char voters[RAFT_VOTERS_MAX * 44 + 1] = "";
-    size_t used = 0;
-    for (uint32_t i = 0; i < group->voters_count; i++)
-        used += (size_t)snprintf(voters + used, sizeof voters - used, "%s%" PRIu64 "@%" PRIu64, i > 0 ? "," : "",
-                                 group->voters[i], group->voter_brokers[i]);
+    char members[RAFT_MEMBERS_MAX * MEMBER_TEXT_BYTES + 1];
+    members_text(group, members, sizeof members);
     line_number(&line, "group", (int64_t)group->group);
     line_number(&line, "replica", (int64_t)group->replica);
     line_text(&line, "kind", group->kind == 1 ? "data" : group->kind == 2 ? "state" : "?");
@@ -131,7 +145,8 @@ static enum err on_group(void *context, const struct meta_group *group)
     line_number(&line, "next_offset", group->next_offset);
     line_number(&line, "log_start", group->log_start);
     line_number(&line, "log_clock_ms", group->log_clock_ms);
-    line_text(&line, "voters", voters);
+    line_number(&line, "config_index", (int64_t)group->config_index);
+    line_text(&line, "members", members);
     line_number(&line, "segment_bytes", (int64_t)group->segment_bytes);
     line_number(&line, "segment_ms", group->segment_ms);
     line_number(&line, "retention_bytes", group->retention_bytes);

@@ -1,16 +1,18 @@
-/* Row formats of the checkpoint store, groups and segments in version 2, the others in 1. Offsets in bytes, numbers
+/* Row formats of the checkpoint store, groups in version 3, segments in 2, the others in 1. Offsets in bytes, numbers
  * little-endian, gaps zero and reserved.
  *
  * identity   0 version u16     8 cluster id[16]   24 broker u64   32 disk uuid[16]   48 boot u64
  *
- * group      0 version u16     2 kind u8          3 damaged u8    4 voters u32       8 replica u64
+ * group      0 version u16     2 kind u8          3 damaged u8    4 members u32      8 replica u64
  *           16 term u64       24 vote u64        32 applied index u64               40 applied term u64
  *           48 next offset    56 log start       64 log clock ms                    72 segment bytes u64
  *           80 segment ms     88 retention bytes 96 retention ms                   104 snapshot lsn u64
  *          112 repaired lsn  120 csm count u32  124 reserved u32
- *          128 seven times {voter u64, broker u64}               240 idle clock ms
- *          248 damaged lsn u64                  256 accepted lsn u64                264 sum of the group's other rows
- * u64
+ *          128 idle clock ms 136 damaged lsn    144 accepted lsn                   152 sum of the group's other rows
+ *          160 config index  168 members: {replica u64, broker u64, now u8, next u8}
+ *   in version 2 there were only the voters of its birth:                            4 voters u32
+ *          128 seven times {voter u64, broker u64}               240 idle clock ms 248 damaged lsn
+ *          256 accepted lsn  264 sum
  *
  * segment    0 version u16     4 tail size u32    8 end offset   16 size bytes u64  24 generation u64  32 chain u32
  *           40 max timestamp  48 created clock ms                56 newest ms       64 tail
@@ -30,21 +32,26 @@
 #include "base/endian.h"
 
 #define IDENTITY_VERSION 1u
-#define GROUP_VERSION    2u
+#define GROUP_VERSION    3u
 #define SEGMENT_VERSION  2u
 #define EPOCH_VERSION    1u
 #define DONE_VERSION     1u
 
-#define GROUP_VOTERS_AT     128u
-#define GROUP_IDLE_CLOCK_AT 240u
-#define GROUP_DAMAGE_AT     248u
-#define GROUP_SUM_AT        264u
-#define VOTER_BYTES         16u
-#define DONE_BATCHES_AT     48u
-#define DONE_BATCH_BYTES    16u
+#define GROUP_CLOCK_AT   128u /* idle clock, and what stands behind it */
+#define GROUP_CONFIG_AT  160u
+#define MEMBER_VOTES     2u /* the highest of enum raft_membership */
+#define DONE_BATCHES_AT  48u
+#define DONE_BATCH_BYTES 16u
 
-_Static_assert(GROUP_VOTERS_AT + RAFT_VOTERS_MAX * VOTER_BYTES == GROUP_IDLE_CLOCK_AT, "a new limit is a new version");
-_Static_assert(GROUP_SUM_AT + 8 == LAYOUT_GROUP_BYTES, "nothing behind it");
+#define GROUP_2_VERSION     2u
+#define GROUP_2_VOTERS      7u
+#define GROUP_2_VOTER_BYTES 16u
+#define GROUP_2_CLOCK_AT    240u
+#define GROUP_2_BYTES       272u
+
+_Static_assert(GROUP_CONFIG_AT + 8 == LAYOUT_GROUP_BYTES, "members follow");
+_Static_assert(GROUP_CLOCK_AT + GROUP_2_VOTERS * GROUP_2_VOTER_BYTES == GROUP_2_CLOCK_AT, "as it was");
+_Static_assert(GROUP_2_VOTERS <= RAFT_MEMBERS_MAX, "what was written fits");
 _Static_assert(DONE_BATCHES_AT + DONE_BATCHES * DONE_BATCH_BYTES == LAYOUT_DONE_BYTES, "a new limit is a new version");
 _Static_assert(LAYOUT_GROUP_KEY_BYTES + META_STATE_KEY_BYTES_MAX == KV_KEY_BYTES_MAX,
                "keys of STATE rows fill the key");
@@ -157,17 +164,23 @@ enum err layout_decode_identity(struct kv_bytes value, struct meta_identity *ret
 
 static bool layout__group_is_sane(const struct meta_group *group)
 {
-    return group->voters_count <= RAFT_VOTERS_MAX && group->log_start >= 0 && group->next_offset >= group->log_start;
+    bool sane = group->members_count <= RAFT_MEMBERS_MAX && group->config_index <= group->applied_index &&
+                group->log_start >= 0 && group->next_offset >= group->log_start;
+    for (uint32_t i = 0; sane && i < group->members_count; i++) {
+        sane = group->members[i].now <= MEMBER_VOTES && group->members[i].next <= MEMBER_VOTES;
+    }
+    return sane;
 }
 
-void layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES], const struct meta_group *group, uint64_t rows_sum)
+size_t layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES + RAFT_MEMBERS_MAX * LAYOUT_MEMBER_BYTES],
+                           const struct meta_group *group, uint64_t rows_sum)
 {
     ASSERT(layout__group_is_sane(group));
     memset(bytes, 0, LAYOUT_GROUP_BYTES);
     store_le16(bytes, GROUP_VERSION);
     bytes[2] = group->kind;
     bytes[3] = group->damaged ? 1 : 0;
-    store_le32(bytes + 4, group->voters_count);
+    store_le32(bytes + 4, group->members_count);
     store_le64(bytes + 8, group->replica);
     store_le64(bytes + 16, group->term);
     store_le64(bytes + 24, group->vote);
@@ -183,29 +196,74 @@ void layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES], const struct meta_gr
     store_le64(bytes + 104, group->snapshot_lsn);
     store_le64(bytes + 112, group->repaired_lsn);
     store_le32(bytes + 120, group->csm_count);
-    for (uint32_t i = 0; i < group->voters_count; i++) {
-        store_le64(bytes + GROUP_VOTERS_AT + i * VOTER_BYTES, group->voters[i]);
-        store_le64(bytes + GROUP_VOTERS_AT + i * VOTER_BYTES + 8, group->voter_brokers[i]);
+    store_signed(bytes + GROUP_CLOCK_AT, group->idle_clock_ms);
+    store_le64(bytes + GROUP_CLOCK_AT + 8, group->damaged_lsn);
+    store_le64(bytes + GROUP_CLOCK_AT + 16, group->accepted_lsn);
+    store_le64(bytes + GROUP_CLOCK_AT + 24, rows_sum);
+    store_le64(bytes + GROUP_CONFIG_AT, group->config_index);
+    uint8_t *at = bytes + LAYOUT_GROUP_BYTES;
+    for (uint32_t i = 0; i < group->members_count; i++, at += LAYOUT_MEMBER_BYTES) {
+        store_le64(at, group->members[i].replica);
+        store_le64(at + 8, group->members[i].broker);
+        at[16] = group->members[i].now;
+        at[17] = group->members[i].next;
     }
-    store_signed(bytes + GROUP_IDLE_CLOCK_AT, group->idle_clock_ms);
-    store_le64(bytes + GROUP_DAMAGE_AT, group->damaged_lsn);
-    store_le64(bytes + GROUP_DAMAGE_AT + 8, group->accepted_lsn);
-    store_le64(bytes + GROUP_SUM_AT, rows_sum);
+    return (size_t)(at - bytes);
+}
+
+/* The voters that a group was born with; they stood in any order. */
+static void layout__load_voters(const uint8_t *at, struct meta_group *group)
+{
+    for (uint32_t i = 0; i < group->members_count; i++, at += GROUP_2_VOTER_BYTES) {
+        struct meta_member voter = {
+            .replica = load_le64(at), .broker = load_le64(at + 8), .now = MEMBER_VOTES, .next = MEMBER_VOTES};
+        uint32_t to = i;
+        for (; to > 0 && group->members[to - 1].replica > voter.replica; to--) {
+            group->members[to] = group->members[to - 1];
+        }
+        group->members[to] = voter;
+    }
+}
+
+static void layout__load_members(const uint8_t *at, struct meta_group *group)
+{
+    for (uint32_t i = 0; i < group->members_count; i++, at += LAYOUT_MEMBER_BYTES) {
+        group->members[i] =
+            (struct meta_member){.replica = load_le64(at), .broker = load_le64(at + 8), .now = at[16], .next = at[17]};
+    }
+}
+
+static enum err layout__check_group(struct kv_bytes value, bool *ret_is_old)
+{
+    bool is_old = value.size >= 2 && load_le16(value.data) == GROUP_2_VERSION;
+    enum err error = is_old ? layout__check(value, GROUP_2_VERSION, GROUP_2_BYTES, GROUP_2_BYTES)
+                            : layout__check(value, GROUP_VERSION, LAYOUT_GROUP_BYTES,
+                                            LAYOUT_GROUP_BYTES + (size_t)RAFT_MEMBERS_MAX * LAYOUT_MEMBER_BYTES);
+    if (error != OK) {
+        return error;
+    }
+    uint32_t count = load_le32((const uint8_t *)value.data + 4);
+    bool fits = is_old ? count <= GROUP_2_VOTERS
+                       : count <= RAFT_MEMBERS_MAX && value.size == LAYOUT_GROUP_BYTES + count * LAYOUT_MEMBER_BYTES;
+    *ret_is_old = is_old;
+    return fits ? OK : ERR_FORMAT;
 }
 
 enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_group *ret_group,
                              uint64_t *ret_rows_sum)
 {
-    enum err error = layout__check(value, GROUP_VERSION, LAYOUT_GROUP_BYTES, LAYOUT_GROUP_BYTES);
+    bool is_old;
+    enum err error = layout__check_group(value, &is_old);
     if (error != OK) {
         return error;
     }
     const uint8_t *bytes = value.data;
+    const uint8_t *clock = bytes + (is_old ? GROUP_2_CLOCK_AT : GROUP_CLOCK_AT);
     struct meta_group found = {
         .group = group,
         .kind = bytes[2],
         .damaged = bytes[3] == 1,
-        .voters_count = load_le32(bytes + 4),
+        .members_count = load_le32(bytes + 4),
         .replica = load_le64(bytes + 8),
         .term = load_le64(bytes + 16),
         .vote = load_le64(bytes + 24),
@@ -221,19 +279,21 @@ enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_
         .snapshot_lsn = load_le64(bytes + 104),
         .repaired_lsn = load_le64(bytes + 112),
         .csm_count = load_le32(bytes + 120),
-        .idle_clock_ms = load_signed(bytes + GROUP_IDLE_CLOCK_AT),
-        .damaged_lsn = load_le64(bytes + GROUP_DAMAGE_AT),
-        .accepted_lsn = load_le64(bytes + GROUP_DAMAGE_AT + 8),
+        .idle_clock_ms = load_signed(clock),
+        .damaged_lsn = load_le64(clock + 8),
+        .accepted_lsn = load_le64(clock + 16),
     };
+    if (is_old) {
+        layout__load_voters(bytes + GROUP_CLOCK_AT, &found);
+    } else {
+        found.config_index = load_le64(bytes + GROUP_CONFIG_AT);
+        layout__load_members(bytes + LAYOUT_GROUP_BYTES, &found);
+    }
     if (bytes[3] > 1 || !layout__group_is_sane(&found)) {
         return ERR_FORMAT;
     }
-    for (uint32_t i = 0; i < found.voters_count; i++) {
-        found.voters[i] = load_le64(bytes + GROUP_VOTERS_AT + i * VOTER_BYTES);
-        found.voter_brokers[i] = load_le64(bytes + GROUP_VOTERS_AT + i * VOTER_BYTES + 8);
-    }
     *ret_group = found;
-    *ret_rows_sum = load_le64(bytes + GROUP_SUM_AT);
+    *ret_rows_sum = load_le64(clock + 24);
     return OK;
 }
 

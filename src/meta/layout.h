@@ -44,15 +44,17 @@ enum err layout_parse_group_key(struct kv_bytes key, uint64_t *ret_group);
 enum err layout_parse_number_key(struct kv_bytes key, uint64_t *ret_number);
 
 #define LAYOUT_IDENTITY_BYTES 56u
-#define LAYOUT_GROUP_BYTES    272u
+#define LAYOUT_GROUP_BYTES    168u /* members follow */
+#define LAYOUT_MEMBER_BYTES   18u
 #define LAYOUT_SEGMENT_BYTES  64u /* the tail follows */
 #define LAYOUT_EPOCH_BYTES    16u
 #define LAYOUT_DONE_BYTES     128u
 
 void layout_encode_identity(uint8_t bytes[LAYOUT_IDENTITY_BYTES], const struct meta_identity *identity);
 enum err layout_decode_identity(struct kv_bytes value, struct meta_identity *ret_identity);
-/* rows_sum: over the group's other rows, meta.c. */
-void layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES], const struct meta_group *group, uint64_t rows_sum);
+/* rows_sum: over the group's other rows, meta.c. Returns the size written. */
+size_t layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES + RAFT_MEMBERS_MAX * LAYOUT_MEMBER_BYTES],
+                           const struct meta_group *group, uint64_t rows_sum);
 enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_group *ret_group,
                              uint64_t *ret_rows_sum);
 /* Returns the size written: LAYOUT_SEGMENT_BYTES + tail_size. */

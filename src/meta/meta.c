@@ -145,7 +145,7 @@ static enum err meta__del(struct meta__writer *writer, const struct layout_key *
 static enum err meta__put_group(struct meta__writer *writer, const struct meta_group *group)
 {
     struct layout_key key;
-    uint8_t bytes[LAYOUT_GROUP_BYTES];
+    uint8_t bytes[LAYOUT_GROUP_BYTES + RAFT_MEMBERS_MAX * LAYOUT_MEMBER_BYTES];
     if (writer->is_doubted) {
         enum err error = meta__sum_rows(writer->kv, writer->txn, group->group, &writer->sum);
         if (error != OK) {
@@ -153,8 +153,8 @@ static enum err meta__put_group(struct meta__writer *writer, const struct meta_g
         }
     }
     layout_group_key(&key, LAYOUT_GROUP, group->group);
-    layout_encode_group(bytes, group, writer->sum);
-    return row_put(writer->kv, writer->txn, layout_bytes(&key), (struct kv_bytes){bytes, sizeof bytes});
+    size_t size = layout_encode_group(bytes, group, writer->sum);
+    return row_put(writer->kv, writer->txn, layout_bytes(&key), (struct kv_bytes){bytes, size});
 }
 
 /* ---- checkpoint ---- */

@@ -38,6 +38,12 @@ struct meta_identity {
 enum err meta_load_identity(struct kv *kv, struct meta_identity *ret_identity);
 enum err meta_save_identity(struct kv *kv, const struct meta_identity *identity);
 
+/* As broker/members.h has it; the numbers are raft's: 0 absent, 1 learner, 2 voter. */
+struct meta_member {
+    uint64_t replica, broker;
+    uint8_t now, next;
+};
+
 struct meta_group {
     uint64_t group, replica;
     uint64_t term, vote; /* hard state at the time of the picture */
@@ -45,11 +51,11 @@ struct meta_group {
     int64_t next_offset, log_start;
     int64_t log_clock_ms;
     int64_t idle_clock_ms; /* sum of what leaders counted, from which producers expire */
-    uint32_t voters_count; /* Raft configuration */
-    uint64_t voters[RAFT_VOTERS_MAX];
-    uint64_t voter_brokers[RAFT_VOTERS_MAX];
-    uint8_t kind;           /* enum registry_topic_kind */
-    uint64_t segment_bytes; /* what rolls and retention depend on, as of CONFIG_TOPIC entries */
+    uint64_t config_index; /* of the configuration in force at applied_index; 0: birth */
+    uint32_t members_count;
+    struct meta_member members[RAFT_MEMBERS_MAX]; /* rising by replica */
+    uint8_t kind;                                 /* enum registry_topic_kind */
+    uint64_t segment_bytes;                       /* what rolls and retention depend on, as of CONFIG_TOPIC entries */
     int64_t segment_ms, retention_bytes, retention_ms;
     uint64_t snapshot_lsn; /* 0, or the lsn below which ENTRY records of this group are dead */
     uint64_t repaired_lsn; /* damage below it is not judged again */

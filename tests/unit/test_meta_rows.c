@@ -37,7 +37,8 @@ static struct meta_group group_of(uint64_t group)
         .next_offset = INT64_MAX,
         .log_start = 17,
         .log_clock_ms = 1700000000123,
-        .voters_count = RAFT_VOTERS_MAX,
+        .config_index = UINT64_MAX - 2,
+        .members_count = RAFT_MEMBERS_MAX,
         .kind = 2,
         .segment_bytes = 1 << 28,
         .segment_ms = -1,
@@ -48,9 +49,8 @@ static struct meta_group group_of(uint64_t group)
         .damaged = true,
         .csm_count = 6,
     };
-    for (uint64_t i = 0; i < RAFT_VOTERS_MAX; i++) {
-        row.voters[i] = 100 + i;
-        row.voter_brokers[i] = 1 + i;
+    for (uint64_t i = 0; i < RAFT_MEMBERS_MAX; i++) {
+        row.members[i] = (struct meta_member){.replica = 100 + i, .broker = 1 + i, .now = i % 3, .next = 2 - i % 3};
     }
     return row;
 }
@@ -151,11 +151,13 @@ static enum err text_group(void *context, const struct meta_group *g)
            (unsigned long long)g->group, (unsigned long long)g->replica, (unsigned long long)g->term,
            (unsigned long long)g->vote, (unsigned long long)g->applied_index, (unsigned long long)g->applied_term,
            (long long)g->log_start, (long long)g->next_offset, (long long)g->log_clock_ms, g->kind, g->damaged);
-    append(text, " config %llu %lld %lld %lld lsn %llu %llu csm %u voters", (unsigned long long)g->segment_bytes,
+    append(text, " config %llu %lld %lld %lld lsn %llu %llu csm %u members %llu", (unsigned long long)g->segment_bytes,
            (long long)g->segment_ms, (long long)g->retention_bytes, (long long)g->retention_ms,
-           (unsigned long long)g->snapshot_lsn, (unsigned long long)g->repaired_lsn, g->csm_count);
-    for (uint32_t i = 0; i < g->voters_count; i++) {
-        append(text, " %llu@%llu", (unsigned long long)g->voters[i], (unsigned long long)g->voter_brokers[i]);
+           (unsigned long long)g->snapshot_lsn, (unsigned long long)g->repaired_lsn, g->csm_count,
+           (unsigned long long)g->config_index);
+    for (uint32_t i = 0; i < g->members_count; i++) {
+        const struct meta_member *m = &g->members[i];
+        append(text, " %llu@%llu:%u%u", (unsigned long long)m->replica, (unsigned long long)m->broker, m->now, m->next);
     }
     append(text, "\n");
     return OK;
@@ -322,7 +324,7 @@ static void test_next_picture(void **state)
                                   .state_count = 2};
     second.group.log_start = 300;
     second.group.damaged = false;
-    second.group.voters_count = 1;
+    second.group.members_count = 1;
     puts = 0;
     assert_int_equal(put(kv, &second), OK);
     /* group 1, segments 1 gone + 2 put (the unchanged one is left alone), epoch 1, done 2 gone + 1 put, state 2 gone */
@@ -496,18 +498,20 @@ static void test_impossible_values(void **state)
         size_t at;
         uint8_t byte;
     } cases[] = {
-        {&group_key, 3, 2},                   /* damaged */
-        {&group_key, 4, RAFT_VOTERS_MAX + 1}, /* voters */
-        {&group_key, 7, 0x80},                /* voters */
-        {&group_key, 55, 0x80},               /* next offset below 0 */
-        {&group_key, 63, 0x80},               /* log start below 0 */
-        {&segment_key, 4, 1},                 /* tail longer than the value */
-        {&segment_key, 8, 1},                 /* end below base */
-        {&segment_key, 15, 0x80},             /* end below 0 */
-        {&epoch_key, 15, 0x80},               /* offset below 0 */
-        {&done_key, 3, 0x80},                 /* epoch below 0 */
-        {&done_key, 4, DONE_BATCHES + 1},     /* count */
-        {&done_key, 51, 0x80},                /* sequences below 0 */
+        {&group_key, 3, 2},                       /* damaged */
+        {&group_key, 4, RAFT_MEMBERS_MAX - 1},    /* members */
+        {&group_key, 7, 0x80},                    /* members */
+        {&group_key, 160, 0xff},                  /* a configuration that is not applied */
+        {&group_key, LAYOUT_GROUP_BYTES + 16, 3}, /* more than a voter */
+        {&group_key, 55, 0x80},                   /* next offset below 0 */
+        {&group_key, 63, 0x80},                   /* log start below 0 */
+        {&segment_key, 4, 1},                     /* tail longer than the value */
+        {&segment_key, 8, 1},                     /* end below base */
+        {&segment_key, 15, 0x80},                 /* end below 0 */
+        {&epoch_key, 15, 0x80},                   /* offset below 0 */
+        {&done_key, 3, 0x80},                     /* epoch below 0 */
+        {&done_key, 4, DONE_BATCHES + 1},         /* count */
+        {&done_key, 51, 0x80},                    /* sequences below 0 */
         {&done_key, 55, 0x80},
         {&done_key, 63, 0x80}, /* offset below 0 */
     };
