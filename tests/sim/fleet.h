@@ -65,7 +65,7 @@ struct fleet_options {
     uint32_t groups; /* of all topics together: topic t has those with number % topics == t */
     uint32_t heartbeat_ms, election_ms;
     uint64_t cable_us_max; /* one way between brokers */
-    double fault_scale;    /* of how often machines fail: 1 = rarely, 100 = all the time */
+    uint64_t fault_us;     /* between two faults that have their time, at most twice that */
 };
 
 void fleet_options_draw(struct fleet_options *options, uint64_t seed);
@@ -123,13 +123,19 @@ struct fleet {
     struct sim_registry *registry;
     const struct fleet_load_class *load_class;
     struct fleet_load *load;
-    struct judge *judge; /* NULL: none */
+    struct judge *judge;
+    uint64_t short_of_memory; /* the broker whose allocations fail just now; 0: none. One at a time */
     uint32_t groups;
-    uint64_t group[FLEET_GROUPS_MAX]; /* their ids, of all topics that the fleet itself made */
+    uint64_t group[FLEET_GROUPS_MAX];  /* their ids, of all topics that the fleet itself made */
+    uint8_t holders[FLEET_GROUPS_MAX]; /* the brokers of each, as bits */
     enum fleet_phase phase;
     uint64_t phase_until_us;
     uint64_t safety_us; /* when the safety phase began */
-    uint64_t acked;     /* records that were acknowledged in it */
+    uint64_t faults_end_us;
+    uint64_t acked; /* records that were acknowledged in it */
+    uint64_t next_look_us;
+    bool was_struck[FAULT_CLASSES_ALL], all_struck; /* by time: fleet_faults.c */
+    uint32_t equal_groups;                          /* the first of them are: fleet_core.c */
 };
 
 /* Clients. What they know of brokers is what a client knows: where they are (broker[id].net), and what those answer.
@@ -168,13 +174,17 @@ void fleet_run(const struct fleet_options *options, bool verbose, struct sim_res
 void fleet_broker_open(struct fleet *fleet, uint64_t id);
 void fleet_broker_close(struct fleet_broker *b);
 void fleet_broker_start(struct fleet_broker *b);
+void fleet_broker_start_in(struct fleet_broker *b, uint64_t in_us); /* unless it lives by then */
+/* The safety phase has begun: what may end this life. Each later life draws its own. */
+void fleet_broker_plan(struct fleet_broker *b);
 /* The process is gone, and with it all that was not synced (power cut). It starts again in_us later; UINT64_MAX: not by
  * itself. */
 void fleet_broker_bury(struct fleet_broker *b, bool power_cut, uint64_t in_us);
 void fleet_broker_hold(struct fleet_broker *b, uint64_t for_us); /* a pause: SIGSTOP */
-void fleet_broker_wipe(struct fleet_broker *b);                  /* it is down: its disk is new and empty */
 void fleet_broker_heal(struct fleet_broker *b);                  /* its disk, memory and points err no more */
 bool fleet_broker_is_up(const struct fleet_broker *b);           /* it lives and answers */
+/* Some replica here is withheld for this life: what failed may work at the next start. */
+bool fleet_broker_withholds(const struct fleet_broker *b);
 
 /* Faults that have their time, drawn anew as long as the safety phase lasts (fleet_faults.c). */
 void fleet_faults_begin(struct fleet *fleet);
@@ -184,6 +194,8 @@ bool fleet_core_has(const struct fleet *fleet, uint64_t id);
 /* The replicas of the core are equal, or what they wait for. */
 bool fleet_core_is_equal(struct fleet *fleet, const char **ret_waits_for);
 
+/* Broker `id` has a replica of fleet.group[number]. */
+bool fleet_replica_on(const struct fleet *fleet, uint32_t number, uint64_t id);
 /* The broker that leads the group and says so, of those that live; 0: none. */
 uint64_t fleet_leader(struct fleet *fleet, uint64_t group);
 

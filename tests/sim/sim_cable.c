@@ -7,7 +7,6 @@
 #include <sys/queue.h>
 
 #include "base/assert.h"
-#include "base/mem.h"
 
 struct end;
 TAILQ_HEAD(ends, end);
@@ -18,9 +17,9 @@ struct end {
     struct end *other; /* NULL: not connected, or gone */
     uint64_t owner, to;
     uint8_t *bytes; /* on their way to this end */
-    uint64_t size;
-    uint64_t due_us; /* of the last of them */
+    uint64_t size, capacity;
     void (*on_connected)(struct link *link);
+    bool is_new; /* its broker has not accepted it yet */
     bool is_closing, is_paused, is_scheduled, is_dead, is_over;
     enum err reason;
     TAILQ_ENTRY(end) all;
@@ -29,6 +28,7 @@ struct end {
 struct port_of_broker {
     struct dialer dialer; /* first: found by it */
     struct sim_cables *cables;
+    struct sim_world *world;
     uint64_t id;
     char address[32];
     void (*accept)(void *context, struct link *link);
@@ -41,6 +41,7 @@ struct sim_cables {
     struct ends ends;
     struct port_of_broker brokers[CABLE_BROKERS_MAX + 1];
     bool cut[CABLE_BROKERS_MAX + 1][CABLE_BROKERS_MAX + 1];
+    struct sim_cable_watcher watcher;
 };
 
 static void end_schedule(struct end *end, uint64_t at_us);
@@ -51,6 +52,11 @@ static uint64_t cables_delay(struct sim_cables *cables)
 }
 
 /* --- one end --- */
+
+static struct sim_world *world_of(const struct end *end)
+{
+    return end->cables->brokers[end->owner].world;
+}
 
 static void end_drop(struct end *end)
 {
@@ -68,26 +74,30 @@ static void end_finish(struct end *end, enum err reason)
         end_schedule(other, end->cables->world->now_us + cables_delay(end->cables));
     }
     if (!end->is_dead && end->link.handler != NULL) {
-        world_enter(end->cables->world);
+        world_enter(world_of(end));
         end->link.handler->on_closed(&end->link, reason);
-        world_leave(end->cables->world);
+        world_leave(world_of(end));
     }
     end_drop(end);
 }
 
 static void end_read(struct end *end)
 {
+    const struct sim_cable_watcher *watcher = &end->cables->watcher;
+    if (end->size > 0 && !end->is_paused && !end->is_closing && watcher->delivered != NULL) {
+        watcher->delivered(watcher->context, end->to, end->owner);
+    }
     while (end->size > 0 && !end->is_paused && !end->is_closing) {
         uint8_t *data;
         size_t room;
-        world_enter(end->cables->world);
+        world_enter(world_of(end));
         end->link.handler->on_alloc(&end->link, &data, &room);
         size_t size = room < end->size ? room : (size_t)end->size;
         memcpy(data, end->bytes, size);
         memmove(end->bytes, end->bytes + size, end->size - size);
         end->size -= size;
         end->link.handler->on_read(&end->link, size);
-        world_leave(end->cables->world);
+        world_leave(world_of(end));
     }
 }
 
@@ -104,12 +114,22 @@ static void end_connect(struct end *end)
     struct end *other = end_new(cables, end->to, end->owner);
     end->other = other;
     other->other = end;
+    other->is_new = true;
+    end_schedule(other, cables->world->now_us);
     void (*on_connected)(struct link *) = end->on_connected;
     end->on_connected = NULL;
-    world_enter(cables->world);
-    target->accept(target->context, &other->link);
+    world_enter(world_of(end));
     on_connected(&end->link);
-    world_leave(cables->world);
+    world_leave(world_of(end));
+}
+
+static void end_accept(struct end *end)
+{
+    struct port_of_broker *port = &end->cables->brokers[end->owner];
+    end->is_new = false;
+    world_enter(world_of(end));
+    port->accept(port->context, &end->link);
+    world_leave(world_of(end));
 }
 
 static void end_step(void *context, uint64_t argument)
@@ -127,10 +147,11 @@ static void end_step(void *context, uint64_t argument)
         end_connect(end);
         return;
     }
-    if (cables->cut[end->to][end->owner]) {
-        end_schedule(end, cables->world->now_us + 10000); /* it waits on the wire */
-        return;
+    if (end->is_new) {
+        end_accept(end);
     }
+    if (cables->cut[end->to][end->owner])
+        return; /* it waits on the wire */
     end_read(end);
     if (end->is_closing || (end->other == NULL && end->size == 0)) {
         end_finish(end, end->is_closing ? OK : ERR_CLOSED);
@@ -141,7 +162,7 @@ static void end_schedule(struct end *end, uint64_t at_us)
 {
     if (!end->is_scheduled) {
         end->is_scheduled = true;
-        world_at(end->cables->world, at_us, end_step, end, 0);
+        world_at(world_of(end), at_us, end_step, end, 0);
     }
 }
 
@@ -151,18 +172,28 @@ static void link_send(struct link *link, const void *head, size_t head_size, con
 {
     struct end *end = (struct end *)link, *other = end->other;
     uint64_t size = head_size;
-    if (end->is_closing || other == NULL) {
+    if (end->is_closing || other == NULL || world_of(end)->crashed) { /* nothing of the dead leaves */
         return;
     }
     for (size_t i = 0; i < count; i++) {
         size += parts[i].size;
     }
-    other->bytes = mem_grow(other->bytes, other->size + size);
+    if (other->size + size > other->capacity) {
+        other->capacity = 2 * (other->size + size);
+        other->bytes = realloc(other->bytes, other->capacity);
+        ASSERT(other->bytes != NULL);
+    }
     memcpy(other->bytes + other->size, head, head_size);
     other->size += head_size;
     for (size_t i = 0; i < count; i++) {
         memcpy(other->bytes + other->size, parts[i].data, parts[i].size);
         other->size += parts[i].size;
+    }
+    const struct sim_cable_watcher *watcher = &end->cables->watcher;
+    if (watcher->sent != NULL) {
+        uint32_t inside = world_step_out(world_of(end));
+        watcher->sent(watcher->context, end->owner, end->to, other->bytes + other->size - size, size);
+        world_step_in(world_of(end), inside);
     }
     end_schedule(other, end->cables->world->now_us + cables_delay(end->cables));
 }
@@ -196,7 +227,8 @@ static const struct link_ops link_ops = {link_send, link_queued, link_pause, lin
 
 static struct end *end_new(struct sim_cables *cables, uint64_t owner, uint64_t to)
 {
-    struct end *end = mem_zeroed(1, sizeof *end);
+    struct end *end = calloc(1, sizeof *end); /* never the product's allocators: those fail on purpose */
+    ASSERT(end != NULL);
     end->cables = cables;
     end->owner = owner;
     end->to = to;
@@ -232,13 +264,15 @@ static const struct dialer_ops dialer_ops = {dialer_dial};
 
 struct sim_cables *sim_cables_new(struct sim_world *world, uint64_t delay_us_max)
 {
-    struct sim_cables *cables = mem_zeroed(1, sizeof *cables);
+    struct sim_cables *cables = calloc(1, sizeof *cables);
+    ASSERT(cables != NULL);
     cables->world = world;
     cables->delay_us_max = delay_us_max;
     TAILQ_INIT(&cables->ends);
     for (uint64_t id = 1; id <= CABLE_BROKERS_MAX; id++) {
         cables->brokers[id].dialer.ops = &dialer_ops;
         cables->brokers[id].cables = cables;
+        cables->brokers[id].world = world;
         cables->brokers[id].id = id;
         snprintf(cables->brokers[id].address, sizeof cables->brokers[id].address, "broker-%lu:9641", id);
     }
@@ -251,6 +285,16 @@ void sim_cables_free(struct sim_cables *cables)
         end_drop(TAILQ_FIRST(&cables->ends)); /* the world, and with it their events, is over */
     }
     free(cables);
+}
+
+void sim_cables_set_world(struct sim_cables *cables, uint64_t id, struct sim_world *world)
+{
+    cables->brokers[id].world = world;
+}
+
+void sim_cables_watch(struct sim_cables *cables, const struct sim_cable_watcher *watcher)
+{
+    cables->watcher = *watcher;
 }
 
 const char *sim_cables_address(struct sim_cables *cables, uint64_t id)
@@ -285,7 +329,14 @@ void sim_cables_kill(struct sim_cables *cables, uint64_t id)
 
 void sim_cables_cut(struct sim_cables *cables, uint64_t from, uint64_t to, bool cut)
 {
+    struct end *end;
     cables->cut[from][to] = cut;
+    TAILQ_FOREACH(end, &cables->ends, all)
+    {
+        if (!cut && end->owner == to && end->to == from) {
+            end_schedule(end, cables->world->now_us + cables_delay(cables));
+        }
+    }
 }
 
 void sim_cables_break(struct sim_cables *cables, uint64_t one, uint64_t other)

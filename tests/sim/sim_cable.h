@@ -1,5 +1,6 @@
 /* Links between brokers: both ends of each, and the dialler. Bytes take time and stay in order; a direction may be cut
- * (what is under way waits there), a connection may break, a process may die with its ends. */
+ * (what is under way waits there), a connection may break, a process may die with its ends. What happens at an end
+ * happens in its broker's world: it waits while that one is held. */
 #ifndef FLOTILLA_SIM_CABLE_H
 #define FLOTILLA_SIM_CABLE_H
 
@@ -12,6 +13,17 @@ struct sim_cables;
 
 struct sim_cables *sim_cables_new(struct sim_world *world, uint64_t delay_us_max);
 void sim_cables_free(struct sim_cables *cables);
+
+void sim_cables_set_world(struct sim_cables *cables, uint64_t id,
+                          struct sim_world *world); /* of a machine; else the whole */
+/* Somebody who sees the traffic. sent: a broker sends, one call for each of link_send: whole frames, at the moment they
+ * leave. delivered: bytes of one broker are about to be read by another. */
+struct sim_cable_watcher {
+    void *context;
+    void (*sent)(void *context, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size);
+    void (*delivered)(void *context, uint64_t from, uint64_t to);
+};
+void sim_cables_watch(struct sim_cables *cables, const struct sim_cable_watcher *watcher); /* copied */
 
 /* Where others reach broker `id` (1 ..): as an address, and whom a connection is given to. */
 const char *sim_cables_address(struct sim_cables *cables, uint64_t id);

@@ -87,20 +87,27 @@ static void limit_cpu(void)
     setitimer(ITIMER_PROF, &limit, NULL);
 }
 
-static void one_body(void *context, int fd)
+struct call {
+    void (*run)(void *context, struct sim_result *ret_result);
+    void *context;
+};
+
+static void call_body(void *context, int fd)
 {
+    const struct call *call = context;
     struct sim_result result;
     limit_cpu();
-    sim_run(context, false, &result);
+    call->run(call->context, &result);
     write_result(fd, &result);
 }
 
-void child_run(const struct sim_options *options, bool loud, struct sim_result *ret_result)
+void child_call(void (*run)(void *context, struct sim_result *ret_result), void *context, bool loud,
+                struct sim_result *ret_result)
 {
-    struct sim_options copy = *options;
+    struct call call = {run, context};
     struct sim_result result;
     int fd, status = 0;
-    pid_t child = spawn(one_body, &copy, loud, &fd);
+    pid_t child = spawn(call_body, &call, loud, &fd);
     bool whole = read_result(fd, &result);
     close(fd);
     waitpid(child, &status, 0);
@@ -108,6 +115,17 @@ void child_run(const struct sim_options *options, bool loud, struct sim_result *
         died(status, &result);
     }
     *ret_result = result;
+}
+
+static void run_options(void *context, struct sim_result *ret_result)
+{
+    sim_run(context, false, ret_result);
+}
+
+void child_run(const struct sim_options *options, bool loud, struct sim_result *ret_result)
+{
+    struct sim_options copy = *options;
+    child_call(run_options, &copy, loud, ret_result);
 }
 
 /* --- batches --- */
@@ -135,17 +153,23 @@ static bool is_twice(const struct child_batch *batch, uint64_t seed)
     return seed * 2654435761u % 100 < batch->twice_percent;
 }
 
+static void run_seed(uint64_t seed, struct sim_result *ret_result)
+{
+    struct sim_options options;
+    sim_options_draw(&options, seed);
+    sim_run(&options, false, ret_result);
+}
+
 static void batch_body(void *context, int fd)
 {
     const struct batch_body *body = context;
+    void (*run)(uint64_t, struct sim_result *) = body->batch->run != NULL ? body->batch->run : run_seed;
     for (uint64_t seed = body->first; seed < body->end; seed++) {
-        struct sim_options options;
         struct sim_result result, again;
         limit_cpu();
-        sim_options_draw(&options, seed);
-        sim_run(&options, false, &result);
+        run(seed, &result);
         if (!result.failed && is_twice(body->batch, seed)) {
-            sim_run(&options, false, &again);
+            run(seed, &again);
             if (again.hash != result.hash) {
                 result.failed = true;
                 strcpy(result.check, "hash");

@@ -11,12 +11,12 @@ void coverage_add(struct coverage *coverage, const struct sim_options *options, 
         coverage->crashes[i] += result->points.crashes[i];
         coverage->delays[i] += result->points.delays[i];
     }
-    for (int i = 0; i < FAULT_CLASSES; i++) {
+    for (int i = 0; i < FAULT_CLASSES_ALL; i++) {
         coverage->drawn[i] += options->faults[i];
         coverage->struck[i] += options->faults[i] && result->tally.faults[i] > 0;
         coverage->faults[i] += result->tally.faults[i];
     }
-    for (int i = 0; i < JUDGES; i++) {
+    for (int i = 0; i < JUDGES_ALL; i++) {
         coverage->judged[i] += result->tally.judged[i];
         coverage->judged_seeds[i] += result->tally.judged[i] > 0;
     }
@@ -30,28 +30,54 @@ static uint32_t is_missing(const char *what, const char *name, uint64_t count)
     return count == 0;
 }
 
-uint32_t coverage_print(const struct coverage *coverage)
+static void print_points(const struct coverage *coverage, uint32_t *io_missing)
 {
-    uint32_t missing = 0;
     printf("%-22s %10s %8s %8s\n", "fault point", "visits", "crashes", "delays");
     for (int i = 0; i < POINTS; i++) {
         const char *name = sim_point_name((enum point)i);
         printf("%-22s %10" PRIu64 " %8" PRIu64 " %8" PRIu64 "\n", name, coverage->visits[i], coverage->crashes[i],
                coverage->delays[i]);
-        missing += is_missing("point", name, coverage->visits[i]);
+        *io_missing += is_missing("point", name, coverage->visits[i]);
     }
+}
+
+static void print_faults(const struct coverage *coverage, int classes, bool drawn_only, uint32_t *io_missing)
+{
     printf("%-22s %10s %8s %8s\n", "fault class", "times", "struck", "drawn");
-    for (int i = 0; i < FAULT_CLASSES; i++) {
+    for (int i = 0; i < classes; i++) {
         const char *name = sim_fault_name((enum sim_fault)i);
+        if (drawn_only && coverage->drawn[i] == 0)
+            continue;
         printf("%-22s %10" PRIu64 " %8" PRIu64 " %8" PRIu64 "\n", name, coverage->faults[i], coverage->struck[i],
                coverage->drawn[i]);
-        missing += is_missing("class", name, coverage->struck[i]);
+        *io_missing += is_missing("class", name, coverage->struck[i]);
     }
+}
+
+static void print_judges(const struct coverage *coverage, int judges, uint32_t *io_missing)
+{
     printf("%-22s %10s %8s\n", "checker", "judged", "seeds");
-    for (int i = 0; i < JUDGES; i++) {
+    for (int i = 0; i < judges; i++) {
         const char *name = sim_judge_name((enum sim_judge)i);
         printf("%-22s %10" PRIu64 " %8" PRIu64 "\n", name, coverage->judged[i], coverage->judged_seeds[i]);
-        missing += is_missing("checker", name, coverage->judged[i]);
+        *io_missing += is_missing("checker", name, coverage->judged[i]);
     }
+}
+
+uint32_t coverage_print(const struct coverage *coverage)
+{
+    uint32_t missing = 0;
+    print_points(coverage, &missing);
+    print_faults(coverage, FAULT_CLASSES, false, &missing);
+    print_judges(coverage, JUDGES, &missing);
+    return missing;
+}
+
+uint32_t coverage_print_fleet(const struct coverage *coverage)
+{
+    uint32_t missing = 0;
+    print_points(coverage, &missing);
+    print_faults(coverage, FAULT_CLASSES_ALL, true, &missing);
+    print_judges(coverage, JUDGES_ALL, &missing);
     return missing;
 }

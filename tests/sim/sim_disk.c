@@ -614,6 +614,11 @@ bool sim_disk_delay(struct sim_disk *disk, uint64_t delay_us)
     return false;
 }
 
+void sim_disk_set_stall(struct sim_disk *disk, double chance)
+{
+    disk->options.stall = chance;
+}
+
 void sim_disk_calm(struct sim_disk *disk)
 {
     disk->options.stall = 0;

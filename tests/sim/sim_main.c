@@ -8,6 +8,7 @@
  *   sim --seed S [--verbose] [--only FAULT,...|none]            one seed; with a story
  *   sim --plants [--budget SECONDS] [--plant N]                 the planted-bug board, or one of it (sim_plants only)
  *   sim --plant N ...                                           any of the above with planted bug N (sim_plants only)
+ *   sim fleet ...                                               several brokers: fleet_main.c
  *
  * Seeds run in child processes, so that an assertion of the broker is a failed seed like any other and not the end of
  * the run. Exit 1 when a seed failed. */
@@ -23,6 +24,7 @@
 #include "base/plant.h"
 #include "sim_board.h"
 #include "sim_child.h"
+#include "fleet_main.h"
 #include "sim_coverage.h"
 #include "sim_options.h"
 
@@ -273,6 +275,8 @@ static void parse(int argc, char **argv, struct arguments *ret_arguments)
 int main(int argc, char **argv)
 {
     struct arguments arguments;
+    if (argc > 1 && strcmp(argv[1], "fleet") == 0)
+        return fleet_main(argc - 1, argv + 1);
     parse(argc, argv, &arguments);
     if ((arguments.plant != 0 || arguments.plants) && !board_plant((uint32_t)arguments.plant)) {
         fprintf(stderr, "sim: no bugs can be planted in this executable, use sim_plants\n");

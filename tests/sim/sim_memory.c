@@ -171,7 +171,6 @@ void sim_memory_begin(struct sim_world *world)
 {
     sim_memory_reclaim();
     memory.world = world;
-    memory.home = NULL;
     sim_memory_new_life();
 }
 

@@ -82,7 +82,7 @@ void sim_options_print(const struct sim_options *o, FILE *out)
 {
     fprintf(out, "seed=%llu faults=", (unsigned long long)o->seed);
     bool any = false;
-    for (int i = 0; i < FAULT_CLASSES; i++) {
+    for (int i = 0; i < FAULT_CLASSES_ALL; i++) {
         if (o->faults[i]) {
             fprintf(out, "%s%s", any ? "," : "", sim_fault_name((enum sim_fault)i));
             any = true;

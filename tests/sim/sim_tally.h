@@ -49,8 +49,7 @@
     X(FAULT_BLACKOUT, "blackout")       /* power cut of all machines at once */                                        \
     X(FAULT_CUT, "cut")                 /* some cables are cut, both ways */                                           \
     X(FAULT_ONE_WAY, "cut-one-way")     /* some cables are cut, one way */                                             \
-    X(FAULT_BREAK, "cable-break")       /* links between two brokers break, also inside a frame */                     \
-    X(FAULT_CLIENT_CUT, "client-cut")   /* a broker's clients lose their connections to it */
+    X(FAULT_BREAK, "cable-break")       /* links between two brokers break, also inside a frame */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,

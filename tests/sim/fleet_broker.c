@@ -1,0 +1,355 @@
+/* One machine of the fleet: the lives and deaths of its broker. All that may end a life (an I/O call that is never
+ * answered, a fault point, memory that is gone, an honest exit) only closes the gate of its world; the process is
+ * buried behind the event, by fleet_run.c. */
+#include "fleet.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "broker/impl.h"
+#include "judge.h"
+#include "sim_memory.h"
+
+#define RECOVERY_CALLS_MAX 200u
+#define ALLOCATIONS_MAX    20000u
+
+/* --- what the broker says --- */
+
+static void on_ready(void *context)
+{
+    struct fleet_broker *b = context;
+    if (b->world.crashed)
+        return;
+    uint32_t inside = world_step_out(&b->world);
+    world_log(&b->world, "ready, life %llu", (unsigned long long)b->life);
+    b->is_ready = b->was_ever_ready = true;
+    if (b->fleet->load_class->up != NULL) {
+        b->fleet->load_class->up(b->fleet->load, b->id);
+    }
+    world_step_in(&b->world, inside);
+}
+
+static void on_fatal(void *context, enum broker_exit code, const char *why)
+{
+    struct fleet_broker *b = context;
+    if (b->world.crashed)
+        return;
+    bool has_reason = sim_disk_broke(b->disk) || (b->fleet->short_of_memory == b->id && sim_memory_failed());
+    if (!has_reason || code != BROKER_EXIT_STORAGE) {
+        world_fail(&b->world, "fatal", "broker %llu gives up with code %d: %s", (unsigned long long)b->id, (int)code,
+                   why);
+    }
+    b->must_die = true;
+}
+
+static void on_stopped(void *context)
+{
+    UNREACHABLE();
+}
+
+static void on_trace(void *context, enum trace_level level, const char *line)
+{
+    struct fleet_broker *b = context;
+    (void)level;
+    world_log(&b->world, "        broker: %s", line);
+}
+
+static void on_point(void *context, unsigned which)
+{
+    sim_points_visit(&((struct fleet_broker *)context)->points, (enum point)which);
+}
+
+static bool on_kv_point(void *context, const char *point)
+{
+    struct fleet_broker *b = context;
+    const struct fleet_load_class *class = b->fleet->load_class;
+    bool dies = !world_io(&b->world, strncmp(point, "kv.commit", 9) == 0 ? SIM_IO_KV_COMMIT : SIM_IO_KV);
+    if (!dies && class->committed != NULL && strcmp(point, "kv.commit.after") == 0) {
+        uint32_t inside = world_step_out(&b->world);
+        class->committed(b->fleet->load, b->id);
+        world_step_in(&b->world, inside);
+    }
+    return dies;
+}
+
+static enum err on_kv_error(void *context, const char *point)
+{
+    return sim_disk_kv_error(((struct fleet_broker *)context)->disk, point);
+}
+
+static void on_synced(void *context, const char *path, const uint8_t *data, uint64_t offset, uint64_t size)
+{
+    struct fleet_broker *b = context;
+    const struct fleet_load_class *class = b->fleet->load_class;
+    uint32_t inside = world_step_out(&b->world);
+    judge_synced(b->fleet->judge, b->id, path, data, offset, size);
+    if (class->synced != NULL) {
+        class->synced(b->fleet->load, b->id, path, data, offset, size);
+    }
+    world_step_in(&b->world, inside);
+}
+
+static void on_timer(void *context)
+{
+    struct fleet_broker *b = context;
+    if (b->broker != NULL && !b->world.crashed) {
+        world_enter(&b->world);
+        broker_timer(b->broker);
+        world_leave(&b->world);
+    }
+}
+
+static void on_accept(void *context, struct link *link)
+{
+    struct fleet_broker *b = context;
+    ASSERT(b->broker != NULL);
+    broker_accept(b->broker, link);
+}
+
+static void on_accept_peer(void *context, struct link *link)
+{
+    broker_accept_peer(((struct fleet_broker *)context)->broker, link);
+}
+
+static void on_reply(void *context, const struct sim_conn *conn, const uint8_t *frame, size_t head_size)
+{
+    struct fleet_broker *b = context;
+    if (b->fleet->load_class->reply != NULL) {
+        b->fleet->load_class->reply(b->fleet->load, b->id, conn, frame, head_size);
+    }
+}
+
+/* --- the machine --- */
+
+void fleet_broker_open(struct fleet *fleet, uint64_t id)
+{
+    struct fleet_broker *b = &fleet->broker[id];
+    const struct sim_options *o = &fleet->options->one;
+    b->fleet = fleet;
+    b->id = id;
+    b->crashes_left = o->crashes;
+    world_init_part(&b->world, &fleet->world, o->seed * 0x9e3779b97f4a7c15u + id);
+    b->kv = sim_kv_new(&(struct sim_kv_options){.fault = on_kv_point, .error = on_kv_error, .context = b});
+    const struct sim_disk_options disk = {
+        .job_us_max = o->job_us_max, .stall_us_max = 8000000, .cut = o->cut, .on_synced = on_synced, .context = b};
+    b->disk = sim_disk_new(&b->world, &disk);
+    sim_clock_init(&b->clock, &b->world, on_timer, b);
+    if (o->faults[FAULT_SHAPE]) {
+        sim_clock_draw_shape(&b->clock);
+    }
+    b->net_options = (struct sim_net_options){.delay_us_max = o->delay_us_max,
+                                              .split = o->faults[FAULT_SPLIT],
+                                              .slow_reader = o->faults[FAULT_SLOW_READER],
+                                              .context = b,
+                                              .accept = on_accept,
+                                              .reply_context = b,
+                                              .on_reply = on_reply};
+    b->net = sim_net_new(&b->world, &b->net_options);
+    sim_points_init(&b->points, &b->world, b->disk);
+    fleet_options_config(fleet->options, id, &b->config);
+    b->trace = (struct trace){
+        .level = fleet->world.verbose ? TRACE_DEBUG : TRACE_ERROR, .sink = on_trace, .context = b, .point = on_point};
+    sim_cables_set_world(fleet->cables, id, &b->world);
+    judge_machine(fleet->judge, id, b->disk, b->kv);
+}
+
+void fleet_broker_close(struct fleet_broker *b)
+{
+    b->world.crashed = true;
+    sim_net_kill(b->net);
+    sim_cables_kill(b->fleet->cables, b->id);
+    sim_registry_kill(b->fleet->registry, b->id);
+    if (b->broker != NULL && !b->exited) {
+        broker_free(b->broker);
+    }
+    sim_net_free(b->net);
+    sim_disk_free(b->disk);
+    sim_kv_free(b->kv);
+    world_done(&b->world);
+}
+
+/* --- lives --- */
+
+void fleet_broker_plan(struct fleet_broker *b)
+{
+    struct rng *rng = &b->world.crash;
+    const struct sim_options *o = &b->fleet->options->one;
+    world_plan_crash(&b->world, SIM_IO_ANY, 0);
+    if (b->fleet->phase != FLEET_SAFETY)
+        return;
+    if (o->faults[FAULT_SYNC_ERROR] && rng_chance(rng, 0.3)) {
+        sim_disk_plan_sync_error(b->disk, sim_log_between(rng, 1, o->crash_calls_max));
+    }
+    if (b->crashes_left == 0)
+        return;
+    if (o->faults[FAULT_MEMORY] && b->fleet->short_of_memory == 0 && rng_chance(&b->world.memory, 0.5)) {
+        b->fleet->short_of_memory = b->id;
+        sim_memory_begin(&b->world);
+        sim_memory_plan(sim_log_between(&b->world.memory, 1, ALLOCATIONS_MAX),
+                        sim_log_between(&b->world.memory, 1, 20));
+    }
+    if (o->faults[FAULT_POINT_CRASH] && rng_chance(&b->world.points, 0.5)) {
+        sim_points_plan_crash(&b->points);
+    }
+    if (!o->faults[FAULT_DEATH] && !o->faults[FAULT_POWER])
+        return;
+    bool in_recovery = b->life > 1 && rng_chance(rng, 0.3);
+    uint64_t within = in_recovery ? RECOVERY_CALLS_MAX : o->crash_calls_max;
+    if (rng_chance(rng, 0.6)) {
+        world_plan_crash(&b->world, SIM_IO_ANY, rng_between(rng, 1, within));
+    } else { /* the rare kinds drown among writes */
+        enum sim_io kind = (enum sim_io)rng_below(rng, SIM_IO_KINDS);
+        world_plan_crash(&b->world, kind, sim_log_between(rng, 1, within / 8 + 1));
+    }
+}
+
+static void meet_peers(struct fleet_broker *b)
+{
+    struct fleet *fleet = b->fleet;
+    sim_cables_listen(fleet->cables, b->id, on_accept_peer, b);
+    for (uint64_t other = 1; other <= fleet->brokers; other++) {
+        if (other != b->id) {
+            enum err error = broker_know_peer(b->broker, other, sim_cables_address(fleet->cables, other));
+            ASSERT(error == OK);
+        }
+    }
+}
+
+void fleet_broker_start(struct fleet_broker *b)
+{
+    static const uint8_t cluster_id[UUID_BYTES] = {1, 2, 3};
+    struct fleet *fleet = b->fleet;
+    struct sim_world *world = &b->world;
+    ASSERT(b->broker == NULL);
+    b->life++;
+    sim_clock_new_life(&b->clock);
+    fleet_broker_plan(b);
+    const struct broker_options options = {.config = &b->config,
+                                           .disk = sim_disk_port(b->disk),
+                                           .clock = &b->clock.port,
+                                           .kv = b->kv,
+                                           .trace = &b->trace,
+                                           .dialer = sim_cables_dialer(fleet->cables, b->id),
+                                           .registry = sim_registry_port(fleet->registry, b->id),
+                                           .cluster_id = cluster_id,
+                                           .context = b,
+                                           .on_ready = on_ready,
+                                           .on_fatal = on_fatal,
+                                           .on_stopped = on_stopped};
+    world_log(world, "start, life %llu", (unsigned long long)b->life);
+    world_enter(world);
+    enum err error = broker_new(&options, &b->broker);
+    if (error == OK) {
+        meet_peers(b);
+    }
+    world_leave(world);
+    world_judged(&fleet->world, JUDGE_S11);
+    if (error == OK) {
+        judge_started(fleet->judge, b->id, b->broker);
+        return;
+    }
+    b->broker = NULL;
+    if (world->crashed)
+        return; /* the run's loop buries it */
+    b->must_die = true;
+    bool has_reason = sim_disk_erred(b->disk) || (fleet->short_of_memory == b->id && sim_memory_failed());
+    bool is_full = error == ERR_STORAGE_FULL && b->is_full;
+    if (!has_reason && !is_full) {
+        world_fail(world, "S11", "broker %llu, life %llu does not start: %s", (unsigned long long)b->id,
+                   (unsigned long long)b->life, err_name(error));
+    }
+}
+
+static void start(void *context, uint64_t life)
+{
+    struct fleet_broker *b = context;
+    if (b->broker == NULL && b->life == life) {
+        fleet_broker_start(b);
+    }
+}
+
+void fleet_broker_start_in(struct fleet_broker *b, uint64_t in_us)
+{
+    world_at(&b->world, b->world.now_us + in_us, start, b, b->life);
+}
+
+void fleet_broker_bury(struct fleet_broker *b, bool power_cut, uint64_t in_us)
+{
+    struct fleet *fleet = b->fleet;
+    struct sim_world *world = &b->world;
+    world_log(world, "%s, life %llu", power_cut ? "power cut" : "process death", (unsigned long long)b->life);
+    if (b->broker != NULL && !b->exited) {
+        judge_dies(fleet->judge, b->id);
+    }
+    world->crashed = true; /* nothing of the dead may do I/O */
+    if (fleet->load_class->down != NULL) {
+        fleet->load_class->down(fleet->load, b->id);
+    }
+    sim_clock_disarm(&b->clock);
+    sim_net_kill(b->net);
+    sim_cables_kill(fleet->cables, b->id);
+    sim_registry_kill(fleet->registry, b->id);
+    if (b->broker != NULL && !b->exited) {
+        broker_free(b->broker);
+    }
+    b->broker = NULL;
+    sim_net_forget(b->net);
+    if (fleet->short_of_memory == b->id) {
+        sim_memory_new_life();
+        fleet->short_of_memory = 0;
+    }
+    world_cancel(world, b->turn);
+    b->turn = NULL;
+    if (power_cut) {
+        sim_disk_power_cut(b->disk);
+        sim_clock_reboot(&b->clock);
+    } else {
+        sim_disk_process_death(b->disk);
+    }
+    sim_kv_crash(b->kv, !power_cut);
+    sim_kv_restart(b->kv);
+    world->crashed = false;
+    world->held_until_us = 0;
+    b->is_ready = b->must_die = b->exited = false;
+    judge_crashed(fleet->judge, b->id);
+    if (in_us != UINT64_MAX) {
+        fleet_broker_start_in(b, in_us);
+    }
+}
+
+void fleet_broker_hold(struct fleet_broker *b, uint64_t for_us)
+{
+    world_log(&b->world, "held for %llu us", (unsigned long long)for_us);
+    world_hold(&b->world, for_us);
+}
+
+void fleet_broker_heal(struct fleet_broker *b)
+{
+    world_plan_crash(&b->world, SIM_IO_ANY, 0);
+    sim_disk_plan_sync_error(b->disk, 0);
+    sim_disk_calm(b->disk);
+    sim_points_calm(&b->points);
+    if (b->fleet->short_of_memory == b->id) {
+        sim_memory_calm();
+    }
+    sim_disk_set_room(b->disk, UINT64_MAX);
+    sim_kv_set_full(b->kv, false);
+    b->is_full = false;
+    b->net_options.slow_reader = false;
+    sim_net_set(b->net, &b->net_options);
+    b->world.held_until_us = 0;
+}
+
+bool fleet_broker_is_up(const struct fleet_broker *b)
+{
+    return b->broker != NULL && b->is_ready && !b->world.crashed && !b->must_die;
+}
+
+bool fleet_broker_withholds(const struct fleet_broker *b)
+{
+    const struct partition *p = b->broker != NULL ? b->broker->groups : NULL;
+    while (p != NULL && !p->is_withheld) {
+        p = p->hh.next;
+    }
+    return p != NULL;
+}

@@ -1,0 +1,184 @@
+/* The end of a run: a random core that holds a majority of every group is healed, and what it owes is a working
+ * cluster, whatever becomes of the others. They are dead, cut off, deaf or mute for ever. A group that has no majority
+ * of sound replicas any more (two of three found their bytes damaged) cannot be owed anything: it is left out, and only
+ * it. */
+#include "fleet.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/batch.h"
+#include "base/crc32c.h"
+#include "broker/impl.h"
+
+#define START_US_MAX 200000u
+
+enum fate { FATE_DEAD, FATE_CUT_OFF, FATE_DEAF, FATE_MUTE, FATES };
+
+/* --- who has what --- */
+
+static struct partition *replica_at(struct fleet *fleet, uint64_t id, uint64_t group)
+{
+    struct fleet_broker *b = &fleet->broker[id];
+    return b->broker != NULL ? groups_find(b->broker, group) : NULL;
+}
+
+bool fleet_core_has(const struct fleet *fleet, uint64_t id)
+{
+    return !fleet->broker[id].is_lost;
+}
+
+/* Without those, has every group its majority? */
+static bool is_enough(const struct fleet *fleet, const bool lost[FLEET_BROKERS_MAX + 1])
+{
+    for (uint32_t g = 0; g < fleet->groups; g++) {
+        uint32_t here = 0;
+        for (uint64_t id = 1; id <= fleet->brokers; id++) {
+            here += !lost[id] && fleet_replica_on(fleet, g, id);
+        }
+        if (here * 2 <= fleet->options->replicas) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- the others' fate --- */
+
+static void leave_to(struct fleet *fleet, struct fleet_broker *b, enum fate fate)
+{
+    world_log(&b->world, "is lost: fate %d", (int)fate);
+    b->is_lost = true;
+    if (fate == FATE_DEAD && b->broker != NULL) {
+        fleet_broker_bury(b, rng_chance(&fleet->world.crash, 0.5), UINT64_MAX);
+    }
+    for (uint64_t other = 1; other <= fleet->brokers; other++) {
+        if (other != b->id) {
+            sim_cables_cut(fleet->cables, other, b->id, fate != FATE_MUTE);
+            sim_cables_cut(fleet->cables, b->id, other, fate != FATE_DEAF);
+        }
+    }
+}
+
+void fleet_core_draw(struct fleet *fleet)
+{
+    struct rng *rng = &fleet->world.crash;
+    bool lost[FLEET_BROKERS_MAX + 1] = {false};
+    uint64_t first = rng_below(rng, fleet->brokers), spared = rng_below(rng, fleet->brokers);
+    for (uint64_t i = spared; i < fleet->brokers; i++) {
+        uint64_t id = 1 + (first + i) % fleet->brokers;
+        lost[id] = true;
+        lost[id] = is_enough(fleet, lost);
+    }
+    for (uint64_t id = 1; id <= fleet->brokers; id++) {
+        for (uint64_t other = 1; other <= fleet->brokers; other++) {
+            sim_cables_cut(fleet->cables, id, other, false);
+        }
+    }
+    for (uint64_t id = 1; id <= fleet->brokers; id++) {
+        struct fleet_broker *b = &fleet->broker[id];
+        if (lost[id]) {
+            leave_to(fleet, b, (enum fate)rng_below(rng, FATES));
+            continue;
+        }
+        fleet_broker_heal(b);
+        if (b->broker == NULL) {
+            fleet_broker_start_in(b, rng_below(rng, START_US_MAX));
+        } else if (fleet_broker_withholds(b)) { /* somebody starts it anew: what failed works now */
+            fleet_broker_bury(b, false, rng_below(rng, START_US_MAX));
+        }
+    }
+}
+
+/* --- convergence --- */
+
+struct content {
+    uint64_t size;
+    int64_t end;
+    uint32_t crc;
+};
+
+/* Adds the batches of one file; returns the offset behind them, `base` if there are none. */
+static int64_t add_file(struct disk *disk, uint64_t group, int64_t base, struct content *content)
+{
+    char path[64];
+    struct disk_file *file;
+    uint64_t size = 0;
+    size_t got = 0;
+    snprintf(path, sizeof path, "parts/%llu/%020lld.log", (unsigned long long)group, (long long)base);
+    if (disk->ops->open(disk, path, DISK_READ, &file) != OK) {
+        return base;
+    }
+    enum err error = disk->ops->size(disk, file, &size);
+    uint8_t *bytes = malloc(size + 1);
+    ASSERT(error == OK && bytes != NULL);
+    error = disk->ops->read(disk, file, bytes, size, 0, &got);
+    ASSERT(error == OK);
+    disk->ops->close(disk, file);
+    struct batch_header header;
+    size_t at = 0;
+    while (at < got && batch_parse(bytes + at, got - at, &header) == OK && header.base_offset == base &&
+           header.size_bytes <= got - at) { /* what lies behind the end is nobody's */
+        at += header.size_bytes;
+        base += header.last_offset_delta + 1;
+    }
+    content->crc = crc32c(content->crc, bytes, at);
+    content->size += at;
+    free(bytes);
+    return base;
+}
+
+static void read_content(struct fleet *fleet, uint64_t id, struct partition *p, struct content *content)
+{
+    *content = (struct content){.end = partition_log_start(p)};
+    struct disk *disk = sim_disk_port(fleet->broker[id].disk);
+    for (int64_t base = content->end;; content->end = base) {
+        base = add_file(disk, p->group, base, content);
+        if (base == content->end) {
+            return;
+        }
+    }
+}
+
+static bool group_is_equal(struct fleet *fleet, uint32_t number, const char **ret_waits_for)
+{
+    struct content first = {0};
+    const struct partition *one = NULL;
+    for (uint64_t id = 1; id <= fleet->brokers; id++) {
+        if (!fleet_core_has(fleet, id) || !fleet_replica_on(fleet, number, id))
+            continue;
+        struct partition *p = replica_at(fleet, id, fleet->group[number]);
+        struct content content;
+        if (p == NULL || p->raft == NULL) {
+            *ret_waits_for = "a replica of the core that does not live";
+            return false;
+        }
+        if (one != NULL && p->applied_index != one->applied_index) {
+            *ret_waits_for = "replicas of the core that have not applied the same";
+            return false;
+        }
+        read_content(fleet, id, p, &content);
+        if (content.end != partition_high_watermark(p)) {
+            *ret_waits_for = "a segment that is not written";
+            return false;
+        }
+        if (one != NULL && memcmp(&content, &first, sizeof content) != 0) {
+            *ret_waits_for = "replicas of the core with unequal bytes";
+            return false;
+        }
+        one = p;
+        first = content;
+    }
+    return true;
+}
+
+bool fleet_core_is_equal(struct fleet *fleet, const char **ret_waits_for)
+{
+    for (; fleet->equal_groups < fleet->groups; fleet->equal_groups++) {
+        if (!group_is_equal(fleet, fleet->equal_groups, ret_waits_for)) {
+            return false;
+        }
+    }
+    return true;
+}

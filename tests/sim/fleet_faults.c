@@ -1,0 +1,263 @@
+/* Trouble that comes by time and not at a call: machines that stand still, die together, lose power all at once; cables
+ * that are cut or break; clocks that are set; disks that are full for a while. Every class that the seed has strikes
+ * once early on; afterwards they come as they are drawn. What begins here ends with the safety phase at the latest. */
+#include "fleet.h"
+
+#include "base/assert.h"
+
+#define STALL_CHANCE 0.002
+#define DOWN_US_MAX  5000000u
+#define PAUSE_US_MAX 30000000u
+#define CUT_US_MAX   15000000u
+#define FULL_US_MAX  15000000u
+#define FULL_BYTES   ((uint64_t)2 << 20)
+
+static struct rng *rng_of(struct fleet *fleet)
+{
+    return &fleet->world.crash;
+}
+
+static struct fleet_broker *any_broker(struct fleet *fleet)
+{
+    return &fleet->broker[rng_between(rng_of(fleet), 1, fleet->brokers)];
+}
+
+/* So long, and not longer than the phase. */
+static uint64_t draw_us(struct fleet *fleet, uint64_t least_us, uint64_t most_us)
+{
+    uint64_t left_us = fleet->phase_until_us > fleet->world.now_us ? fleet->phase_until_us - fleet->world.now_us : 0;
+    uint64_t for_us = sim_log_between(rng_of(fleet), least_us, most_us);
+    return for_us < left_us ? for_us : left_us;
+}
+
+/* --- processes --- */
+
+static bool kill(struct fleet_broker *b, bool power_cut)
+{
+    if (b->broker == NULL) {
+        return false;
+    }
+    fleet_broker_bury(b, power_cut, sim_log_between(&b->world.crash, 1000, DOWN_US_MAX));
+    return true;
+}
+
+static bool strike_one(struct fleet *fleet, enum sim_fault fault)
+{
+    struct fleet_broker *b = any_broker(fleet);
+    bool struck = kill(b, fault == FAULT_POWER);
+    if (struck) {
+        world_fault(&b->world, fault);
+    }
+    return struck;
+}
+
+static bool strike_minority(struct fleet *fleet)
+{
+    struct rng *rng = rng_of(fleet);
+    uint32_t spare = (fleet->options->replicas - 1) / 2, struck = 0;
+    uint64_t first = rng_below(rng, fleet->brokers);
+    bool power_cut = rng_chance(rng, 0.5);
+    for (uint32_t i = 0; i < spare; i++) {
+        struck += kill(&fleet->broker[1 + (first + i) % fleet->brokers], power_cut);
+    }
+    fleet->world.tally.faults[FAULT_MINORITY] += struck > 0;
+    return struck > 0;
+}
+
+static bool strike_all(struct fleet *fleet)
+{
+    uint32_t struck = 0;
+    for (uint32_t id = 1; id <= fleet->brokers; id++) {
+        struck += kill(&fleet->broker[id], true);
+    }
+    fleet->world.tally.faults[FAULT_BLACKOUT] += struck > 0;
+    return struck > 0;
+}
+
+static bool strike_pause(struct fleet *fleet)
+{
+    struct fleet_broker *b = any_broker(fleet);
+    if (!fleet_broker_is_up(b)) {
+        return false;
+    }
+    world_fault(&b->world, FAULT_PAUSE);
+    fleet_broker_hold(b, draw_us(fleet, 10000, PAUSE_US_MAX));
+    return true;
+}
+
+/* --- cables --- */
+
+static void on_mended(void *context, uint64_t pair)
+{
+    struct fleet *fleet = context;
+    if (fleet->phase == FLEET_SAFETY) {
+        sim_cables_cut(fleet->cables, pair / 16, pair % 16, false);
+    }
+}
+
+static void cut(struct fleet *fleet, uint64_t from, uint64_t to, uint64_t for_us)
+{
+    sim_cables_cut(fleet->cables, from, to, true);
+    world_at(&fleet->world, fleet->world.now_us + for_us, on_mended, fleet, from * 16 + to);
+}
+
+/* Whether a cable from one to another is cut: a broker alone, the fleet in halves, or each by itself. */
+static bool strike_cut(struct fleet *fleet, enum sim_fault fault)
+{
+    struct rng *rng = rng_of(fleet);
+    uint64_t for_us = draw_us(fleet, 50000, CUT_US_MAX), alone = rng_between(rng, 1, fleet->brokers);
+    uint64_t half = rng_next(rng), shape = rng_below(rng, 3);
+    bool outwards = rng_chance(rng, 0.5);
+    uint32_t struck = 0;
+    for (uint64_t from = 1; from <= fleet->brokers; from++) {
+        for (uint64_t to = 1; to <= fleet->brokers; to++) {
+            bool crosses = shape == 0   ? (outwards ? from : to) == alone
+                           : shape == 1 ? (half >> from & 1) > (half >> to & 1)
+                                        : rng_chance(rng, 0.2);
+            if (from == to || !crosses)
+                continue;
+            cut(fleet, from, to, for_us);
+            if (fault == FAULT_CUT) {
+                cut(fleet, to, from, for_us);
+            }
+            struck++;
+        }
+    }
+    fleet->world.tally.faults[fault] += struck > 0;
+    return struck > 0;
+}
+
+static bool strike_break(struct fleet *fleet)
+{
+    struct rng *rng = rng_of(fleet);
+    uint64_t one = rng_between(rng, 1, fleet->brokers), other = rng_between(rng, 1, fleet->brokers);
+    if (one == other || sim_cables_count(fleet->cables, one) == 0) {
+        return false;
+    }
+    sim_cables_break(fleet->cables, one, other);
+    world_fault(&fleet->world, FAULT_BREAK);
+    return true;
+}
+
+/* --- clocks and room --- */
+
+static bool strike_clock(struct fleet *fleet, enum sim_fault fault)
+{
+    struct fleet_broker *b = any_broker(fleet);
+    world_fault(&b->world, fault);
+    if (fault == FAULT_WALL) {
+        b->clock.wall_skew_ms = (int64_t)rng_between(rng_of(fleet), 0, 7200000) - 3600000;
+    } else {
+        sim_clock_draw_leap(&b->clock);
+    }
+    return true;
+}
+
+static void on_room(void *context, uint64_t argument)
+{
+    struct fleet_broker *b = context;
+    (void)argument;
+    sim_disk_set_room(b->disk, UINT64_MAX);
+    sim_kv_set_full(b->kv, false);
+    b->is_full = false;
+}
+
+static bool strike_full(struct fleet *fleet)
+{
+    struct rng *rng = rng_of(fleet);
+    struct fleet_broker *b = any_broker(fleet);
+    if (b->is_full) {
+        return false;
+    }
+    world_fault(&b->world, FAULT_FULL);
+    b->is_full = true;
+    sim_disk_set_room(b->disk, sim_log_between(rng, 1, FULL_BYTES));
+    sim_kv_set_full(b->kv, rng_chance(rng, 0.5));
+    world_at(&fleet->world, fleet->world.now_us + draw_us(fleet, 100000, FULL_US_MAX), on_room, b, 0);
+    return true;
+}
+
+/* --- when --- */
+
+static bool has_time(enum sim_fault fault)
+{
+    switch (fault) {
+    case FAULT_DEATH:
+    case FAULT_POWER:
+    case FAULT_WALL:
+    case FAULT_LEAP:
+    case FAULT_FULL:
+        return true;
+    default:
+        return fault >= FAULT_CLASSES;
+    }
+}
+
+static bool strike(struct fleet *fleet, enum sim_fault fault)
+{
+    switch (fault) {
+    case FAULT_DEATH:
+    case FAULT_POWER:
+        return strike_one(fleet, fault);
+    case FAULT_WALL:
+    case FAULT_LEAP:
+        return strike_clock(fleet, fault);
+    case FAULT_FULL:
+        return strike_full(fleet);
+    case FAULT_PAUSE:
+        return strike_pause(fleet);
+    case FAULT_MINORITY:
+        return strike_minority(fleet);
+    case FAULT_BLACKOUT:
+        return strike_all(fleet);
+    case FAULT_CUT:
+    case FAULT_ONE_WAY:
+        return strike_cut(fleet, fault);
+    case FAULT_BREAK:
+        return strike_break(fleet);
+    default:
+        UNREACHABLE();
+    }
+}
+
+static void on_tick(void *context, uint64_t argument)
+{
+    struct fleet *fleet = context;
+    struct rng *rng = rng_of(fleet);
+    enum sim_fault drawn[FAULT_CLASSES_ALL];
+    uint32_t count = 0;
+    (void)argument;
+    if (fleet->phase != FLEET_SAFETY) {
+        return;
+    }
+    for (int i = 0; i < FAULT_CLASSES_ALL; i++) {
+        if (fleet->options->one.faults[i] && has_time((enum sim_fault)i)) {
+            drawn[count++] = (enum sim_fault)i;
+        }
+    }
+    if (count > 0) { /* first those that did not strike yet, in turn */
+        uint64_t at = rng_below(rng, count);
+        for (uint32_t i = 0; i < count && fleet->was_struck[drawn[at]] && !fleet->all_struck; i++) {
+            at = (at + 1) % count;
+        }
+        fleet->all_struck = fleet->was_struck[drawn[at]];
+        fleet->was_struck[drawn[at]] |= strike(fleet, drawn[at]);
+    }
+    uint64_t in_us = rng_between(rng, fleet->options->fault_us / 4, fleet->options->fault_us * 7 / 4);
+    world_at(&fleet->world, fleet->world.now_us + in_us, on_tick, fleet, 0);
+}
+
+void fleet_faults_begin(struct fleet *fleet)
+{
+    const bool *faults = fleet->options->one.faults;
+    for (uint32_t id = 1; id <= fleet->brokers; id++) {
+        struct fleet_broker *b = &fleet->broker[id];
+        sim_disk_set_faults(b->disk, faults);
+        sim_disk_set_stall(b->disk, faults[FAULT_STALL] ? STALL_CHANCE : 0);
+        if (faults[FAULT_POINT_DELAY]) {
+            sim_points_plan_delays(&b->points);
+        }
+        fleet_broker_plan(b);
+    }
+    world_at(&fleet->world, fleet->world.now_us + fleet->options->fault_us, on_tick, fleet, 0);
+}

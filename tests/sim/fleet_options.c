@@ -1,0 +1,89 @@
+/* Swarm options of a fleet: those of one broker, and how many machines, groups and kinds of trouble there are. */
+#include "fleet.h"
+
+/* Classes of one broker that a fleet leaves alone: rot for which no broker answers to others yet, enemies of one
+ * connection that one broker alone shows as well, and what ends a run of its own. */
+static bool is_for_fleet(enum sim_fault fault)
+{
+    switch (fault) {
+    case FAULT_ZOMBIE:
+    case FAULT_FENCE:
+    case FAULT_TOPICS:
+    case FAULT_RETENTION:
+    case FAULT_STOP:
+    case FAULT_VANDAL:
+    case FAULT_LIAR:
+    case FAULT_CROWD:
+    case FAULT_EXPIRY:
+    case FAULT_ROT:
+    case FAULT_RUST:
+    case FAULT_RECOVERY: /* drawn with the deaths */
+        return false;
+    default:
+        return true;
+    }
+}
+
+static uint32_t draw_brokers(struct rng *rng)
+{
+    static const uint8_t counts[] = {1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 6, 7, 7};
+    return counts[rng_below(rng, sizeof counts)];
+}
+
+void fleet_options_draw(struct fleet_options *options, uint64_t seed)
+{
+    struct rng rng;
+    struct fleet_options o = {0};
+    sim_options_draw(&o.one, seed);
+    rng_seed(&rng, seed ^ 0x0f1ee70f1ee7u);
+    for (int i = 0; i < FAULT_CLASSES_ALL; i++) {
+        bool is_on = rng_chance(&rng, 0.5);
+        o.one.faults[i] = i < FAULT_CLASSES ? o.one.faults[i] && is_for_fleet((enum sim_fault)i) : is_on;
+    }
+    o.brokers = draw_brokers(&rng);
+    uint32_t replicas = rng_chance(&rng, 0.8) ? 3 : (uint32_t)rng_between(&rng, 1, FLEET_BROKERS_MAX);
+    o.replicas = replicas > o.brokers ? o.brokers : replicas;
+    o.groups = rng_chance(&rng, 0.3) ? 8 : (uint32_t)sim_log_between(&rng, 1, FLEET_GROUPS_MAX);
+    o.topics = (uint32_t)rng_between(&rng, 1, o.groups < 3 ? o.groups : 3);
+    o.heartbeat_ms = (uint32_t)(rng_chance(&rng, 0.7) ? 100 : rng_between(&rng, 50, 200));
+    o.election_ms = o.heartbeat_ms * (uint32_t)(rng_chance(&rng, 0.7) ? 8 : rng_between(&rng, 5, 12));
+    o.cable_us_max = sim_log_between(&rng, 100, 60000);
+    o.fault_us = sim_log_between(&rng, 500000, 8000000);
+    if (o.brokers == 1) { /* there is nobody to be cut off from */
+        o.one.faults[FAULT_CUT] = o.one.faults[FAULT_ONE_WAY] = o.one.faults[FAULT_BREAK] = false;
+        o.one.faults[FAULT_MINORITY] = false;
+    }
+    if (o.replicas < 3) {
+        o.one.faults[FAULT_MINORITY] = false; /* no group can do without anybody */
+    }
+    o.one.load_us = FLEET_SAFETY_US + rng_below(&rng, 30000000);
+    o.one.producers = (uint32_t)rng_between(&rng, 6, 12);
+    o.one.batch_records_max = (uint32_t)rng_between(&rng, 4, 12);
+    o.one.value_bytes_max = (uint32_t)sim_log_between(&rng, 24, 4000);
+    o.one.think_us_max = 1000000;
+    o.one.memory_bytes = (uint64_t)64 << 20;
+    o.one.wal_file_bytes = WAL_FILE_BYTES_MIN;
+    o.one.wal_budget_bytes = WAL_FILE_BYTES_MIN * rng_between(&rng, 6, 12);
+    o.one.scrub_period_ms = -1;
+    o.one.crashes = (uint32_t)rng_between(&rng, 0, 8);
+    o.one.crash_calls_max = sim_log_between(&rng, 200, 4000);
+    *options = o;
+}
+
+void fleet_options_print(const struct fleet_options *o, FILE *out)
+{
+    fprintf(out,
+            "brokers=%u replicas=%u groups=%u topics=%u heartbeat_ms=%u election_ms=%u cable_us=%llu fault_us=%llu ",
+            o->brokers, o->replicas, o->groups, o->topics, o->heartbeat_ms, o->election_ms,
+            (unsigned long long)o->cable_us_max, (unsigned long long)o->fault_us);
+    sim_options_print(&o->one, out);
+}
+
+void fleet_options_config(const struct fleet_options *o, uint64_t id, struct config *ret_config)
+{
+    sim_options_config(&o->one, ret_config);
+    ret_config->id = id;
+    ret_config->replicas = o->replicas;
+    ret_config->heartbeat_ms = o->heartbeat_ms;
+    ret_config->election_ms = o->election_ms;
+}
