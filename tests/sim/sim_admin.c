@@ -1,5 +1,6 @@
 /* The administrator: makes the topics of the run, now and then one more, deletes such again, and after each restart
- * holds the broker's Metadata against what was confirmed: no topic may be lost, none may come back. */
+ * holds the broker's Metadata against what was confirmed: no topic may be lost, none may come back. With several
+ * brokers a controller writes the registry for it, and each of them hears of that in its own time. */
 #include "sim_client.h"
 
 #include <stdio.h>
@@ -86,7 +87,7 @@ static void topic_forget(struct admin *admin, struct load_topic *topic)
 
 static void send_create(struct admin *admin, const struct load_topic *topic)
 {
-    struct request *request = client_request(&admin->client, FRAME_CREATE_TOPIC);
+    struct request *request = client_request(client_any(&admin->client), FRAME_CREATE_TOPIC);
     CreateTopicRequest message = {.partitions = topic->partitions, .timeout_ms = 20000};
     strcpy(message.name, topic->name);
     strcpy(request->name, topic->name);
@@ -110,7 +111,7 @@ static void send_create(struct admin *admin, const struct load_topic *topic)
 
 static void send_delete(struct admin *admin, const struct load_topic *topic)
 {
-    struct request *request = client_request(&admin->client, FRAME_DELETE_TOPIC);
+    struct request *request = client_request(client_any(&admin->client), FRAME_DELETE_TOPIC);
     DeleteTopicRequest message = {.timeout_ms = 20000};
     strcpy(message.name, topic->name);
     strcpy(request->name, topic->name);
@@ -119,7 +120,7 @@ static void send_delete(struct admin *admin, const struct load_topic *topic)
 
 static void send_metadata(struct admin *admin, const char *name)
 {
-    struct request *request = client_request(&admin->client, FRAME_METADATA);
+    struct request *request = client_request(client_any(&admin->client), FRAME_METADATA);
     MetadataRequest message = {.describe = false};
     strcpy(message.topic, name);
     strcpy(request->name, name);
@@ -148,10 +149,36 @@ static void churn(struct admin *admin)
     }
 }
 
+/* What brokers are asked for, or the controller. */
+static void step_create(struct admin *admin, struct load_topic *topic)
+{
+    const struct load_controller *controller = admin->client.load->controller;
+    if (controller == NULL) {
+        send_create(admin, topic);
+        return;
+    }
+    const struct load_wish wish = {.name = topic->name,
+                                   .partitions = topic->partitions,
+                                   .retention_bytes = topic->retention_bytes,
+                                   .retention_ms = topic->retention_ms,
+                                   .segment_ms = topic->segment_ms};
+    topic->is_there = controller->create(controller->context, &wish);
+}
+
+static void step_delete(struct admin *admin, struct load_topic *topic)
+{
+    const struct load_controller *controller = admin->client.load->controller;
+    if (controller == NULL) {
+        send_delete(admin, topic);
+    } else if (controller->remove(controller->context, topic->name)) {
+        topic_forget(admin, topic);
+    }
+}
+
 static void next_step(struct admin *admin)
 {
     struct load *load = admin->client.load;
-    if (admin->client.conn == NULL || admin->client.requests_open > 0)
+    if (!client_is_connected(&admin->client) || client_requests_open(&admin->client) > 0)
         return;
     if (admin->must_verify) {
         send_metadata(admin, "");
@@ -161,14 +188,14 @@ static void next_step(struct admin *admin)
     for (uint32_t i = 0; i < load->topics_count; i++) {
         struct load_topic *topic = &load->topics[i];
         if (topic->deleting) {
-            send_delete(admin, topic);
+            step_delete(admin, topic);
             return;
         }
         if (topic->wanted && !topic->live) {
             if (topic->is_there) {
                 send_metadata(admin, topic->name);
             } else {
-                send_create(admin, topic);
+                step_create(admin, topic);
             }
             return;
         }
@@ -197,17 +224,29 @@ static bool next_topic(struct codec_cursor *cursor, struct topic_view *view)
     return true;
 }
 
+/* A broker that has not heard yet tells of a topic that was deleted. */
+static bool is_old_news(const struct load *load, const struct topic_view *view)
+{
+    bool is_old = false;
+    for (uint32_t p = 0; load_has_many(load) && p < view->row.partition_count && p < PARTITIONS_MAX_SIM; p++) {
+        is_old = is_old || check_group_is_deleted(load->check, view->partitions[p].group);
+    }
+    return is_old;
+}
+
 static void take_topic(struct admin *admin, const struct topic_view *view)
 {
     struct load *load = admin->client.load;
     struct load_topic *topic = load_find_topic(load, view->row.name);
+    if (is_old_news(load, view))
+        return;
     for (uint32_t i = 0; i < admin->gone_count; i++) {
         if (view->row.partition_count > 0 && admin->gone[i] == view->partitions[0].group) {
             world_fail(load->world, "W6", "topic %s of group %llu was deleted and is back", view->row.name,
                        (unsigned long long)view->partitions[0].group);
         }
     }
-    if (topic != NULL && view->row.state == TOPIC_CREATING) {
+    if (topic != NULL && view->row.state == TOPIC_CREATING && load->controller == NULL) {
         topic->is_there = false; /* asking again helps a creation on that a full disk stopped */
     }
     if (topic == NULL || topic->deleting || view->row.state != TOPIC_LIVE)
@@ -241,7 +280,9 @@ static void on_metadata(struct admin *admin, const struct request *request, cons
     BrokerRow broker;
     if (reply->status == ERR_UNKNOWN_TOPIC && !everything) {
         struct load_topic *topic = load_find_topic(load, request->name);
-        if (topic != NULL && topic->confirmed && !topic->deleting) {
+        if (load_has_many(load)) {
+            return; /* that broker has not heard of it yet */
+        } else if (topic != NULL && topic->confirmed && !topic->deleting) {
             world_fail(load->world, "W2", "topic %s exists and is unknown", topic->name);
         } else if (topic != NULL) {
             topic->is_there = false;
@@ -270,7 +311,7 @@ static void on_metadata(struct admin *admin, const struct request *request, cons
         world_fail(load->world, "port", "a Metadata reply that does not read, status %u", reply->status);
         return;
     }
-    for (uint32_t i = 0; everything && i < load->topics_count; i++) {
+    for (uint32_t i = 0; everything && !load_has_many(load) && i < load->topics_count; i++) {
         if (load->topics[i].confirmed && !load->topics[i].deleting && !seen[i]) {
             world_fail(load->world, "W2", "topic %s is lost", load->topics[i].name);
         }
@@ -316,7 +357,7 @@ static void on_reply(struct client *client, struct request *request, const union
 
 static void on_wake(struct client *client)
 {
-    if (client->conn == NULL) {
+    if (!client_is_connected(client)) {
         client_connect(client);
     } else {
         next_step(admin_of(client));
@@ -324,7 +365,7 @@ static void on_wake(struct client *client)
     client_wake(client, 10000 + rng_below(&client->load->world->load, 500000));
 }
 
-static void on_lost(struct client *client)
+static void on_lost(struct client *client, uint64_t broker)
 {
     admin_of(client)->must_verify = true;
 }
@@ -344,6 +385,15 @@ struct client *admin_new(struct load *load)
     }
     client_wake(&admin->client, 1);
     return &admin->client;
+}
+
+void admin_expect(struct client *client, const char *name, uint32_t partitions)
+{
+    struct load *load = client->load;
+    ASSERT(load->topics_count < TOPICS_MAX_SIM && partitions <= PARTITIONS_MAX_SIM);
+    load->topics[load->topics_count] = (struct load_topic){.partitions = partitions, .wanted = true, .is_there = true};
+    snprintf(load->topics[load->topics_count].name, sizeof load->topics[0].name, "%s", name);
+    load->topics_count++;
 }
 
 bool admin_is_quiet(const struct client *client)

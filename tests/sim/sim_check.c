@@ -67,7 +67,9 @@ struct ghost {
 
 struct producer_fact {
     int64_t producer_id;
-    int32_t epoch;
+    int32_t epoch; /* the newest */
+    bool *given;   /* by epoch */
+    uint64_t given_capacity;
     char name[64];
     UT_hash_handle hh;
 };
@@ -141,6 +143,7 @@ void check_free(struct check *check)
     HASH_ITER(hh, check->producers, producer, after)
     {
         HASH_DEL(check->producers, producer);
+        free(producer->given);
         free(producer);
     }
     ledger_free(check->ledger);
@@ -385,7 +388,21 @@ void check_log_start(struct check *check, uint64_t group, int64_t offset)
     ghost->log_start = offset;
 }
 
+int32_t check_epoch(const struct check *check, const char *name)
+{
+    const struct producer_fact *known = check->producers;
+    while (known != NULL && (name[0] == '\0' || strcmp(known->name, name) != 0)) {
+        known = known->hh.next;
+    }
+    return known == NULL ? -1 : known->epoch;
+}
+
 void check_producer(struct check *check, const char *name, int64_t producer_id, int32_t epoch)
+{
+    check_producer_since(check, name, producer_id, epoch, check_epoch(check, name));
+}
+
+void check_producer_since(struct check *check, const char *name, int64_t producer_id, int32_t epoch, int32_t floor)
 {
     struct producer_fact *known, *other, *next;
     HASH_FIND(hh, check->producers, &producer_id, sizeof producer_id, known);
@@ -393,8 +410,9 @@ void check_producer(struct check *check, const char *name, int64_t producer_id, 
     if (known != NULL && (strcmp(known->name, name) != 0 || name[0] == '\0')) {
         world_fail(check->world, "B6", "producer id %lld is given to '%s', it is that of '%s'", (long long)producer_id,
                    name, known->name);
-    } else if (known != NULL && epoch <= known->epoch) {
-        world_fail(check->world, "B6", "producer '%s' gets epoch %d after %d", name, epoch, known->epoch);
+    } else if (epoch <= floor || epoch < 0) {
+        world_fail(check->world, "B6", "producer '%s' gets epoch %d after %d", name, epoch, floor);
+        return;
     }
     HASH_ITER(hh, check->producers, other, next)
     {
@@ -410,7 +428,12 @@ void check_producer(struct check *check, const char *name, int64_t producer_id, 
         strncpy(known->name, name, sizeof known->name - 1);
         HASH_ADD(hh, check->producers, producer_id, sizeof known->producer_id, known);
     }
-    known->epoch = epoch;
+    known->given = sim_grow(known->given, &known->given_capacity, (uint64_t)epoch + 1, sizeof *known->given);
+    if (known->given[epoch]) {
+        world_fail(check->world, "B6", "producer '%s' gets epoch %d twice", name, epoch);
+    }
+    known->given[epoch] = true;
+    known->epoch = epoch > known->epoch ? epoch : known->epoch;
 }
 
 void check_rot_has_address(struct check *check)

@@ -75,6 +75,10 @@ void check_high_watermark(struct check *check, uint64_t group, int64_t offset); 
 void check_log_start(struct check *check, uint64_t group, int64_t offset);                        /* B8 */
 void check_producer(struct check *check, const char *name, int64_t producer_id,
                     int32_t epoch); /* B6; name "": anonymous */
+/* The same with several brokers, whose answers may overtake each other: it was asked for when `floor` was the newest
+ * epoch that anybody had been given (check_epoch). */
+void check_producer_since(struct check *check, const char *name, int64_t producer_id, int32_t epoch, int32_t floor);
+int32_t check_epoch(const struct check *check, const char *name); /* -1: none yet, or anonymous */
 
 /* Rot (W3, W7): from now on only these groups may answer CORRUPT; without any call of the second kind, all may. */
 void check_rot_has_address(struct check *check);

@@ -50,12 +50,12 @@ static uint32_t fetch_frame(struct load *load, uint8_t frame[CODEC_HEAD_BYTES_MA
     return size;
 }
 
-static void come(struct crowd *crowd, struct guest *guest)
+static void come(struct crowd *crowd, struct guest *guest, const struct load_broker *broker)
 {
     struct load *load = crowd->load;
     uint8_t frame[CODEC_HEAD_BYTES_MAX];
     guest->kind = (enum guest_kind)rng_below(&load->world->load, GUEST_KINDS);
-    guest->conn = sim_conn_open(load->net, &guest_handler, guest);
+    guest->conn = sim_conn_open(broker->net, &guest_handler, guest);
     guest->sent = 0;
     if (guest->kind == GUEST_DEAF) {
         sim_conn_deafen(guest->conn);
@@ -87,12 +87,14 @@ static void on_wake(void *context, uint64_t argument)
     struct crowd *crowd = context;
     struct load *load = crowd->load;
     struct rng *rng = &load->world->load;
-    bool flood = !load->quiet && load->broker_up && rng_chance(rng, 0.2);
+    const struct load_broker *broker =
+        &load->brokers[load_has_many(load) ? rng_below(rng, load->brokers_count) : 0]; /* whom it floods */
+    bool flood = !load->quiet && broker->is_up && rng_chance(rng, 0.2);
     bool flight = load->quiet || rng_chance(rng, 0.15);
     for (uint32_t i = 0; i < GUESTS_MAX; i++) {
         struct guest *guest = &crowd->guests[i];
         if (guest->conn == NULL && flood) {
-            come(crowd, guest);
+            come(crowd, guest, broker);
             world_fault(load->world, FAULT_CROWD);
         } else if (guest->conn != NULL && flight) {
             leave(guest);

@@ -43,7 +43,7 @@ static uint64_t any_group(struct load *load)
 
 static struct request *produce_request(struct liar *liar, uint64_t group, uint32_t first, uint32_t count)
 {
-    struct request *request = client_request(&liar->client, FRAME_PRODUCE);
+    struct request *request = client_request(client_any(&liar->client), FRAME_PRODUCE);
     request->group = group;
     request->first = first;
     request->count = count;
@@ -241,7 +241,7 @@ static void fetch_oddly(struct liar *liar)
     struct load *load = liar->client.load;
     struct rng *rng = &load->world->load;
     static const int64_t offsets[] = {-1, INT64_MIN, INT64_MAX, (int64_t)1 << 40, 0, 3};
-    struct request *request = client_request(&liar->client, FRAME_FETCH);
+    struct request *request = client_request(client_any(&liar->client), FRAME_FETCH);
     request->group = odd_group(liar);
     request->offset = offsets[rng_below(rng, sizeof offsets / sizeof offsets[0])];
     const FetchRequest message = {.group = request->group,
@@ -255,7 +255,7 @@ static void fetch_oddly(struct liar *liar)
 static void list_oddly(struct liar *liar)
 {
     struct rng *rng = &liar->client.load->world->load;
-    struct request *request = client_request(&liar->client, FRAME_LIST_OFFSETS);
+    struct request *request = client_request(client_any(&liar->client), FRAME_LIST_OFFSETS);
     request->group = odd_group(liar);
     const ListOffsetsRequest message = {.group = request->group, .timestamp = (int64_t)rng_next(rng)};
     client_send(&liar->client, request, &message, NULL, 0);
@@ -265,7 +265,7 @@ static void list_oddly(struct liar *liar)
 
 static void send_init(struct liar *liar)
 {
-    struct request *request = client_request(&liar->client, FRAME_INIT_PRODUCER);
+    struct request *request = client_request(client_any(&liar->client), FRAME_INIT_PRODUCER);
     InitProducerRequest message = {.timeout_ms = 10000};
     strcpy(message.name, "liar");
     strcpy(request->name, "liar");
@@ -306,7 +306,7 @@ static void on_wake(struct client *client)
     struct rng *rng = &load->world->load;
     if (client_goes_home(client))
         return;
-    if (client->conn == NULL) {
+    if (!client_is_connected(client)) {
         client_connect(client);
     } else if (rng_chance(rng, 0.05)) {
         client_drop(client, load->options->faults[FAULT_ZOMBIE]);

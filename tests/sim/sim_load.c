@@ -22,8 +22,9 @@ static void on_fault_tick(void *context, uint64_t argument)
             if (skip-- == 0)
                 break;
         }
-        if (client != NULL && client->conn != NULL) {
-            sim_conn_break(client->conn);
+        const struct client_conn *conn = client != NULL ? client_any(client) : NULL;
+        if (conn != NULL) {
+            sim_conn_break(conn->conn);
         }
     }
     if (!load->quiet && load->options->faults[FAULT_FENCE] && load->producers_count > 0 && rng_chance(rng, 0.5)) {
@@ -40,10 +41,17 @@ struct load *load_new(const struct load_parts *parts)
     ASSERT(load != NULL);
     load->world = parts->world;
     load->options = options;
-    load->net = parts->net;
+    load->brokers_count = parts->brokers_count;
     load->check = parts->check;
     load->shadow = parts->shadow;
     load->room = parts->room;
+    load->truth = parts->truth;
+    load->controller = parts->controller;
+    ASSERT(parts->brokers_count <= LOAD_BROKERS_MAX);
+    for (uint32_t i = 0; i < parts->brokers_count; i++) {
+        load->brokers[i] = (struct load_broker){.load = load, .id = i + 1, .net = parts->nets[i]};
+    }
+    load->reigns = reigns_new(load->world);
     TAILQ_INIT(&load->clients);
     ASSERT(options->producers <= sizeof load->producers / sizeof load->producers[0]);
     for (uint32_t i = 0; i < options->producers; i++) {
@@ -82,20 +90,38 @@ void load_free(struct load *load)
         free(load->exhibits[i].bytes);
     }
     crowd_free(load->crowd);
+    reigns_free(load->reigns);
     free(load);
 }
 
-void load_broker_up(struct load *load, uint64_t life)
+bool load_has_many(const struct load *load)
 {
-    load->broker_up = true;
-    load->life = life;
-    auditor_begin(load->auditor, false);
+    return load->brokers_count > 1;
 }
 
-void load_broker_down(struct load *load)
+void load_broker_up(struct load *load, uint64_t broker, uint64_t life)
 {
-    load->broker_up = false;
-    load->audited = false;
+    load->brokers[broker - 1].is_up = true;
+    load->brokers[broker - 1].life = life;
+    if (!load_has_many(load) || load->audited) {
+        auditor_begin(load->auditor, false);
+    }
+}
+
+void load_broker_down(struct load *load, uint64_t broker)
+{
+    load->brokers[broker - 1].is_up = false;
+    load->audited = load->audited && load_has_many(load);
+}
+
+void load_expect(struct load *load, const char *name, uint32_t partitions)
+{
+    admin_expect(load->admin, name, partitions);
+}
+
+void *load_reply_context(struct load *load, uint64_t broker)
+{
+    return &load->brokers[broker - 1];
 }
 
 void load_quiet(struct load *load)
@@ -180,7 +206,9 @@ void load_audit(struct load *load)
 void load_rotten(struct load *load)
 {
     load->rotten = true;
-    shadow_rotten(load->shadow, true);
+    if (load->shadow != NULL) {
+        shadow_rotten(load->shadow, true);
+    }
 }
 
 bool load_has_audited(const struct load *load)
@@ -242,10 +270,19 @@ bool load_status_is_retriable(uint32_t status)
     }
 }
 
+bool load_may_go_elsewhere(const struct load *load, uint32_t status)
+{
+    return load_status_is_retriable(status) ||
+           (load_has_many(load) &&
+            (status == ERR_CORRUPT || status == ERR_UNKNOWN_PARTITION || status == ERR_UNKNOWN_TOPIC));
+}
+
 /* S3. A deletion is neither read nor write: it makes room, but what says so takes some. */
 static void judge_room(struct load *load, const struct request *request, const union codec_message *message)
 {
     uint32_t status;
+    if (load->room == NULL)
+        return;
     enum room_use use = ROOM_READ;
     uint64_t wait_us = 0;
     if (request->type == FRAME_PRODUCE) {
@@ -272,7 +309,8 @@ static void judge_room(struct load *load, const struct request *request, const u
 
 void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *frame, size_t head_size)
 {
-    struct load *load = context;
+    const struct load_broker *broker = context;
+    struct load *load = broker->load;
     const struct frame_limits limits = {FRAME_PROTO_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX};
     struct frame parsed = {0};
     uint64_t needed;
@@ -290,7 +328,7 @@ void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *fr
     }
     if (crowd_has(load->crowd, conn))
         return;
-    if (sim_conn_is_of(conn, load->vandal)) {
+    if (client_owns(load->vandal, conn)) {
         if (parsed.type != FRAME_ERROR && parsed.type != FRAME_METADATA_REPLY) {
             world_fail(load->world, "port", "the broker answers noise with a frame of type %d", (int)parsed.type);
         }
@@ -305,7 +343,7 @@ void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *fr
         return;
     }
     const struct request *request = load->requests[parsed.request_id - 1];
-    if (request->conn_id != sim_conn_id(conn) ||
+    if (request->broker != broker->id || request->conn_id != sim_conn_id(conn) ||
         codec_decode(parsed.type, parsed.proto, parsed.proto_size, &message) != OK) {
         world_fail(load->world, "port", "a reply on the wrong connection, or one that does not decode");
         return;
@@ -315,6 +353,8 @@ void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *fr
         producer_judge_reply(load, request, &message.as_ProduceReply);
     } else if (parsed.type == FRAME_FETCH_REPLY) {
         reader_judge_fetch(load, request, &message.as_FetchReply);
+    } else if (parsed.type == FRAME_LIST_OFFSETS_REPLY) {
+        reader_judge_list(load, request, &message.as_ListOffsetsReply);
     } else if (parsed.type == FRAME_INIT_PRODUCER_REPLY) {
         producer_judge_init(load, request, &message.as_InitProducerReply);
     }

@@ -1,6 +1,6 @@
 /* Producers: id and epoch, per partition a stream of batches with sequences and a window in flight. After any doubt
- * about a batch the stream waits until nothing of it is under way, then sends what is not acknowledged again, in order.
- * That is what the client library does, and what makes "exactly once" the broker's duty. */
+ * about a batch the stream waits until nothing of it is under way, then sends what is not acknowledged again, in order,
+ * perhaps to another broker. That is what the client library does, and what makes "exactly once" the brokers' duty. */
 #include "sim_client.h"
 #include "sim_clock.h"
 #include "sim_decay.h"
@@ -40,6 +40,7 @@ struct batch {
 /* One partition as one producer writes to it. */
 struct stream {
     uint64_t group;
+    uint64_t broker; /* what is under way is on its way there */
     int32_t next_sequence;
     struct batch window[WINDOW_MAX]; /* [0] is the oldest not acknowledged */
     uint32_t count;
@@ -56,6 +57,7 @@ struct producer {
     int64_t id; /* -1: none yet */
     int16_t epoch;
     bool is_prover, is_greedy;
+    struct request *init;  /* InitProducer, the last one; NULL: none yet */
     uint32_t window;       /* batches in flight per stream */
     uint32_t batches_sent; /* greedy */
     struct stream streams[STREAMS_MAX];
@@ -173,11 +175,12 @@ static void stream_clear(struct stream *stream)
 
 /* --- sending --- */
 
-static void batch_send(struct producer *producer, struct stream *stream, struct batch *batch)
+static void batch_send(struct producer *producer, struct client_conn *to, struct stream *stream, struct batch *batch)
 {
     struct load *load = producer->client.load;
     static const int32_t acks_numbers[] = {[CHECK_ACKS_ALL] = -1, [CHECK_ACKS_LEADER] = 1, [CHECK_ACKS_NONE] = 0};
-    struct request *request = client_request(&producer->client, FRAME_PRODUCE);
+    struct request *request = client_request(to, FRAME_PRODUCE);
+    stream->broker = to->broker;
     request->group = stream->group;
     request->first = batch->first;
     request->count = batch->count;
@@ -218,6 +221,13 @@ static bool stream_is_under_way(const struct stream *stream)
     return under_way;
 }
 
+/* What follows goes where the batches before it went, while any of them is in doubt. NULL: nobody is there. */
+static struct client_conn *stream_conn(struct producer *producer, const struct stream *stream)
+{
+    return stream->count > 0 && stream_is_under_way(stream) ? client_conn_to(&producer->client, stream->broker)
+                                                            : client_route(&producer->client, stream->group);
+}
+
 static void start_over(struct producer *producer);
 
 /* A batch in doubt for so long that its producer may have been forgotten: to repeat it could store it twice. */
@@ -233,16 +243,18 @@ static bool stream_is_too_old(const struct producer *producer, const struct stre
 static void stream_resume(struct producer *producer, struct stream *stream)
 {
     struct load *load = producer->client.load;
-    if (producer->client.conn == NULL || stream_is_under_way(stream) || load->world->now_us < stream->resume_us)
+    if (!client_is_connected(&producer->client) || stream_is_under_way(stream) ||
+        load->world->now_us < stream->resume_us)
         return;
     if (stream_is_too_old(producer, stream)) {
         start_over(producer);
         return;
     }
+    struct client_conn *to = client_route(&producer->client, stream->group);
     stream->is_held = false;
     for (uint32_t i = 0; i < stream->count; i++) {
         if (!stream->window[i].is_acked) {
-            batch_send(producer, stream, &stream->window[i]);
+            batch_send(producer, to, stream, &stream->window[i]);
         }
     }
 }
@@ -256,12 +268,16 @@ static void stream_hold(struct producer *producer, struct stream *stream)
 
 static void stream_send_new(struct producer *producer, struct stream *stream, uint32_t count)
 {
-    if (producer->client.conn == NULL || needs_id(producer) || stream->is_held || stream->count >= producer->window)
+    if (!client_is_connected(&producer->client) || needs_id(producer) || stream->is_held ||
+        stream->count >= producer->window)
+        return;
+    struct client_conn *to = stream_conn(producer, stream);
+    if (to == NULL)
         return;
     struct batch *batch = &stream->window[stream->count];
     batch_fill(producer, stream, batch, count);
     stream->count++;
-    batch_send(producer, stream, batch);
+    batch_send(producer, to, stream, batch);
     if (producer->acks == CHECK_ACKS_NONE) {
         stream_pop(stream);
     }
@@ -270,20 +286,32 @@ static void stream_send_new(struct producer *producer, struct stream *stream, ui
 /* Sends two batches in the wrong order: the first to arrive leaves a gap and must be refused. */
 static void stream_send_swapped(struct producer *producer, struct stream *stream)
 {
-    if (producer->client.conn == NULL || needs_id(producer) || stream->is_held || stream->count > 0 ||
+    if (!client_is_connected(&producer->client) || needs_id(producer) || stream->is_held || stream->count > 0 ||
         producer->acks != CHECK_ACKS_ALL)
         return;
+    struct client_conn *to = stream_conn(producer, stream);
     for (uint32_t i = 0; i < 2; i++) {
         batch_fill(producer, stream, &stream->window[stream->count++], 1);
     }
     stream->window[1].is_swapped = true;
-    batch_send(producer, stream, &stream->window[1]);
-    batch_send(producer, stream, &stream->window[0]);
+    batch_send(producer, to, stream, &stream->window[1]);
+    batch_send(producer, to, stream, &stream->window[0]);
+}
+
+/* Each one asked for fences those before it. */
+static bool is_asking_for_id(struct producer *producer)
+{
+    struct client_conn *to = producer->init != NULL ? client_conn_to(&producer->client, producer->init->broker) : NULL;
+    return to != NULL && producer->init->is_open && producer->init->conn_id == sim_conn_id(to->conn);
 }
 
 static void send_init(struct producer *producer)
 {
-    struct request *request = client_request(&producer->client, FRAME_INIT_PRODUCER);
+    if (load_has_many(producer->client.load) && is_asking_for_id(producer))
+        return;
+    struct request *request = client_request(client_route(&producer->client, 0), FRAME_INIT_PRODUCER);
+    producer->init = request;
+    request->floor = check_epoch(producer->client.load->check, producer->name);
     InitProducerRequest message = {.timeout_ms = 10000};
     strcpy(message.name, producer->name);
     strcpy(request->name, producer->name);
@@ -298,7 +326,7 @@ static void start_over(struct producer *producer)
     for (uint32_t i = 0; i < producer->streams_count; i++) {
         stream_clear(&producer->streams[i]);
     }
-    if (producer->client.conn != NULL && producer->acks == CHECK_ACKS_ALL) {
+    if (client_is_connected(&producer->client) && producer->acks == CHECK_ACKS_ALL) {
         send_init(producer);
     }
 }
@@ -348,9 +376,10 @@ static void judge_refusal(struct producer *producer, const struct request *reque
         world_fail(world, "B6", "producer '%s' %lld epoch %d is fenced, but nobody took over", producer->name,
                    (long long)producer->id, producer->epoch);
     }
-    if (status == ERR_CORRUPT && decay_has_withheld(world->decay, request->group))
-        return; /* it will not be judged before the next start */
-    bool gone = status == ERR_UNKNOWN_PARTITION || status == ERR_UNKNOWN_TOPIC;
+    bool many = load_has_many(producer->client.load);
+    if (status == ERR_CORRUPT && (many || decay_has_withheld(world->decay, request->group)))
+        return; /* another one has it whole; or it will not be judged before the next start */
+    bool gone = !many && (status == ERR_UNKNOWN_PARTITION || status == ERR_UNKNOWN_TOPIC);
     if (bad || (gone && !check_group_is_deleted(producer->client.load->check, request->group))) {
         world_fail(world, "B4", "messages %u..%u of group %llu, the next of producer %lld, are refused: %s",
                    request->first, request->first + request->count - 1, (unsigned long long)request->group,
@@ -380,7 +409,7 @@ static void on_produce_reply(struct producer *producer, const struct request *re
     batch->is_under_way = false;
     if (status == OK) {
         batch->is_acked = true;
-        if (producer->is_prover) {
+        if (producer->is_prover && !load_has_many(load)) {
             judge_wait(load, request, batch);
         }
         while (stream->count > 0 && stream->window[0].is_acked) {
@@ -415,7 +444,8 @@ static void on_init_reply(struct producer *producer, const InitProducerReply *re
     if (reply->status == OK && producer->id < 0) {
         producer->id = reply->producer_id;
         producer->epoch = (int16_t)reply->producer_epoch;
-    } else if (reply->status == ERR_CORRUPT && producer->client.load->rotten) {
+    } else if (reply->status == ERR_CORRUPT &&
+               (producer->client.load->rotten || load_has_many(producer->client.load))) {
         return;
     } else if (reply->status != OK && !load_status_is_retriable(reply->status)) {
         world_fail(producer->client.load->world, "B6", "InitProducer '%s' is refused: %s", producer->name,
@@ -445,11 +475,13 @@ static void on_connected(struct client *client)
     }
 }
 
-static void on_lost(struct client *client)
+static void on_lost(struct client *client, uint64_t broker)
 {
     struct producer *producer = producer_of(client);
     for (uint32_t i = 0; i < producer->streams_count; i++) {
         struct stream *stream = &producer->streams[i];
+        if (load_has_many(client->load) && stream->broker != broker)
+            continue;
         for (uint32_t k = 0; k < stream->count; k++) {
             stream->window[k].is_under_way = false;
         }
@@ -481,7 +513,7 @@ static void greedy_wake(struct producer *producer)
     if (load->quiet && !load->proving)
         return;
     while (producer->streams_count > 0 && producer->batches_sent < GREEDY_BATCHES_MAX &&
-           producer->streams[0].count < producer->window && producer->client.conn != NULL &&
+           producer->streams[0].count < producer->window && client_is_connected(&producer->client) &&
            !producer->streams[0].is_held) {
         stream_send_new(producer, &producer->streams[0], load->options->batch_records_max);
         producer->batches_sent++;
@@ -509,10 +541,10 @@ static void on_wake(struct client *client)
 {
     struct producer *producer = producer_of(client);
     struct load *load = client->load;
-    if (client->conn == NULL) {
+    if (!client_is_connected(client)) {
         client_connect(client);
     } else if (needs_id(producer)) {
-        if (client->requests_open == 0) {
+        if (client_requests_open(client) == 0) {
             send_init(producer);
         }
     } else {
@@ -668,6 +700,22 @@ void producer_free(struct client *client)
 
 /* --- as replies leave the broker --- */
 
+/* With several brokers: whoever knows their disks is asked about the batch, unless nobody has its bytes any more. */
+static void judge_majority(struct load *load, const struct request *request, int64_t offset)
+{
+    struct stream *stream;
+    const struct load_truth *truth = load->truth;
+    const struct batch *batch =
+        request->client->class == &producer_class ? batch_find(producer_of(request->client), request, &stream) : NULL;
+    if (request->acks == CHECK_ACKS_LEADER)
+        return; /* may be lost with its leader */
+    if (batch != NULL && truth != NULL && truth->acked != NULL &&
+        !check_group_is_deleted(load->check, request->group)) {
+        truth->acked(truth->context, request->group, batch->bytes, batch->size);
+    }
+    check_acked(load->check, request->first, request->count, offset, true);
+}
+
 void producer_judge_reply(struct load *load, const struct request *request, const ProduceReply *reply)
 {
     world_log(load->world, "    messages %u..%u of group %llu: %s %lld", request->first,
@@ -688,6 +736,10 @@ void producer_judge_reply(struct load *load, const struct request *request, cons
         if (request->acks == CHECK_ACKS_ALL && offset < 0) {
             world_fail(load->world, "B5", "an acknowledgement without offset");
         }
+        if (load->shadow == NULL) {
+            judge_majority(load, request, offset);
+            return;
+        }
         bool durable = shadow_holds(load->shadow, request->group, request->first, request->count, offset);
         check_acked(load->check, request->first, request->count, offset, durable);
     } else {
@@ -697,7 +749,10 @@ void producer_judge_reply(struct load *load, const struct request *request, cons
 
 void producer_judge_init(struct load *load, const struct request *request, const InitProducerReply *reply)
 {
-    if (reply->status == OK) {
+    if (reply->status == OK && load_has_many(load)) {
+        check_producer_since(load->check, request->name, reply->producer_id, reply->producer_epoch,
+                             (int32_t)request->floor);
+    } else if (reply->status == OK) {
         check_producer(load->check, request->name, reply->producer_id, reply->producer_epoch);
     }
 }

@@ -47,10 +47,10 @@ static void fetch(struct reader *reader)
     struct load *load = client->load;
     struct rng *rng = &load->world->load;
     struct position *position = position_at(reader);
-    if (client->conn == NULL || client->requests_open > 0 || position == NULL || reader->has_finished)
+    if (!client_is_connected(client) || client_requests_open(client) > 0 || position == NULL || reader->has_finished)
         return;
     bool patient = !reader->is_auditor && !load->quiet && rng_chance(rng, 0.5);
-    struct request *request = client_request(client, FRAME_FETCH);
+    struct request *request = client_request(client_route(client, position->group), FRAME_FETCH);
     request->group = position->group;
     request->offset = position->offset;
     const FetchRequest message = {.group = position->group,
@@ -65,8 +65,12 @@ static void list_offsets(struct reader *reader)
 {
     struct load *load = reader->client.load;
     struct position *position = position_at(reader);
-    struct request *request = client_request(&reader->client, FRAME_LIST_OFFSETS);
+    struct request *request = client_request(client_route(&reader->client, position->group), FRAME_LIST_OFFSETS);
     request->group = position->group;
+    request->floor = reigns_promised(load->reigns, position->group);
+    if (load->truth != NULL && load->truth->read_begin != NULL) {
+        request->begun = load->truth->read_begin(load->truth->context, request->group);
+    }
     uint64_t draw = rng_below(&load->world->load, 3);
     request->offset = draw == 0   ? -1
                       : draw == 1 ? -2
@@ -219,7 +223,7 @@ static void on_fetch_reply(struct reader *reader, const struct request *request,
         if (reader->is_auditor && position->offset >= reply->high_watermark) {
             auditor_next(reader, reply);
         }
-    } else if (!load_status_is_retriable(reply->status)) {
+    } else if (!load_may_go_elsewhere(load, reply->status)) {
         world_fail(load->world, "B9", "fetch of group %llu at %lld is refused: %s (log %lld..%lld)",
                    (unsigned long long)request->group, (long long)request->offset, err_name((enum err)reply->status),
                    (long long)reply->log_start, (long long)reply->high_watermark);
@@ -232,7 +236,8 @@ static void on_list_reply(struct reader *reader, const struct request *request, 
     if (reply->status != OK) {
         bool rot = reply->status == ERR_CORRUPT && (load->rotten || load_is_corrupt_for_now(load, request->group) ||
                                                     sim_atlas_knows(load->world->atlas, request->group));
-        if (!rot && !load_status_is_retriable(reply->status) && !check_group_is_deleted(load->check, request->group)) {
+        if (!rot && !load_may_go_elsewhere(load, reply->status) &&
+            !check_group_is_deleted(load->check, request->group)) {
             world_fail(load->world, "B9", "ListOffsets of group %llu is refused: %s",
                        (unsigned long long)request->group, err_name((enum err)reply->status));
         }
@@ -294,15 +299,15 @@ static void on_wake(struct client *client)
 {
     struct reader *reader = reader_of(client);
     struct rng *rng = &client->load->world->load;
-    if (!reader->is_auditor && client->requests_open == 0) {
+    if (!reader->is_auditor && client_requests_open(client) == 0) {
         forget_deleted(reader);
         if (rng_chance(rng, 0.1)) {
             follow(reader);
         }
     }
-    if (client->conn == NULL) {
+    if (!client_is_connected(client)) {
         client_connect(client);
-    } else if (!reader->is_auditor && client->requests_open == 0 && position_at(reader) != NULL &&
+    } else if (!reader->is_auditor && client_requests_open(client) == 0 && position_at(reader) != NULL &&
                rng_chance(rng, 0.1)) {
         list_offsets(reader);
     } else {
@@ -368,6 +373,37 @@ void reader_free(struct client *client)
 
 /* --- as replies leave the broker --- */
 
+/* One of several brokers serves as leader. */
+static void judge_leader(struct load *load, const struct request *request, const FetchReply *reply)
+{
+    const struct load_truth *truth = load->truth;
+    if (check_group_is_deleted(load->check, request->group))
+        return;
+    const struct reign_word word = {.group = request->group,
+                                    .term = reply->term,
+                                    .broker = request->broker,
+                                    .life = load->brokers[request->broker - 1].life,
+                                    .log_start = reply->log_start,
+                                    .high_watermark = reply->high_watermark};
+    reigns_heard(load->reigns, &word);
+    check_log_start(load->check, request->group, reigns_log_start(load->reigns, request->group));
+    if (truth != NULL && truth->served != NULL) {
+        truth->served(truth->context, request->broker, request->group, reply->term, reply->log_start,
+                      reply->high_watermark);
+    }
+}
+
+void reader_judge_list(struct load *load, const struct request *request, const ListOffsetsReply *reply)
+{
+    if (!load_has_many(load) || reply->status != OK || request->offset != -1 ||
+        check_group_is_deleted(load->check, request->group))
+        return;
+    reigns_listed(load->reigns, request->group, request->broker, request->floor, reply->offset);
+    if (load->truth != NULL && load->truth->read_end != NULL) {
+        load->truth->read_end(load->truth->context, request->group, request->begun, reply->offset);
+    }
+}
+
 void reader_judge_fetch(struct load *load, const struct request *request, const FetchReply *reply)
 {
     if (reply->status == ERR_CORRUPT && load->world->decay != NULL) {
@@ -375,10 +411,14 @@ void reader_judge_fetch(struct load *load, const struct request *request, const 
     }
     if (reply->status != OK)
         return;
+    if (load_has_many(load)) {
+        judge_leader(load, request, reply);
+        return;
+    }
     if (load->world->decay != NULL) {
         decay_served(load->world->decay, request->group);
     }
-    check_term(load->check, request->group, reply->term, load->life,
+    check_term(load->check, request->group, reply->term, load->brokers[0].life,
                shadow_term(load->shadow, request->group, reply->term) >= reply->term);
     check_high_watermark(load->check, request->group, reply->high_watermark);
     check_log_start(load->check, request->group, reply->log_start);

@@ -98,7 +98,7 @@ static void on_ready(void *context)
         world_log(&run->world, "ready, life %llu", (unsigned long long)run->life);
         run->was_ready = run->was_ever_ready = true;
         decay_ready(run->world.decay);
-        load_broker_up(run->load, run->life);
+        load_broker_up(run->load, 1, run->life);
         if (run->phase > PHASE_AUDIT) {
             load_audit(run->load);
         }
@@ -209,7 +209,7 @@ static void bury(struct run *run, bool power_cut)
     struct sim_world *world = &run->world;
     world_log(world, "%s, life %llu", power_cut ? "power cut" : "process death", (unsigned long long)run->life);
     world->crashed = true; /* nothing of the dead may do I/O */
-    load_broker_down(run->load);
+    load_broker_down(run->load, 1);
     decay_down(run->world.decay);
     sim_clock_disarm(&run->clock);
     sim_net_kill(run->net);
@@ -496,7 +496,7 @@ static void finish_stop(struct run *run)
     if (!is_late && sim_net_links(run->net) != 0) {
         world_fail(&run->world, "leak", "%zu connections are open after on_stopped", sim_net_links(run->net));
     }
-    load_broker_down(run->load);
+    load_broker_down(run->load, 1);
     sim_clock_disarm(&run->clock);
     broker_free(run->broker);
     run->broker = NULL;
@@ -694,7 +694,8 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
               o->faults[FAULT_STALL] || o->faults[FAULT_POINT_DELAY] || o->faults[FAULT_LATENCY]);
     const struct load_parts parts = {.world = &run->world,
                                      .options = o,
-                                     .net = run->net,
+                                     .nets = &run->net,
+                                     .brokers_count = 1,
                                      .check = run->check,
                                      .shadow = run->shadow,
                                      .room = &run->room};
@@ -706,7 +707,7 @@ static void run_open(struct run *run, const struct sim_options *o, bool verbose)
                                     .witness = load_witness,
                                     .context = run->load};
     run->world.atlas = &run->atlas;
-    run->net_options.reply_context = run->load;
+    run->net_options.reply_context = load_reply_context(run->load, 1);
     run->net_options.on_reply = load_on_reply;
     sim_net_set(run->net, &run->net_options);
     sim_options_config(o, &run->config);

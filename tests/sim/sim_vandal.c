@@ -9,7 +9,7 @@
 
 #define NOISE_BYTES_MAX 3000u
 
-static void send_noise(struct client *client)
+static void send_noise(struct client *client, struct sim_conn *conn)
 {
     struct rng *rng = &client->load->world->load;
     uint8_t noise[NOISE_BYTES_MAX];
@@ -17,11 +17,11 @@ static void send_noise(struct client *client)
     for (size_t i = 0; i < size; i++) {
         noise[i] = (uint8_t)rng_next(rng);
     }
-    sim_conn_send(client->conn, noise, size);
+    sim_conn_send(conn, noise, size);
 }
 
 /* A Metadata frame, cut short, or with one bit of header or protobuf flipped: its CRC must find it. */
-static void send_broken_frame(struct client *client)
+static void send_broken_frame(struct client *client, struct sim_conn *conn)
 {
     struct rng *rng = &client->load->world->load;
     uint8_t frame[CODEC_HEAD_BYTES_MAX];
@@ -34,7 +34,7 @@ static void send_broken_frame(struct client *client)
     } else {
         frame[rng_below(rng, size)] ^= (uint8_t)(1u << rng_below(rng, 8));
     }
-    sim_conn_send(client->conn, frame, size);
+    sim_conn_send(conn, frame, size);
 }
 
 static void on_wake(struct client *client)
@@ -43,12 +43,13 @@ static void on_wake(struct client *client)
     struct rng *rng = &load->world->load;
     if (client_goes_home(client))
         return;
-    if (client->conn == NULL) {
+    const struct client_conn *to = client_any(client);
+    if (to == NULL) {
         client_connect(client);
     } else if (rng_chance(rng, 0.5)) {
-        send_broken_frame(client);
+        send_broken_frame(client, to->conn);
     } else {
-        send_noise(client);
+        send_noise(client, to->conn);
     }
     world_fault(load->world, FAULT_VANDAL);
     client_wake(client, sim_log_between(rng, 1000, load->options->load_us / 4));
