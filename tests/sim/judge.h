@@ -62,6 +62,7 @@
 #include "port/kv.h"
 #include "sim.h"
 #include "sim_disk.h"
+#include "sim_kv.h"
 
 #define JUDGE_BROKERS_MAX 8u
 
@@ -94,7 +95,7 @@ void judge_synced(struct judge *judge, uint64_t id, const char *path, const uint
 void judge_acked(struct judge *judge, uint64_t group, const uint8_t *batch, size_t size);
 /* Around a question about the end of a log that only a leader may answer, after a round of its followers: begin's
  * answer is what the reply has to reach. */
-int64_t judge_read_begin(const struct judge *judge, uint64_t group);
+int64_t judge_read_begin(struct judge *judge, uint64_t group);
 void judge_read_end(struct judge *judge, uint64_t group, int64_t begun, int64_t high_watermark);
 
 /* Reads every durable store and segment anew (W2, B12). */

@@ -168,34 +168,44 @@ static void end_schedule(struct end *end, uint64_t at_us)
 
 /* --- the port --- */
 
+static void tell_sent(const struct end *end, const uint8_t *bytes, size_t size)
+{
+    const struct sim_cable_watcher *watcher = &end->cables->watcher;
+    if (watcher->sent != NULL) {
+        uint32_t inside = world_step_out(world_of(end));
+        watcher->sent(watcher->context, end->owner, end->to, bytes, size);
+        world_step_in(world_of(end), inside);
+    }
+}
+
 static void link_send(struct link *link, const void *head, size_t head_size, const struct slice *parts, size_t count)
 {
     struct end *end = (struct end *)link, *other = end->other;
+    struct end nobody = {0}; /* the other side is gone, and its farewell still on the way: it leaves all the same */
     uint64_t size = head_size;
-    if (end->is_closing || other == NULL || world_of(end)->crashed) { /* nothing of the dead leaves */
+    if (end->is_closing || world_of(end)->crashed) { /* nothing of the dead leaves */
         return;
     }
     for (size_t i = 0; i < count; i++) {
         size += parts[i].size;
     }
-    if (other->size + size > other->capacity) {
-        other->capacity = 2 * (other->size + size);
-        other->bytes = realloc(other->bytes, other->capacity);
-        ASSERT(other->bytes != NULL);
+    struct end *to = other != NULL ? other : &nobody;
+    if (to->size + size > to->capacity) {
+        to->capacity = 2 * (to->size + size);
+        to->bytes = realloc(to->bytes, to->capacity);
+        ASSERT(to->bytes != NULL);
     }
-    memcpy(other->bytes + other->size, head, head_size);
-    other->size += head_size;
+    memcpy(to->bytes + to->size, head, head_size);
+    to->size += head_size;
     for (size_t i = 0; i < count; i++) {
-        memcpy(other->bytes + other->size, parts[i].data, parts[i].size);
-        other->size += parts[i].size;
+        memcpy(to->bytes + to->size, parts[i].data, parts[i].size);
+        to->size += parts[i].size;
     }
-    const struct sim_cable_watcher *watcher = &end->cables->watcher;
-    if (watcher->sent != NULL) {
-        uint32_t inside = world_step_out(world_of(end));
-        watcher->sent(watcher->context, end->owner, end->to, other->bytes + other->size - size, size);
-        world_step_in(world_of(end), inside);
+    tell_sent(end, to->bytes + to->size - size, size);
+    free(nobody.bytes);
+    if (other != NULL) {
+        end_schedule(other, end->cables->world->now_us + cables_delay(end->cables));
     }
-    end_schedule(other, end->cables->world->now_us + cables_delay(end->cables));
 }
 
 static size_t link_queued(const struct link *link)

@@ -1,0 +1,470 @@
+/* Who is there: groups, replicas, machines; and the two ways in which a live broker is seen: by the rows that leave it,
+ * and by what it is after a turn. What is made of it: see judge_impl.h. */
+#include "judge_impl.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/batch.h"
+#include "base/crc32c.h"
+#include "broker/impl.h"
+#include "raft/impl.h"
+
+#define TERMS_MAX 65536u /* nothing that a run does needs as many elections */
+
+/* --- tables --- */
+
+struct judge *judge_new(struct sim_world *world)
+{
+    struct judge *judge = calloc(1, sizeof *judge);
+    ASSERT(judge != NULL);
+    judge->world = world;
+    return judge;
+}
+
+void judge_free(struct judge *judge)
+{
+    struct judge_group *group, *next;
+    HASH_ITER(hh, judge->groups, group, next)
+    {
+        HASH_DEL(judge->groups, group);
+        ghost__free(group);
+        state__free(group);
+        for (uint32_t i = 0; i < group->replicas_count; i++) {
+            disk__forget(&group->replicas[i]->image);
+            free(group->replicas[i]);
+        }
+        free(group->terms);
+        free(group);
+    }
+    free(judge);
+}
+
+struct judge_group *judge__group(struct judge *judge, uint64_t id)
+{
+    struct judge_group *group;
+    HASH_FIND(hh, judge->groups, &id, sizeof id, group);
+    if (group == NULL) {
+        group = calloc(1, sizeof *group);
+        ASSERT(group != NULL);
+        group->id = id;
+        HASH_ADD(hh, judge->groups, id, sizeof group->id, group);
+    }
+    return group;
+}
+
+struct judge_replica *judge__replica(const struct judge_group *group, uint64_t id)
+{
+    for (uint32_t i = 0; i < group->replicas_count; i++) {
+        if (group->replicas[i]->id == id) {
+            return group->replicas[i];
+        }
+    }
+    return NULL;
+}
+
+struct judge_replica *judge__replica_on(struct judge_group *group, uint64_t id, uint64_t broker)
+{
+    struct judge_replica *r = judge__replica(group, id);
+    if (r == NULL) {
+        ASSERT(group->replicas_count < JUDGE_REPLICAS_MAX);
+        r = calloc(1, sizeof *r);
+        ASSERT(r != NULL);
+        r->id = id;
+        r->broker = broker;
+        r->place = group->replicas_count;
+        r->accepted = true;
+        group->replicas[group->replicas_count++] = r;
+    }
+    return r;
+}
+
+struct judge_term *judge__term(struct judge_group *group, uint64_t term)
+{
+    if (term >= TERMS_MAX) {
+        return NULL;
+    }
+    group->terms = sim_grow(group->terms, &group->terms_capacity, term + 1, sizeof *group->terms);
+    return &group->terms[term];
+}
+
+void judge__fail(struct judge *judge, enum sim_judge id, const struct judge_group *group, uint64_t replica,
+                 const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    world_fail(judge->world, sim_judge_name(id), "group %llu, replica %llu, %.3f s: %s", (unsigned long long)group->id,
+               (unsigned long long)replica, (double)judge->world->now_us / 1e6, text);
+}
+
+/* --- configurations --- */
+
+bool judge__is_voter(const struct raft_config *config, uint64_t replica)
+{
+    for (uint32_t i = 0; i < config->count; i++) {
+        const struct raft_member *m = &config->members[i];
+        if (m->replica == replica) {
+            return m->now == RAFT_VOTER || m->next == RAFT_VOTER;
+        }
+    }
+    return false;
+}
+
+bool judge__is_quorum(const struct raft_config *config, bool (*holds)(void *context, uint64_t replica), void *context)
+{
+    uint32_t voters[2] = {0}, present[2] = {0};
+    for (uint32_t i = 0; i < config->count; i++) {
+        const struct raft_member *m = &config->members[i];
+        bool votes_now = m->now == RAFT_VOTER, votes_next = m->next == RAFT_VOTER;
+        bool is_present = (votes_now || votes_next) && holds(context, m->replica);
+        voters[0] += votes_now;
+        voters[1] += votes_next;
+        present[0] += votes_now && is_present;
+        present[1] += votes_next && is_present;
+    }
+    return present[0] > voters[0] / 2 && present[1] > voters[1] / 2;
+}
+
+bool judge__config_equal(const struct raft_config *a, const struct raft_config *b)
+{
+    bool is_equal = a->count == b->count;
+    for (uint32_t i = 0; is_equal && i < a->count; i++) {
+        const struct raft_member *x = &a->members[i], *y = &b->members[i];
+        is_equal = x->replica == y->replica && x->now == y->now && x->next == y->next;
+    }
+    return is_equal;
+}
+
+/* --- looking at a partition --- */
+
+static uint64_t look_term_of(const void *context, uint64_t index)
+{
+    return raft_term_of(((const struct partition *)context)->raft, index);
+}
+
+static bool look_payload(const void *context, uint64_t index, uint32_t *ret_crc)
+{
+    struct window *window = (struct window *)&((const struct partition *)context)->window; /* window_at is not const */
+    if (index < window->first_index || index > window_last(window)) {
+        return false;
+    }
+    const struct slice *payload = &window_at(window, index)->payload;
+    *ret_crc = crc32c(0, payload->data, payload->size);
+    return true;
+}
+
+static bool look_peer(const void *context, uint64_t replica, struct raft_peer_state *ret_state)
+{
+    return raft_peer_state(((const struct partition *)context)->raft, replica, ret_state);
+}
+
+static uint64_t mixed(uint64_t hash, uint64_t value)
+{
+    hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
+    return hash ^ (hash >> 29);
+}
+
+static uint64_t look_state(const void *context)
+{
+    const struct partition *p = context;
+    uint64_t hash = mixed(done_hash(p->done), (uint64_t)p->log_clock_ms);
+    hash = mixed(mixed(hash, (uint64_t)p->idle_clock_ms), (uint64_t)partition_high_watermark(p));
+    hash = mixed(mixed(hash, (uint64_t)partition_log_start(p)), p->config.segment_bytes);
+    hash = mixed(mixed(hash, (uint64_t)p->config.retention_bytes), (uint64_t)p->config.retention_ms);
+    return hash | 1;
+}
+
+static void look(const struct judge_machine *machine, const struct partition *p, struct judge_sight *ret_sight)
+{
+    const struct raft *r = p->raft;
+    uint64_t last = raft_last_index(r);
+    *ret_sight = (struct judge_sight){.group = p->group,
+                                      .replica = p->replica,
+                                      .broker = machine->id,
+                                      .role = raft_role(r),
+                                      .term = raft_term(r),
+                                      .commit = raft_commit_index(r),
+                                      .applied = p->applied_index,
+                                      .last = last,
+                                      .last_term = raft_term_of(r, last),
+                                      .accepts = raft_accepts(r),
+                                      .is_quiet = raft_is_quiet(r),
+                                      .is_damaged = raft_is_damaged(r),
+                                      .end = p->leader_ready ? partition_high_watermark(p) : 0,
+                                      .snapshot_lsn = p->snapshot_lsn,
+                                      .heartbeat_ms = machine->broker->config->heartbeat_ms,
+                                      .election_ms = machine->broker->config->election_ms,
+                                      .context = p,
+                                      .term_of = look_term_of,
+                                      .payload = look_payload,
+                                      .peer = look_peer,
+                                      .state = look_state};
+    ret_sight->config = raft_config(r, &ret_sight->config_index);
+    if (ret_sight->role == RAFT_LEADER) {
+        ret_sight->round = r->round_confirmed;
+        ret_sight->has_own_commit = raft__own_term_committed(r);
+    }
+}
+
+bool judge__look(struct judge *judge, const struct judge_group *group, const struct judge_replica *r,
+                 struct judge_sight *ret_sight)
+{
+    const struct judge_machine *machine = &judge->machines[r->broker];
+    const struct partition *p = machine->broker != NULL ? groups_find(machine->broker, group->id) : NULL;
+    if (p == NULL || p->raft == NULL || p->replica != r->id) {
+        return false;
+    }
+    look(machine, p, ret_sight);
+    return true;
+}
+
+bool judge__is_damaged(struct judge *judge, const struct judge_group *group, const struct judge_replica *r)
+{
+    const struct judge_machine *machine = &judge->machines[r->broker];
+    const struct partition *p = machine->broker != NULL ? groups_find(machine->broker, group->id) : NULL;
+    return p != NULL && (p->state == PARTITION_DAMAGED || (p->raft != NULL && raft_is_damaged(p->raft)));
+}
+
+/* --- turns --- */
+
+/* Every applied entry is counted once by the broker, and moves one applied index by one. */
+static void judge_applied(struct judge *judge, struct judge_machine *machine, uint64_t moved, bool is_first)
+{
+    uint64_t total = machine->broker->counters.apply_entries_total;
+    if (!is_first && total - machine->applied_total != moved) {
+        world_fail(judge->world, "R5", "broker %llu, %.3f s: %llu entries were applied, applied indexes moved by %llu",
+                   (unsigned long long)machine->id, (double)judge->world->now_us / 1e6,
+                   (unsigned long long)(total - machine->applied_total), (unsigned long long)moved);
+    }
+    machine->applied_total = total;
+}
+
+/* Where rows find no place nobody can be told anything. */
+static void note_drops(struct judge *judge, struct judge_machine *machine)
+{
+    struct peers_state peer;
+    for (uint32_t i = 0; peers_state(machine->broker->peers, i, &peer); i++) {
+        ASSERT(peer.broker <= JUDGE_BROKERS_MAX);
+        if (!peer.up || peer.dropped_rows != machine->dropped_rows[peer.broker]) {
+            machine->dropped_rows[peer.broker] = peer.dropped_rows;
+            machine->dropped_us[peer.broker] = judge->world->now_us;
+        }
+    }
+}
+
+static void turn(struct judge *judge, struct judge_machine *machine, bool is_first)
+{
+    uint64_t moved = 0;
+    uint64_t pause_us = judge->world->now_us - machine->turn_us;
+    machine->turn_us = judge->world->now_us;
+    disk__fresh(judge, machine);
+    note_drops(judge, machine);
+    for (const struct partition *p = machine->broker->groups; p != NULL; p = p->hh.next) {
+        struct judge_sight sight;
+        if (p->raft == NULL) {
+            continue;
+        }
+        look(machine, p, &sight);
+        struct judge_group *group = judge__group(judge, p->group);
+        struct judge_replica *r = judge__replica_on(group, p->replica, machine->id);
+        if (pause_us > 2000u * sight.heartbeat_ms) {
+            r->excuse_us = judge->world->now_us; /* it stood still */
+        }
+        if (r->was_seen && r->snapshot_lsn == sight.snapshot_lsn) {
+            moved += sight.applied - r->applied;
+        }
+        raft__saw(judge, group, r, &sight);
+        if (judge->world->failed) {
+            return;
+        }
+    }
+    judge_applied(judge, machine, moved, is_first);
+}
+
+void judge_turn(struct judge *judge, uint64_t id)
+{
+    struct judge_machine *machine = &judge->machines[id];
+    if (machine->broker != NULL && !judge->world->failed) {
+        turn(judge, machine, false);
+    }
+}
+
+/* --- machines --- */
+
+void judge_machine(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv)
+{
+    ASSERT(id >= 1 && id <= JUDGE_BROKERS_MAX);
+    judge->machines[id] = (struct judge_machine){.id = id, .disk = disk, .kv = kv, .commits = UINT64_MAX};
+}
+
+void judge_started(struct judge *judge, uint64_t id, struct broker *broker)
+{
+    struct judge_machine *machine = &judge->machines[id];
+    machine->broker = broker;
+    machine->commits = UINT64_MAX; /* the start has made durable what an earlier process had committed */
+    for (uint32_t i = 0; i <= JUDGE_BROKERS_MAX; i++) {
+        machine->delivered_us[i] = machine->dropped_us[i] = judge->world->now_us;
+        machine->dropped_rows[i] = 0;
+    }
+    machine->turn_us = judge->world->now_us;
+    if (!judge->world->failed) {
+        turn(judge, machine, true);
+    }
+}
+
+void judge_dies(struct judge *judge, uint64_t id)
+{
+    struct judge_machine *machine = &judge->machines[id];
+    judge_turn(judge, id);
+    machine->broker = NULL;
+    for (struct judge_group *group = judge->groups; group != NULL; group = group->hh.next) {
+        for (uint32_t i = 0; i < group->replicas_count; i++) {
+            if (group->replicas[i]->broker == id) {
+                group->replicas[i]->was_seen = false;
+                group->replicas[i]->led_term = 0;
+            }
+        }
+    }
+}
+
+void judge_crashed(struct judge *judge, uint64_t id)
+{
+    judge_dies(judge, id);
+    disk__reread(judge, &judge->machines[id]);
+}
+
+void judge_wiped(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv)
+{
+    judge_dies(judge, id);
+    for (struct judge_group *group = judge->groups; group != NULL; group = group->hh.next) {
+        for (uint32_t i = 0; i < group->replicas_count; i++) {
+            struct judge_replica *r = group->replicas[i];
+            if (r->broker == id) {
+                r->is_lost = true;
+                r->lost_commit = group->committed;
+                disk__forget(&r->image);
+            }
+        }
+    }
+    judge_machine(judge, id, disk, kv);
+}
+
+void judge_doubts(struct judge *judge, uint64_t id)
+{
+    judge->machines[id].is_doubted = true;
+}
+
+/* --- frames --- */
+
+void judge_delivered(struct judge *judge, uint64_t from, uint64_t to)
+{
+    judge->hears = true;
+    judge->machines[to].delivered_us[from] = judge->world->now_us;
+}
+
+static void judge_rows(struct judge *judge, struct judge_machine *from, const struct frame *frame)
+{
+    struct codec_cursor cursor = {frame->proto, frame->proto_size};
+    while (cursor.size > 0 && !judge->world->failed) {
+        RaftRow row;
+        enum err error = codec_next_row(&cursor, ROW_RAFT, &row);
+        ASSERT(error == OK);
+        if (row.type < PEER_NO_GROUP) {
+            send__row(judge, from, &row);
+        }
+    }
+}
+
+void judge_frame_out(struct judge *judge, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size)
+{
+    static const struct frame_limits limits = {FRAME_PROTO_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX};
+    (void)to;
+    while (size > 0 && !judge->world->failed) {
+        struct frame frame;
+        uint64_t needed;
+        enum err error = frame_parse(bytes, size, &limits, &frame, &needed);
+        ASSERT(error == OK);
+        if (frame.type == FRAME_RAFT) {
+            judge_rows(judge, &judge->machines[from], &frame);
+        }
+        bytes += frame.size_bytes;
+        size -= frame.size_bytes;
+    }
+}
+
+/* --- clients --- */
+
+int64_t judge_read_begin(struct judge *judge, uint64_t id)
+{
+    return judge__group(judge, id)->told_end;
+}
+
+void judge_read_end(struct judge *judge, uint64_t id, int64_t begun, int64_t high_watermark)
+{
+    struct judge_group *group = judge__group(judge, id);
+    judge__count(judge, JUDGE_R15);
+    if (high_watermark < begun) {
+        judge__fail(judge, JUDGE_R15, group, 0, "the log is told to end at %lld, %lld was known before it was asked",
+                    (long long)high_watermark, (long long)begun);
+    }
+}
+
+static bool acked_holds(void *context, uint64_t replica)
+{
+    const struct judge_sight *sight = context;
+    struct judge *judge = (struct judge *)sight->context;
+    struct judge_group *group = judge__group(judge, sight->group);
+    const struct judge_replica *r = judge__replica(group, replica);
+    uint64_t term = ghost__committed_term(group, sight->commit);
+    return r != NULL && (r->is_lost || disk__holds(judge, group, r, sight->commit, term)); /* lost since, perhaps */
+}
+
+void judge_acked(struct judge *judge, uint64_t id, const uint8_t *batch, size_t size)
+{
+    struct judge_group *group = judge__group(judge, id);
+    struct batch_header header;
+    struct acked_batch *found;
+    if (judge->world->failed || batch_parse(batch, size, &header) != OK) {
+        return;
+    }
+    uint32_t crc = header.crc;
+    HASH_FIND(hh, group->batches, &crc, sizeof crc, found);
+    judge__count(judge, JUDGE_W1);
+    if (found == NULL) {
+        judge__fail(judge, JUDGE_W1, group, 0, "a batch is acknowledged that nobody has committed");
+        return;
+    }
+    /* By whose configuration? Any live member's that has applied it will do: voters do not change without one. */
+    for (uint32_t i = 0; i < group->replicas_count; i++) {
+        struct judge_sight sight;
+        if (!judge__look(judge, group, group->replicas[i], &sight) || sight.role != RAFT_LEADER ||
+            sight.applied < found->index) {
+            continue;
+        }
+        struct judge_sight asked = {.context = judge, .group = id, .commit = found->index};
+        if (!judge__is_quorum(sight.config, acked_holds, &asked)) {
+            judge__fail(judge, JUDGE_W1, group, group->replicas[i]->id,
+                        "entry %llu is acknowledged, and not durable at majorities", (unsigned long long)found->index);
+        }
+        return;
+    }
+}
+
+void judge_final(struct judge *judge)
+{
+    for (uint64_t id = 1; id <= JUDGE_BROKERS_MAX && !judge->world->failed; id++) {
+        struct judge_machine *machine = &judge->machines[id];
+        if (machine->disk == NULL) {
+            continue;
+        }
+        judge_turn(judge, id);
+        disk__reread(judge, machine);
+        state__read(judge, machine, true);
+    }
+}

@@ -1,0 +1,229 @@
+/* What the files of the judge share. Its checkers work on plain facts, so that a test can make them up:
+ *
+ *   judge.c        life, tables, the looks at brokers, the frames
+ *   judge_ghost.c  the log of every group as it must be: histories (R3), what is committed (R4 R5 R7 R18 W1)
+ *   judge_raft.c   one replica after a turn: R1 R2 R6 R9 R12 R17
+ *   judge_send.c   one row as it leaves, and who keeps quiet too long: R8 R9 R12 R13 R14 R15 R20 R21
+ *   judge_disk.c   what is durable: images of all replicas: R10 R11 W2, and the answers for all others
+ *   judge_state.c  the state machines: R5 R19 B11; stored pictures and segments: B12 */
+#ifndef FLOTILLA_SIM_JUDGE_IMPL_H
+#define FLOTILLA_SIM_JUDGE_IMPL_H
+
+#include "base/map.h"
+#include "judge.h"
+#include "meta/meta.h"
+#include "raft/raft.h"
+#include "wal/wal.h"
+#include "wire/peer.h"
+
+#define JUDGE_REPLICAS_MAX 64u /* of a group, over a run */
+
+/* --- the ghost --- */
+
+/* An entry that was durable somewhere, with its history. */
+struct ghost_entry {
+    uint64_t term; /* 0: none */
+    uint64_t prev_term;
+    uint64_t hash;      /* of it and everything before it */
+    uint32_t crc;       /* of its payload */
+    uint32_t batch_crc; /* that its header says, DATA only; 0: none */
+    uint8_t type;
+    struct ghost_entry *other; /* owned: of the same index and another term */
+};
+
+struct ghost_item {
+    struct ghost_entry first;
+    uint64_t committed_term; /* of the entry that is committed here; 0: none */
+    uint64_t committed_in;   /* the term of the leader that did */
+    uint64_t state;          /* hash of a state machine that has applied up to here; 0: not known */
+};
+
+/* What was said in one term. */
+struct judge_term {
+    uint64_t leader;
+    uint64_t votes[JUDGE_REPLICAS_MAX];  /* by place of the candidate: bit per place of who granted */
+    uint64_t wishes[JUDGE_REPLICAS_MAX]; /* the same for pre-votes */
+    uint64_t urged;                      /* bit per place: the leader of this term told it to campaign */
+};
+
+/* --- images --- */
+
+struct image_entry {
+    uint64_t term, lsn;
+};
+
+/* What stands durable of one replica. */
+struct image {
+    uint64_t wal_term, wal_vote, wal_lsn; /* of the newest HARD_STATE record */
+    struct meta_group picture;            /* as committed; group 0: none */
+    struct image_entry *entries;          /* owned, by index */
+    uint64_t capacity, last;
+    bool is_born, is_dead;
+    uint64_t cut_index, cut_term; /* the first entry that the last new TRUNCATE took away; 0: replaced since */
+    uint64_t cut_from;            /* the lowest index that any has; 0: none, since everything was read */
+};
+
+/* --- replicas --- */
+
+struct judge_replica {
+    uint64_t id, broker;
+    uint32_t place; /* in its group */
+    struct image image;
+    bool is_lost;                         /* its machine was wiped, or has lost bytes: see R20 */
+    uint64_t lost_commit;                 /* what was committed then */
+    uint64_t heard_rounds;                /* of reads: the highest one that it answered, */
+    uint64_t heard_term;                  /* in this term */
+    uint64_t sent_us[JUDGE_REPLICAS_MAX]; /* by place: when it last sent anything to that one */
+
+    /* as last seen */
+    bool was_seen; /* in this life */
+    uint64_t term; /* the highest one ever */
+    uint64_t commit, applied, last, last_term;
+    enum raft_role role;
+    uint64_t led_term; /* it leads in this term; 0: it does not */
+    uint64_t config_index;
+    struct raft_config config;
+    uint64_t matches[JUDGE_REPLICAS_MAX];
+    uint64_t round;
+    bool was_damaged, was_quiet, accepted;
+    uint64_t snapshot_lsn;
+    uint64_t excuse_us;   /* up to here nobody had to hear or be heard */
+    uint64_t refusing_us; /* since then it takes no entries, as a leader */
+};
+
+struct judge_group {
+    uint64_t id;
+    struct ghost_item *items; /* owned, by index */
+    uint64_t items_capacity;
+    uint64_t committed;
+    struct judge_term *terms; /* owned, by term */
+    uint64_t terms_capacity;
+    uint64_t top_term; /* that anybody may have by now */
+    int64_t told_end;  /* the highest high watermark of a leader */
+    uint32_t replicas_count;
+    struct judge_replica *replicas[JUDGE_REPLICAS_MAX]; /* owned, by place */
+    struct acked_batch *batches;                        /* committed ones, by the CRC in their headers */
+    struct judge_segment *segments;                     /* by range */
+    UT_hash_handle hh;
+};
+
+/* A stored segment, or as much of one as some picture had. */
+struct judge_segment {
+    int64_t range[2]; /* base offset, end offset */
+    uint64_t size_bytes;
+    uint32_t chain;
+    UT_hash_handle hh;
+};
+
+struct acked_batch {
+    uint32_t crc;
+    uint64_t index;
+    UT_hash_handle hh;
+};
+
+struct judge_machine {
+    uint64_t id;
+    struct sim_disk *disk;
+    struct kv *kv;
+    struct broker *broker; /* NULL: down */
+    uint64_t commits;      /* of the store, as last read */
+    uint64_t released_lsn; /* records below it are gone */
+    uint64_t top_lsn;      /* of the records that are in the images */
+    bool is_doubted;
+    uint64_t applied_total; /* the broker's own count, as last seen */
+    uint64_t turn_us;       /* of its last turn */
+    uint64_t readings;      /* of the store */
+    uint64_t delivered_us[JUDGE_BROKERS_MAX + 1];
+    uint64_t dropped_rows[JUDGE_BROKERS_MAX + 1];
+    uint64_t dropped_us[JUDGE_BROKERS_MAX + 1];
+};
+
+struct judge {
+    struct sim_world *world;
+    struct judge_group *groups; /* uthash, by id */
+    struct judge_machine machines[JUDGE_BROKERS_MAX + 1];
+    bool hears; /* judge_delivered is used */
+};
+
+/* --- what a replica shows after a turn --- */
+
+struct judge_sight {
+    uint64_t group, replica, broker;
+    enum raft_role role;
+    uint64_t term, commit, applied, last, last_term;
+    uint64_t config_index;
+    const struct raft_config *config;
+    bool accepts, is_quiet, is_damaged;
+    bool has_own_commit; /* leader: an entry of its own term is committed */
+    uint64_t round;      /* of reads, confirmed */
+    int64_t end;         /* high watermark */
+    uint64_t snapshot_lsn;
+    uint32_t heartbeat_ms, election_ms;
+    /* Questions; 0 or false: it does not know. */
+    const void *context;
+    uint64_t (*term_of)(const void *context, uint64_t index);
+    bool (*payload)(const void *context, uint64_t index, uint32_t *ret_crc);
+    bool (*peer)(const void *context, uint64_t replica, struct raft_peer_state *ret_state);
+    uint64_t (*state)(const void *context); /* hash of the state machine */
+};
+
+/* --- judge.c --- */
+struct judge_group *judge__group(struct judge *judge, uint64_t id);                 /* made when it is new */
+struct judge_replica *judge__replica(const struct judge_group *group, uint64_t id); /* NULL: never heard of */
+struct judge_replica *judge__replica_on(struct judge_group *group, uint64_t id, uint64_t broker);
+struct judge_term *judge__term(struct judge_group *group, uint64_t term); /* NULL: one that nobody can have */
+void judge__fail(struct judge *judge, enum sim_judge id, const struct judge_group *group, uint64_t replica,
+                 const char *format, ...) __attribute__((format(printf, 5, 6)));
+static inline void judge__count(struct judge *judge, enum sim_judge id)
+{
+    world_judged(judge->world, id);
+}
+/* The replica as it is now; false: its broker is down, or has no core of it. */
+bool judge__look(struct judge *judge, const struct judge_group *group, const struct judge_replica *r,
+                 struct judge_sight *ret_sight);
+/* One that is live here, whatever is on the disk. */
+bool judge__is_damaged(struct judge *judge, const struct judge_group *group, const struct judge_replica *r);
+
+/* --- configurations --- */
+bool judge__is_voter(const struct raft_config *config, uint64_t replica); /* of either half */
+/* Those for whom holds() is true are majorities of both halves. */
+bool judge__is_quorum(const struct raft_config *config, bool (*holds)(void *context, uint64_t replica), void *context);
+bool judge__config_equal(const struct raft_config *a, const struct raft_config *b);
+
+/* --- judge_ghost.c --- */
+void ghost__free(struct judge_group *group);
+/* NULL: no such entry was ever durable. */
+const struct ghost_entry *ghost__at(const struct judge_group *group, uint64_t index, uint64_t term);
+uint64_t ghost__committed_term(const struct judge_group *group, uint64_t index); /* 0: not committed */
+/* An entry became durable behind one of prev_term. */
+void ghost__durable(struct judge *judge, struct judge_group *group, uint64_t replica, const struct wal_record *record,
+                    uint64_t prev_term);
+/* A leader, or a follower, says that its log is committed up to there. */
+void ghost__commits(struct judge *judge, struct judge_group *group, const struct judge_sight *sight);
+void ghost__elected(struct judge *judge, struct judge_group *group, const struct judge_sight *sight);
+
+/* --- judge_raft.c, judge_send.c, judge_state.c --- */
+void state__free(struct judge_group *group);
+void raft__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+               const struct judge_sight *sight);
+void send__row(struct judge *judge, struct judge_machine *from, const RaftRow *row);
+void send__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+               const struct judge_sight *sight);
+void state__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+                const struct judge_sight *sight);
+void state__read(struct judge *judge, struct judge_machine *machine, bool with_segments);
+
+/* --- judge_disk.c --- */
+void disk__fresh(struct judge *judge, struct judge_machine *machine); /* the store may have committed */
+void disk__record(struct judge *judge, struct judge_machine *machine, const struct wal_record *record, uint64_t lsn);
+void disk__picture(struct judge *judge, struct judge_machine *machine, const struct meta_group *picture);
+void disk__reread(struct judge *judge, struct judge_machine *machine);
+void disk__forget(struct image *image);
+uint64_t disk__term(const struct judge *judge, const struct judge_replica *r);
+uint64_t disk__vote(const struct judge *judge, const struct judge_replica *r); /* of that term */
+/* Its durable log reaches the index; and what stands there. */
+bool disk__reaches(const struct judge *judge, const struct judge_replica *r, uint64_t index);
+bool disk__holds(const struct judge *judge, const struct judge_group *group, const struct judge_replica *r,
+                 uint64_t index, uint64_t term);
+
+#endif

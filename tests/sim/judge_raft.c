@@ -1,0 +1,253 @@
+/* One replica after a turn of its broker: what it may be seen to have become since the last one. */
+#include "base/assert.h"
+#include "judge_impl.h"
+
+/* --- R6: nothing falls --- */
+
+static void check_monotonic(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                            const struct judge_sight *s)
+{
+    judge__count(judge, JUDGE_R6);
+    if (s->term < r->term && !r->is_lost) {
+        judge__fail(judge, JUDGE_R6, group, r->id, "its term falls from %llu to %llu", (unsigned long long)r->term,
+                    (unsigned long long)s->term);
+    }
+    if (r->was_seen && (s->commit < r->commit || s->applied < r->applied)) {
+        judge__fail(judge, JUDGE_R6, group, r->id, "committed, applied fall from %llu, %llu to %llu, %llu",
+                    (unsigned long long)r->commit, (unsigned long long)r->applied, (unsigned long long)s->commit,
+                    (unsigned long long)s->applied);
+    }
+    if (s->applied > s->commit || s->commit > s->last) {
+        judge__fail(judge, JUDGE_R6, group, r->id, "applied %llu, committed %llu, last %llu",
+                    (unsigned long long)s->applied, (unsigned long long)s->commit, (unsigned long long)s->last);
+    }
+}
+
+/* --- R12: a term is raised by who would be elected --- */
+
+struct wishing {
+    const struct judge_group *group;
+    const struct judge_term *term;
+    const struct judge_replica *candidate;
+};
+
+static bool would_vote(void *context, uint64_t replica)
+{
+    const struct wishing *w = context;
+    const struct judge_replica *r = judge__replica(w->group, replica);
+    return r != NULL && (r == w->candidate || (w->term->wishes[w->candidate->place] >> r->place & 1));
+}
+
+static void check_term(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                       const struct judge_sight *s)
+{
+    const struct judge_term *term = judge__term(group, s->term);
+    if (term == NULL) {
+        judge__fail(judge, JUDGE_R12, group, r->id, "its term is %llu", (unsigned long long)s->term);
+        return;
+    }
+    if (s->term <= group->top_term) {
+        return;
+    }
+    judge__count(judge, JUDGE_R12);
+    group->top_term = s->term;
+    struct wishing wishing = {group, term, r};
+    bool is_urged = judge__term(group, s->term - 1)->urged >> r->place & 1;
+    bool is_wished = judge__is_quorum(s->config, would_vote, &wishing) ||
+                     (r->was_seen && judge__is_quorum(&r->config, would_vote, &wishing));
+    if (s->role == RAFT_PRE_CANDIDATE || (!is_urged && !is_wished)) {
+        judge__fail(judge, JUDGE_R12, group, r->id, "it raises its term to %llu, and no majorities would vote for it",
+                    (unsigned long long)s->term);
+    }
+}
+
+/* --- R1, R2: leaders --- */
+
+static void check_leader(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+                         const struct judge_sight *s)
+{
+    struct judge_term *term = judge__term(group, s->term);
+    judge__count(judge, JUDGE_R1);
+    if (term->leader != 0 && term->leader != r->id) {
+        judge__fail(judge, JUDGE_R1, group, r->id, "it leads in term %llu, as replica %llu does",
+                    (unsigned long long)s->term, (unsigned long long)term->leader);
+        return;
+    }
+    term->leader = r->id;
+    if (r->led_term != s->term) {
+        ghost__elected(judge, group, s);
+        r->excuse_us = judge->world->now_us;
+        r->refusing_us = 0;
+        r->round = 0;
+        for (uint32_t i = 0; i < JUDGE_REPLICAS_MAX; i++) {
+            r->matches[i] = 0;
+        }
+        return;
+    }
+    uint64_t last_term = s->term_of(s->context, r->last);
+    judge__count(judge, JUDGE_R2);
+    if (s->last < r->last || (last_term != 0 && last_term != r->last_term)) {
+        judge__fail(judge, JUDGE_R2, group, r->id, "a leader's log changes: entry %llu was of term %llu, is of %llu",
+                    (unsigned long long)r->last, (unsigned long long)r->last_term, (unsigned long long)last_term);
+    }
+}
+
+/* What a leader believes of its members is true. */
+static void check_match(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+                        const struct judge_sight *s, uint64_t replica)
+{
+    struct raft_peer_state state;
+    const struct judge_replica *peer = judge__replica(group, replica);
+    if (peer == NULL || peer == r || !s->peer(s->context, replica, &state)) {
+        return;
+    }
+    uint64_t *match = &r->matches[peer->place];
+    if (state.damaged || peer->is_lost || disk__term(judge, peer) > s->term) {
+        *match = 0; /* it counts for nothing, or is of a later leader */
+        return;
+    }
+    judge__count(judge, JUDGE_R6);
+    if (state.next <= state.match || state.match < *match) {
+        judge__fail(judge, JUDGE_R6, group, r->id, "of replica %llu it knows match %llu (was %llu), next %llu",
+                    (unsigned long long)replica, (unsigned long long)state.match, (unsigned long long)*match,
+                    (unsigned long long)state.next);
+    }
+    if (state.match == *match) {
+        return;
+    }
+    *match = state.match;
+    uint64_t term = s->term_of(s->context, state.match);
+    judge__count(judge, JUDGE_R9);
+    if (term != 0 && !disk__holds(judge, group, peer, state.match, term)) {
+        judge__fail(judge, JUDGE_R9, group, r->id, "it takes entry %llu of term %llu for durable at replica %llu",
+                    (unsigned long long)state.match, (unsigned long long)term, (unsigned long long)replica);
+    }
+}
+
+/* --- R17, R18: configurations --- */
+
+static uint8_t half_of(const struct raft_config *config, uint64_t replica, bool next)
+{
+    for (uint32_t i = 0; i < config->count; i++) {
+        if (config->members[i].replica == replica) {
+            return next ? config->members[i].next : config->members[i].now;
+        }
+    }
+    return RAFT_ABSENT;
+}
+
+/* The voters of one half of one are those of a half of the other. */
+static bool have_same_voters(const struct raft_config *a, bool a_next, const struct raft_config *b, bool b_next)
+{
+    for (uint32_t i = 0; i < a->count; i++) {
+        uint64_t replica = a->members[i].replica;
+        if ((half_of(a, replica, a_next) == RAFT_VOTER) != (half_of(b, replica, b_next) == RAFT_VOTER)) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < b->count; i++) {
+        uint64_t replica = b->members[i].replica;
+        if ((half_of(a, replica, a_next) == RAFT_VOTER) != (half_of(b, replica, b_next) == RAFT_VOTER)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void check_change(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                         const struct judge_sight *s)
+{
+    const struct raft_config *old = &r->config, *new = s->config;
+    bool was_joint = !have_same_voters(old, false, old, true);
+    bool is_joint = !have_same_voters(new, false, new, true);
+    judge__count(judge, JUDGE_R17);
+    if (r->config_index > s->commit) {
+        judge__fail(judge, JUDGE_R17, group, r->id, "it makes configuration %llu before the one at %llu is committed",
+                    (unsigned long long)s->config_index, (unsigned long long)r->config_index);
+    } else if (!s->has_own_commit) {
+        judge__fail(judge, JUDGE_R17, group, r->id, "it makes configuration %llu before an entry of its term",
+                    (unsigned long long)s->config_index);
+    } else if ((was_joint && is_joint) || !have_same_voters(old, was_joint, new, false)) {
+        judge__fail(judge, JUDGE_R17, group, r->id, "voters change at %llu without a joint configuration",
+                    (unsigned long long)s->config_index);
+    }
+}
+
+static void check_config(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+                         const struct judge_sight *s)
+{
+    bool is_changed = s->config_index != r->config_index || !judge__config_equal(s->config, &r->config);
+    if (r->was_seen && is_changed) {
+        r->excuse_us = judge->world->now_us; /* other majorities from now on */
+        if (s->role == RAFT_LEADER && r->led_term == s->term) {
+            check_change(judge, group, r, s);
+        }
+    }
+    if (is_changed || !r->was_seen) {
+        r->config_index = s->config_index;
+        r->config = *s->config;
+    }
+    if (s->role == RAFT_LEADER && s->config_index <= s->commit && !judge__is_voter(s->config, r->id)) {
+        judge__fail(judge, JUDGE_R18, group, r->id, "it leads, and has no vote in the committed configuration");
+    }
+}
+
+/* --- R20: damage --- */
+
+static void check_damage(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+                         const struct judge_sight *s)
+{
+    if (!r->is_lost && !s->is_damaged && !r->was_damaged) {
+        return;
+    }
+    judge__count(judge, JUDGE_R20);
+    if (s->is_damaged) {
+        if (s->role != RAFT_FOLLOWER) {
+            judge__fail(judge, JUDGE_R20, group, r->id, "it is damaged, and no mere follower");
+        }
+    } else if (r->is_lost && !r->was_damaged) {
+        judge__fail(judge, JUDGE_R20, group, r->id, "it has lost what was durable, and takes itself for whole");
+    } else if (r->is_lost) {
+        uint64_t term = ghost__committed_term(group, r->lost_commit);
+        if (!disk__holds(judge, group, r, r->lost_commit, term)) {
+            judge__fail(judge, JUDGE_R20, group, r->id, "it is whole again without entry %llu",
+                        (unsigned long long)r->lost_commit);
+        }
+        r->is_lost = false;
+    }
+    r->was_damaged = s->is_damaged;
+}
+
+void raft__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r, const struct judge_sight *s)
+{
+    check_monotonic(judge, group, r, s);
+    check_term(judge, group, r, s);
+    if (judge->world->failed) {
+        return;
+    }
+    check_damage(judge, group, r, s);
+    if (!r->was_seen || s->commit != r->commit) {
+        ghost__commits(judge, group, s);
+    }
+    state__saw(judge, group, r, s);
+    if (s->role == RAFT_LEADER && !judge->world->failed) {
+        check_leader(judge, group, r, s);
+        for (uint32_t i = 0; i < s->config->count; i++) {
+            check_match(judge, group, r, s, s->config->members[i].replica);
+        }
+    }
+    check_config(judge, group, r, s);
+    send__saw(judge, group, r, s);
+    r->was_seen = true;
+    r->term = s->term > r->term ? s->term : r->term;
+    r->commit = s->commit;
+    r->applied = s->applied;
+    r->last = s->last;
+    r->last_term = s->last_term;
+    r->role = s->role;
+    r->led_term = s->role == RAFT_LEADER ? s->term : 0;
+    r->round = s->round;
+    r->accepted = s->accepts;
+    r->was_quiet = s->is_quiet;
+    r->snapshot_lsn = s->snapshot_lsn;
+}

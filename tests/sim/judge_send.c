@@ -1,0 +1,354 @@
+/* One row at the moment it leaves its process, against the image of the disk behind it; and what has not left, or not
+ * come, for too long. */
+#include "judge_impl.h"
+
+/* --- R8: terms and votes --- */
+
+static void check_vote(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                       const RaftRow *row, const struct judge_replica *candidate)
+{
+    struct judge_term *term = judge__term(group, row->term);
+    uint64_t bit = (uint64_t)1 << r->place;
+    uint64_t durable = disk__term(judge, r);
+    judge__count(judge, JUDGE_R8);
+    if (durable < row->term || (durable == row->term && disk__vote(judge, r) != candidate->id)) {
+        judge__fail(judge, JUDGE_R8, group, r->id,
+                    "its vote for %llu in term %llu leaves, its disk has term %llu, vote %llu",
+                    (unsigned long long)candidate->id, (unsigned long long)row->term, (unsigned long long)durable,
+                    (unsigned long long)disk__vote(judge, r));
+    }
+    for (uint32_t i = 0; i < group->replicas_count; i++) {
+        if (i != candidate->place && (term->votes[i] & bit)) {
+            judge__fail(judge, JUDGE_R8, group, r->id, "in term %llu it votes for %llu, it did for %llu",
+                        (unsigned long long)row->term, (unsigned long long)candidate->id,
+                        (unsigned long long)group->replicas[i]->id);
+        }
+    }
+    term->votes[candidate->place] |= bit;
+}
+
+static void check_durable_term(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                               const RaftRow *row)
+{
+    bool is_pre = row->flags & PEER_FLAG_PRE;
+    bool is_promise = is_pre && (row->type == RAFT_VOTE_REQUEST || !(row->flags & PEER_FLAG_REJECT));
+    judge__count(judge, JUDGE_R8);
+    if (!is_promise && disk__term(judge, r) < row->term) {
+        judge__fail(judge, JUDGE_R8, group, r->id, "a row of type %u leaves in term %llu, its disk has term %llu",
+                    row->type, (unsigned long long)row->term, (unsigned long long)disk__term(judge, r));
+    }
+}
+
+/* --- R12: campaigns --- */
+
+struct wishing {
+    const struct judge_group *group;
+    const struct judge_term *term;
+    const struct judge_replica *candidate;
+};
+
+static bool would_vote(void *context, uint64_t replica)
+{
+    const struct wishing *w = context;
+    const struct judge_replica *r = judge__replica(w->group, replica);
+    return r != NULL && (r == w->candidate || (w->term->wishes[w->candidate->place] >> r->place & 1));
+}
+
+static void check_request(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                          const RaftRow *row)
+{
+    struct judge_sight s;
+    if (row->flags & PEER_FLAG_PRE) {
+        return;
+    }
+    check_vote(judge, group, r, row, r);
+    judge__count(judge, JUDGE_R12);
+    if (row->flags & PEER_FLAG_FORCE) {
+        if (!(judge__term(group, row->term - 1)->urged >> r->place & 1)) {
+            judge__fail(judge, JUDGE_R12, group, r->id, "it forces a vote in term %llu, no leader asked it to",
+                        (unsigned long long)row->term);
+        }
+        return;
+    }
+    struct wishing wishing = {group, judge__term(group, row->term), r};
+    if (judge__look(judge, group, r, &s) && !judge__is_quorum(s.config, would_vote, &wishing) &&
+        !judge__is_quorum(&r->config, would_vote, &wishing)) {
+        judge__fail(judge, JUDGE_R12, group, r->id, "it asks for votes in term %llu before majorities would vote",
+                    (unsigned long long)row->term);
+    }
+}
+
+static void check_grant(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                        const RaftRow *row)
+{
+    struct judge_replica *candidate = judge__replica(group, row->to);
+    struct judge_sight s;
+    if ((row->flags & PEER_FLAG_REJECT) || candidate == NULL) {
+        return;
+    }
+    if (row->flags & PEER_FLAG_PRE) {
+        judge__term(group, row->term)->wishes[candidate->place] |= (uint64_t)1 << r->place;
+        return;
+    }
+    check_vote(judge, group, r, row, candidate);
+    judge__count(judge, JUDGE_R12);
+    if (judge__look(judge, group, r, &s) && s.role == RAFT_LEADER && s.term == row->term) {
+        judge__fail(judge, JUDGE_R12, group, r->id, "the leader of term %llu votes for %llu",
+                    (unsigned long long)row->term, (unsigned long long)row->to);
+    }
+}
+
+/* --- R9: acknowledgements --- */
+
+static void check_ack(struct judge *judge, struct judge_group *group, const struct judge_replica *r, const RaftRow *row)
+{
+    struct judge_sight s;
+    if ((row->flags & PEER_FLAG_REJECT) || disk__term(judge, r) != row->term) {
+        return; /* a disk of a later term may have been cut since; a leader of that term does not count this any more */
+    }
+    judge__count(judge, JUDGE_R9);
+    if (!disk__reaches(judge, r, row->index)) {
+        judge__fail(judge, JUDGE_R9, group, r->id, "it acknowledges entry %llu, its disk ends before it",
+                    (unsigned long long)row->index);
+        return;
+    }
+    const struct judge_replica *leader = judge__replica(group, judge__term(group, row->term)->leader);
+    if (leader == NULL || !judge__look(judge, group, leader, &s) || s.term != row->term) {
+        return;
+    }
+    uint64_t term = s.term_of(s.context, row->index);
+    if (term != 0 && !disk__holds(judge, group, r, row->index, term)) {
+        judge__fail(judge, JUDGE_R9, group, r->id,
+                    "it acknowledges entry %llu, which is of term %llu at the leader, and another one on its disk",
+                    (unsigned long long)row->index, (unsigned long long)term);
+    }
+}
+
+/* --- leaders --- */
+
+static void check_leads(struct judge *judge, struct judge_group *group, struct judge_replica *r, const RaftRow *row)
+{
+    struct judge_term *term = judge__term(group, row->term);
+    judge__count(judge, JUDGE_R1);
+    if (term->leader != 0 && term->leader != r->id) {
+        judge__fail(judge, JUDGE_R1, group, r->id, "its row of term %llu leaves, which replica %llu leads",
+                    (unsigned long long)row->term, (unsigned long long)term->leader);
+    }
+    term->leader = r->id;
+    const struct judge_replica *to = judge__replica(group, row->to);
+    if (to != NULL) {
+        r->sent_us[to->place] = judge->world->now_us;
+    }
+    if (row->commit > group->committed) { /* of this very turn */
+        struct judge_sight s;
+        if (judge__look(judge, group, r, &s)) {
+            ghost__commits(judge, group, &s);
+        }
+        if (row->commit > group->committed) {
+            judge__fail(judge, JUDGE_R5, group, r->id, "it says that %llu is committed, %llu is",
+                        (unsigned long long)row->commit, (unsigned long long)group->committed);
+        }
+    }
+}
+
+static void check_timeout_now(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                              const RaftRow *row)
+{
+    struct judge_replica *to = judge__replica(group, row->to);
+    struct judge_sight s;
+    judge__count(judge, JUDGE_R14);
+    if (to == NULL || !judge__look(judge, group, r, &s) || s.term != row->term) {
+        return;
+    }
+    judge__term(group, row->term)->urged |= (uint64_t)1 << to->place;
+    bool is_excused = to->is_lost || disk__term(judge, to) > row->term || judge__is_damaged(judge, group, to);
+    if (s.accepts) {
+        judge__fail(judge, JUDGE_R14, group, r->id, "it gives its leadership to %llu and takes entries meanwhile",
+                    (unsigned long long)row->to);
+    } else if (!is_excused && !disk__holds(judge, group, to, s.last, s.last_term)) {
+        judge__fail(judge, JUDGE_R14, group, r->id, "it gives its leadership to %llu, who lacks entry %llu",
+                    (unsigned long long)row->to, (unsigned long long)s.last);
+    }
+}
+
+/* --- R20 --- */
+
+static void check_whole(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                        const RaftRow *row)
+{
+    bool is_damaged = judge__is_damaged(judge, group, r);
+    if (!r->is_lost && !is_damaged) {
+        return;
+    }
+    bool is_answer = row->type == RAFT_APPEND_REPLY || row->type == RAFT_BEAT_REPLY;
+    bool is_refusal = row->type == RAFT_VOTE_REPLY && (row->flags & PEER_FLAG_REJECT);
+    judge__count(judge, JUDGE_R20);
+    if (!is_refusal && !(is_answer && (row->flags & PEER_FLAG_DAMAGED))) {
+        judge__fail(judge, JUDGE_R20, group, r->id, "%s, and a row of type %u leaves it as if it were whole",
+                    r->is_lost ? "it has lost what was durable" : "it is damaged", row->type);
+    }
+}
+
+/* --- a row --- */
+
+void send__row(struct judge *judge, struct judge_machine *from, const RaftRow *row)
+{
+    struct judge_group *group = judge__group(judge, row->group);
+    struct judge_replica *r = judge__replica_on(group, row->from, from->id);
+    disk__fresh(judge, from);
+    if (r->broker != from->id) {
+        judge__fail(judge, JUDGE_R20, group, r->id, "broker %llu speaks for it, it lives on broker %llu",
+                    (unsigned long long)from->id, (unsigned long long)r->broker);
+    }
+    if (judge__term(group, row->term) == NULL) {
+        judge__fail(judge, JUDGE_R12, group, r->id, "its term is %llu", (unsigned long long)row->term);
+    }
+    if (judge->world->failed) {
+        return;
+    }
+    check_whole(judge, group, r, row);
+    check_durable_term(judge, group, r, row);
+    switch (row->type) {
+    case RAFT_VOTE_REQUEST:
+        check_request(judge, group, r, row);
+        break;
+    case RAFT_VOTE_REPLY:
+        check_grant(judge, group, r, row);
+        break;
+    case RAFT_APPEND:
+    case RAFT_BEAT:
+        check_leads(judge, group, r, row);
+        break;
+    case RAFT_APPEND_REPLY:
+        if (!(row->flags & PEER_FLAG_DAMAGED)) {
+            check_ack(judge, group, r, row);
+        }
+        break;
+    case RAFT_BEAT_REPLY:
+        if (!(row->flags & PEER_FLAG_DAMAGED)) {
+            r->heard_rounds = r->heard_term == row->term && r->heard_rounds > row->round ? r->heard_rounds : row->round;
+            r->heard_term = row->term;
+        }
+        break;
+    case RAFT_TIMEOUT_NOW:
+        check_leads(judge, group, r, row);
+        check_timeout_now(judge, group, r, row);
+        break;
+    }
+}
+
+/* --- a leader after a turn --- */
+
+struct hearing {
+    struct judge *judge;
+    const struct judge_group *group;
+    const struct judge_sight *sight;
+    uint64_t limit_us;
+};
+
+static bool has_been_heard(void *context, uint64_t replica)
+{
+    const struct hearing *h = context;
+    const struct judge_replica *r = judge__replica(h->group, replica);
+    if (replica == h->sight->replica) {
+        return true;
+    }
+    const struct judge_machine *machine = &h->judge->machines[h->sight->broker];
+    return r != NULL && h->judge->world->now_us - machine->delivered_us[r->broker] <= h->limit_us;
+}
+
+static bool has_answered_round(void *context, uint64_t replica)
+{
+    const struct hearing *h = context;
+    const struct judge_replica *r = judge__replica(h->group, replica);
+    return replica == h->sight->replica ||
+           (r != NULL && r->heard_term == h->sight->term && r->heard_rounds >= h->sight->round);
+}
+
+/* R13. What is delivered at all is more than what the leader hears for this group: so it errs on the mild side. */
+static void check_hears(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                        const struct judge_sight *s)
+{
+    uint64_t limit_us = (2u * s->election_ms + 3u * s->heartbeat_ms) * UINT64_C(1000);
+    struct hearing hearing = {judge, group, s, limit_us};
+    judge__count(judge, JUDGE_R13);
+    if (judge->world->now_us - r->excuse_us > limit_us && !judge__is_quorum(s->config, has_been_heard, &hearing)) {
+        judge__fail(judge, JUDGE_R13, group, r->id, "it leads for %llu ms without hearing from majorities",
+                    (unsigned long long)(limit_us / 1000));
+    }
+}
+
+static void check_talks(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                        const struct judge_sight *s)
+{
+    uint64_t now_us = judge->world->now_us, limit_us = 4000u * (uint64_t)s->heartbeat_ms;
+    if (now_us - r->excuse_us <= limit_us) {
+        return;
+    }
+    for (uint32_t i = 0; i < s->config->count; i++) {
+        const struct judge_replica *to = judge__replica(group, s->config->members[i].replica);
+        if (to == NULL || to == r) {
+            continue;
+        }
+        bool is_excused = now_us - judge->machines[s->broker].dropped_us[to->broker] <= limit_us;
+        judge__count(judge, JUDGE_R21);
+        if (!is_excused && now_us - r->sent_us[to->place] > limit_us) {
+            judge__fail(judge, JUDGE_R21, group, r->id, "it leads and says nothing to %llu for %llu ms",
+                        (unsigned long long)to->id, (unsigned long long)((now_us - r->sent_us[to->place]) / 1000));
+        }
+    }
+}
+
+static void check_transfer(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+                           const struct judge_sight *s)
+{
+    uint64_t now_us = judge->world->now_us;
+    if (s->accepts) {
+        r->refusing_us = 0;
+        return;
+    }
+    judge__count(judge, JUDGE_R14);
+    if (r->refusing_us == 0) {
+        r->refusing_us = now_us;
+    } else if (r->led_term == s->term && !r->accepted && s->last > r->last) {
+        judge__fail(judge, JUDGE_R14, group, r->id, "it gives its leadership away and appends entry %llu meanwhile",
+                    (unsigned long long)s->last);
+    }
+    uint64_t since_us = r->refusing_us > r->excuse_us ? r->refusing_us : r->excuse_us;
+    if (now_us - since_us > (s->election_ms + 3u * s->heartbeat_ms) * UINT64_C(1000)) {
+        judge__fail(judge, JUDGE_R14, group, r->id, "it gives its leadership away for %llu ms",
+                    (unsigned long long)((now_us - since_us) / 1000));
+    }
+}
+
+static void check_reads(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                        const struct judge_sight *s)
+{
+    struct hearing hearing = {judge, group, s, 0};
+    if (s->round == r->round || s->round == 0) {
+        return;
+    }
+    judge__count(judge, JUDGE_R15);
+    if (!s->has_own_commit) {
+        judge__fail(judge, JUDGE_R15, group, r->id, "a read is confirmed before an entry of its term is committed");
+    } else if (!judge__is_quorum(s->config, has_answered_round, &hearing)) {
+        judge__fail(judge, JUDGE_R15, group, r->id, "read round %llu is confirmed, majorities have not answered it",
+                    (unsigned long long)s->round);
+    }
+}
+
+void send__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r, const struct judge_sight *s)
+{
+    if (s->is_quiet || r->was_quiet) {
+        r->excuse_us = judge->world->now_us;
+    }
+    if (s->role != RAFT_LEADER) {
+        return;
+    }
+    if (judge->hears) {
+        check_hears(judge, group, r, s);
+    }
+    check_talks(judge, group, r, s);
+    check_transfer(judge, group, r, s);
+    check_reads(judge, group, r, s);
+}
