@@ -69,15 +69,41 @@ static void turn(struct trio *t)
             world_enter(&t->world);
             broker_turn(t->broker[id].broker);
             world_leave(&t->world);
+            judge_turn(t->judge, id);
         }
+    }
+}
+
+static void look_at_verdict(const struct trio *t)
+{
+    if (t->world.failed) {
+        fprintf(stderr, "seed %lu: %s: %s\n", t->seed, t->world.failed_check, t->world.failed_text);
+        UNREACHABLE();
     }
 }
 
 static void step(struct trio *t)
 {
     bool more = world_step(&t->world);
-    ASSERT(more && !t->world.failed);
+    ASSERT(more);
     turn(t);
+    look_at_verdict(t);
+}
+
+static void on_synced(void *context, const char *path, const uint8_t *data, uint64_t offset, uint64_t size)
+{
+    struct trio_broker *b = context;
+    judge_synced(b->trio->judge, b->id, path, data, offset, size);
+}
+
+static void on_sent(void *context, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size)
+{
+    judge_frame_out(((struct trio *)context)->judge, from, to, bytes, size);
+}
+
+static void on_delivered(void *context, uint64_t from, uint64_t to)
+{
+    judge_delivered(((struct trio *)context)->judge, from, to);
 }
 
 static void on_rest(void *context, uint64_t argument)
@@ -143,6 +169,7 @@ void trio_start(struct trio *t, uint64_t id)
     b->ready = false;
     enum err error = broker_new(&options, &b->broker);
     ASSERT(error == OK);
+    judge_started(t->judge, id, b->broker);
     sim_cables_listen(t->cables, id, on_accept_peer, b);
     for (uint64_t other = 1; other <= t->brokers; other++) {
         if (other != id) {
@@ -156,6 +183,7 @@ void trio_start(struct trio *t, uint64_t id)
 void trio_crash(struct trio *t, uint64_t id, bool power_cut)
 {
     struct trio_broker *b = &t->broker[id];
+    judge_dies(t->judge, id);
     t->world.crashed = true; /* the dead do no I/O */
     sim_clock_disarm(&b->clock);
     sim_net_kill(b->net);
@@ -174,6 +202,7 @@ void trio_crash(struct trio *t, uint64_t id, bool power_cut)
     sim_kv_crash(b->kv, !power_cut);
     sim_kv_restart(b->kv);
     t->world.crashed = false;
+    judge_crashed(t->judge, id);
 }
 
 uint64_t trio_group(uint32_t partition)
@@ -185,12 +214,16 @@ void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partiti
 {
     memset(t, 0, sizeof *t);
     world_init(&t->world, seed);
+    t->seed = seed;
+    t->judge = judge_new(&t->world);
     t->brokers = brokers;
     t->trace = (struct trace){.level = TRACE_ERROR};
     if (getenv("TRIO_TRACE") != NULL) { /* for people who look at one test */
         t->trace = (struct trace){.level = TRACE_DEBUG, .sink = trace_to_stderr};
     }
     t->cables = sim_cables_new(&t->world, 300);
+    const struct sim_cable_watcher watcher = {t, on_sent, on_delivered};
+    sim_cables_watch(t->cables, &watcher);
     t->registry = sim_registry_new(&t->world);
     uint64_t first = sim_registry_add_topic(t->registry, "t", partitions, brokers, brokers);
     ASSERT(first == FIRST_GROUP);
@@ -200,7 +233,10 @@ void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partiti
         b->trio = t;
         b->id = id;
         b->kv = sim_kv_new(&(struct sim_kv_options){0});
-        b->disk = sim_disk_new(&t->world, &(struct sim_disk_options){.job_us_max = 200, .cut = {.keep = 0.5}});
+        const struct sim_disk_options disk = {
+            .job_us_max = 200, .cut = {.keep = 0.5}, .on_synced = on_synced, .context = b};
+        b->disk = sim_disk_new(&t->world, &disk);
+        judge_machine(t->judge, id, b->disk, b->kv);
         sim_clock_init(&b->clock, &t->world, on_timer, b);
         b->net = sim_net_new(&t->world, &net);
         configure(&b->config, id);
@@ -221,6 +257,8 @@ void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partiti
 
 void trio_close(struct trio *t)
 {
+    judge_final(t->judge);
+    look_at_verdict(t);
     for (uint32_t id = 1; id <= t->brokers; id++) {
         struct trio_broker *b = &t->broker[id];
         if (b->broker != NULL) {
@@ -230,6 +268,7 @@ void trio_close(struct trio *t)
         sim_disk_free(b->disk);
         sim_kv_free(b->kv);
     }
+    judge_free(t->judge);
     world_done(&t->world);
     sim_cables_free(t->cables);
     sim_registry_free(t->registry);
@@ -340,6 +379,7 @@ int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us)
         if (ask(t, id, FRAME_PRODUCE, &request, batch, size, 2000000) && reply.message.as_ProduceReply.status == OK) {
             t->offsets[number] = reply.message.as_ProduceReply.base_offset;
             t->acknowledged++;
+            judge_acked(t->judge, group, batch, size);
             return number;
         }
     }
@@ -428,4 +468,6 @@ void trio_check(struct trio *t, uint64_t group)
             ASSERT(memcmp(first, other, size) == 0);
         }
     }
+    judge_final(t->judge);
+    look_at_verdict(t);
 }

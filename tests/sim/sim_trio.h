@@ -1,8 +1,10 @@
 /* Several whole brokers in one simulated world, joined by cables and one registry, small enough for a test by hand.
- * Each has its own disk, checkpoint store and clock; any of them may die, lose power, be cut off, come back. */
+ * Each has its own disk, checkpoint store and clock; any of them may die, lose power, be cut off, come back. The judge
+ * looks on. */
 #ifndef FLOTILLA_SIM_TRIO_H
 #define FLOTILLA_SIM_TRIO_H
 
+#include "judge.h"
 #include "sim_cable.h"
 #include "sim_clock.h"
 #include "sim_disk.h"
@@ -29,9 +31,11 @@ struct trio_broker {
 };
 
 struct trio {
+    uint64_t seed;
     struct sim_world world;
     struct sim_cables *cables;
     struct sim_registry *registry;
+    struct judge *judge; /* sees everything; its verdicts end the test */
     struct trace trace;
     uint32_t brokers;
     struct trio_broker broker[TRIO_BROKERS_MAX + 1]; /* from 1 on */

@@ -11,6 +11,7 @@
 #include "sim_trio.h"
 
 static struct trio t;
+static uint64_t judged[JUDGES_ALL]; /* of all seeds */
 
 /* The memory of jobs under way goes with a process that dies: not to be looked for as a leak. */
 const char *__asan_default_options(void);
@@ -162,6 +163,23 @@ static void trouble(uint64_t seed)
     trio_check(&t, trio_group(0));
 }
 
+static void count_judged(void)
+{
+    for (int i = 0; i < JUDGES_ALL; i++) {
+        judged[i] += t.world.tally.judged[i];
+    }
+}
+
+static void print_judged(void)
+{
+    for (int i = 0; i < JUDGES_ALL; i++) {
+        if (judged[i] > 0) {
+            print_message("%s %lu, ", sim_judge_name((enum sim_judge)i), (unsigned long)judged[i]);
+        }
+    }
+    print_message("facts were judged\n");
+}
+
 static void nothing_is_lost_in_any_trouble(void **state)
 {
     (void)state;
@@ -173,6 +191,7 @@ static void nothing_is_lost_in_any_trouble(void **state)
             trio_close(&t);
         }
         trouble(seed);
+        count_judged();
         if (seeds != NULL) {
             uint64_t term;
             sim_registry_leader(t.registry, trio_group(0), &term);
@@ -180,6 +199,7 @@ static void nothing_is_lost_in_any_trouble(void **state)
                           t.sent, (unsigned long)term, (double)t.world.now_us / 1e6);
         }
     }
+    print_judged();
 }
 
 int main(void)
