@@ -7,9 +7,10 @@
 static void check_monotonic(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
                             const struct judge_sight *s)
 {
+    uint64_t term = r->was_seen ? r->term : disk__term(judge, r); /* a crash may take away one that was not synced */
     judge__count(judge, JUDGE_R6);
-    if (s->term < r->term && !r->is_lost) {
-        judge__fail(judge, JUDGE_R6, group, r->id, "its term falls from %llu to %llu", (unsigned long long)r->term,
+    if (s->term < term && !r->is_lost) {
+        judge__fail(judge, JUDGE_R6, group, r->id, "its term falls from %llu to %llu", (unsigned long long)term,
                     (unsigned long long)s->term);
     }
     if (r->was_seen && (s->commit < r->commit || s->applied < r->applied)) {
@@ -239,7 +240,7 @@ void raft__saw(struct judge *judge, struct judge_group *group, struct judge_repl
     check_config(judge, group, r, s);
     send__saw(judge, group, r, s);
     r->was_seen = true;
-    r->term = s->term > r->term ? s->term : r->term;
+    r->term = s->term;
     r->commit = s->commit;
     r->applied = s->applied;
     r->last = s->last;
