@@ -153,8 +153,8 @@ static void end_step(void *context, uint64_t argument)
     if (cables->cut[end->to][end->owner])
         return; /* it waits on the wire */
     end_read(end);
-    if (end->is_closing || (end->other == NULL && end->size == 0)) {
-        end_finish(end, end->is_closing ? OK : ERR_CLOSED);
+    if (!end->is_closing && end->other == NULL && end->size == 0) { /* who closed it has its event under way */
+        end_finish(end, ERR_CLOSED);
     }
 }
 
