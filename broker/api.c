@@ -115,11 +115,23 @@ static void api__fill_damage(const struct partition *p, PartitionRow *row)
     }
 }
 
+/* Of a partition that is not here only the wish is known. */
+static void api__fill_absent(const struct topic *topic, uint32_t number, PartitionRow *row)
+{
+    struct registry_partition wish;
+    row->status = catalog_missing(topic, number);
+    catalog_wish(topic, number, &wish);
+    for (uint32_t r = 0; row->status != ERR_CORRUPT && r < wish.replicas_count; r++) {
+        row->replicas[row->replicas_count++] = wish.replicas[r].broker;
+    }
+}
+
 static void api__fill_partition(const struct topic *topic, uint32_t number, PartitionRow *row)
 {
     const struct partition *p = topic->partitions[number];
-    *row = (PartitionRow){.partition = number, .group = topic->row.first_group + number, .status = ERR_CORRUPT};
+    *row = (PartitionRow){.partition = number, .group = registry_group(&topic->row, number)};
     if (p == NULL) {
+        api__fill_absent(topic, number, row);
         return;
     }
     row->state = partition_told_state(p);

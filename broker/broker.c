@@ -12,6 +12,7 @@
 #include "base/plant.h"
 #include "base/point.h"
 #include "broker/age.h"
+#include "broker/assign.h"
 #include "broker/fetch.h"
 #include "broker/forget.h"
 #include "broker/impl.h"
@@ -66,6 +67,8 @@ static void broker__init_lists(struct broker *b)
 {
     TAILQ_INIT(&b->dirty);
     TAILQ_INIT(&b->awake);
+    TAILQ_INIT(&b->dying);
+    b->assign_due_us = UINT64_MAX;
     b->tick_due_us = UINT64_MAX;
     order_init(&b->deadlines);
     order_init(&b->live);
@@ -211,6 +214,7 @@ void broker_free(struct broker *b)
     router_free(b->router);
     peers_free(b->peers);
     forget_free(b);
+    groups_free(b);
     if (b->own_registry != NULL) {
         registry_embedded_free(b->own_registry);
     }
@@ -442,6 +446,7 @@ static void broker__arm(struct broker *b)
                                patience_deadline_us(b),
                                b->stopping ? b->stop_due_us : UINT64_MAX,
                                b->tick_due_us,
+                               assign_deadline_us(b),
                                peers_deadline_us(b->peers)};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         due = others[i] < due ? others[i] : due;
@@ -543,6 +548,7 @@ void broker_timer(struct broker *b)
     scrub_tick(b->scrub, now_us);
     patience_sweep(b, now_us);
     peers_timer(b->peers, now_us);
+    assign_timer(b, now_us);
     broker__tick(b, now_us);
     if (now_us >= b->sweep_due_us) {
         b->sweep_due_us = UINT64_MAX;

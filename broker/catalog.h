@@ -2,8 +2,8 @@
  * `__producers`.
  *
  * A task walks through registry writes and births without blocking anybody: names are reserved at once, the answer
- * comes when every partition has a leader that applied its own LEADER entry. Topic `a`, partition group 17 and
- * directory 17: names are never concatenated, files are named by number. */
+ * comes when every partition has a leader that applied its own LEADER entry (in a cluster: when all replicas are born).
+ * Topic `a`, partition group 17 and directory 17: names are never concatenated, files are named by number. */
 #ifndef FLOTILLA_BROKER_CATALOG_H
 #define FLOTILLA_BROKER_CATALOG_H
 
@@ -25,8 +25,9 @@ struct topic {
     UT_hash_handle hh;       /* by name */
     struct catalog *catalog; /* borrowed */
     struct registry_topic row;
-    struct partition **partitions;                            /* row.partitions_count; NULL: not here (lost) */
-    uint64_t *brokers;                                        /* owned; row.brokers */
+    struct partition **partitions;                            /* row.partitions_count; NULL: not here */
+    struct registry_partition *wish;                          /* owned; row.partitions */
+    bool is_settled;                                          /* assign.h */
     struct topic_task *task;                                  /* create or delete under way */
     uint64_t produced_records, produced_bytes, fetched_bytes; /* since the start, for metrics */
 };
@@ -36,12 +37,21 @@ typedef void (*catalog_done)(void *context, enum err error, const char *message)
 struct catalog *catalog_new(struct broker *broker);
 void catalog_free(struct catalog *catalog);
 
-/* Reads the registry, joins its topics with the recovered groups, finishes what a crash interrupted; then done. */
+/* Reads the registry, joins its topics with the recovered groups, finishes what a crash interrupted; then done. From
+ * then on it follows the registry. */
 void catalog_load(struct catalog *catalog, registry_done done, void *context);
 
 struct topic *catalog_find(struct catalog *catalog, const char *name); /* NULL: none, or going */
 struct topic *catalog_first(struct catalog *catalog);                  /* iterate by topic->hh.next */
 uint32_t catalog_count(const struct catalog *catalog);
+struct broker *topic_broker(const struct topic *topic);
+
+/* What the registry says of a partition; also for a topic that only this broker has. */
+void catalog_wish(const struct topic *topic, uint32_t number, struct registry_partition *ret_wish);
+/* Is this group one of the topic's partitions? */
+bool catalog_has(const struct topic *topic, uint64_t group, uint32_t *ret_number);
+/* Why a partition that is not here cannot be served here: NOT_READY, NOT_LEADER, CORRUPT. */
+enum err catalog_missing(const struct topic *topic, uint32_t number);
 
 /* name is checked here: ERR_INVALID_TOPIC, ERR_TOPIC_EXISTS, ERR_INVALID_CONFIG, ERR_NOT_ENOUGH_BROKERS come through
  * done, in this turn or a later one, exactly once. */

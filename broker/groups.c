@@ -21,10 +21,10 @@ struct partition *groups_find(struct broker *b, uint64_t group)
 enum err groups_missing(const struct broker *b, uint64_t group)
 {
     for (const struct topic *topic = catalog_first(b->catalog); topic != NULL; topic = topic->hh.next) {
-        const struct registry_topic *row = &topic->row;
-        bool is_stable = row->state == TOPIC_LIVE || row->state == TOPIC_UNREADABLE;
-        if (is_stable && group >= row->first_group && group - row->first_group < row->partitions_count) {
-            return ERR_CORRUPT; /* its birth rotted away with everything else of it */
+        bool is_stable = topic->row.state == TOPIC_LIVE || topic->row.state == TOPIC_UNREADABLE;
+        uint32_t number;
+        if (is_stable && catalog_has(topic, group, &number)) {
+            return catalog_missing(topic, number);
         }
     }
     return ERR_UNKNOWN_PARTITION;
@@ -96,6 +96,31 @@ uint64_t groups_pinned_lsn(const struct broker *b)
 
 /* --- the end of a group: files first, then rows, then memory --- */
 
+/* A group of which something is still there: another replica of it may not begin here yet. */
+struct dying {
+    uint64_t group;
+    TAILQ_ENTRY(dying) link;
+};
+
+static struct dying *groups__dying(const struct broker *b, uint64_t group)
+{
+    struct dying *dying;
+    TAILQ_FOREACH(dying, &b->dying, link)
+    {
+        if (dying->group == group) {
+            return dying;
+        }
+    }
+    return NULL;
+}
+
+static void groups__forget_dying(struct broker *b, uint64_t group)
+{
+    struct dying *dying = groups__dying(b, group);
+    TAILQ_REMOVE(&b->dying, dying, link);
+    free(dying);
+}
+
 struct removal {
     struct disk_job job;
     struct partition *partition;
@@ -132,6 +157,7 @@ static void removal__done(struct disk_job *job)
         trace_warn(b->trace, "remove_failed", "group=%lu error=%s", p->group, err_name(removal->error));
     } else {
         trace_info(b->trace, "group_removed", "group=%lu", p->group);
+        groups__forget_dying(b, p->group);
         forget_add(b, p->group);
     }
     free(removal);
@@ -149,8 +175,25 @@ static void groups__remove_rows(void *context)
     p->broker->disk->ops->submit(p->broker->disk, DISK_LANE_STORE, &removal->job);
 }
 
+bool groups_is_dying(const struct broker *b, uint64_t group)
+{
+    return groups__dying(b, group) != NULL;
+}
+
+void groups_free(struct broker *b)
+{
+    struct dying *dying;
+    while ((dying = TAILQ_FIRST(&b->dying)) != NULL) {
+        TAILQ_REMOVE(&b->dying, dying, link);
+        free(dying);
+    }
+}
+
 void groups_remove_data(struct partition *p)
 {
+    struct dying *dying = mem_zeroed(1, sizeof *dying);
+    dying->group = p->group;
+    TAILQ_INSERT_TAIL(&p->broker->dying, dying, link);
     if (p->log == NULL && p->kind != TOPIC_STATE) { /* unborn, or its rows are damaged and name no files */
         store_remove_dir(p->broker->store, p->group, groups__remove_rows, p);
         return;

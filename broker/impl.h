@@ -53,6 +53,8 @@ struct broker {
     struct partition *groups; /* uthash, by group */
     struct partition_list dirty;
     struct partition_list awake; /* with other members: ticked */
+    TAILQ_HEAD(, dying) dying;   /* groups.c: killed; their files or rows are still there */
+    uint64_t assign_due_us;      /* assign.h */
     uint64_t tick_due_us;        /* UINT64_MAX while nobody is awake */
     uint64_t kept_bytes;         /* of all windows: applied entries that followers may lack */
     struct peers *peers;
@@ -130,6 +132,8 @@ struct partition *groups_find(struct broker *b, uint64_t group);
 enum err groups_missing(const struct broker *b,
                         uint64_t group);            /* not found: UNKNOWN_PARTITION, or CORRUPT if a topic has it */
 void groups_remove_data(struct partition *p);       /* files and rows of a killed partition, on the store lane */
+bool groups_is_dying(const struct broker *b, uint64_t group); /* files or rows of a killed replica are still there */
+void groups_free(struct broker *b);
 void groups_reap(struct partition *p);              /* frees a dead partition that nothing refers to any more */
 uint64_t groups_pinned_lsn(const struct broker *b); /* no group needs a record below it */
 

@@ -39,17 +39,27 @@ static void init__complete(struct waiter *waiter, const struct outcome *outcome)
     init__answer((struct init_request *)waiter, outcome);
 }
 
+/* The next one that can give out an id here, if there is one. */
+static uint32_t init__any(struct broker *b, const struct topic *topic)
+{
+    uint32_t count = topic->row.partitions_count;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct partition *p = topic->partitions[b->producers_next++ % count];
+        if (p != NULL && partition_status(p) == OK) {
+            return p->number;
+        }
+    }
+    return b->producers_next++ % count;
+}
+
 static void init__propose(struct init_request *r, struct topic *topic)
 {
     struct broker *b = r->session->broker;
     size_t size = strlen(r->name);
     uint32_t count = topic->row.partitions_count;
-    uint32_t number = size > 0 ? partitioner_choose(r->name, (uint32_t)size, count) : b->producers_next++ % count;
+    uint32_t number = size > 0 ? partitioner_choose(r->name, (uint32_t)size, count) : init__any(b, topic);
     struct partition *p = topic->partitions[number];
-    /* While the topic is being made some partitions are not there yet; later that means damage. */
-    enum err status = p != NULL                            ? partition_status(p)
-                      : topic->row.state == TOPIC_CREATING ? ERR_NOT_READY
-                                                           : ERR_CORRUPT;
+    enum err status = p != NULL ? partition_status(p) : catalog_missing(topic, number);
     if (status != OK) {
         init__fail(r, status);
         return;

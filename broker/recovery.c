@@ -316,10 +316,30 @@ static bool recovery__is_dead(const struct partition *p, enum wal_record_type ty
     return given_up && (type == WAL_ENTRY || type == WAL_TRUNCATE);
 }
 
+/* Another replica of the group is born: the one before, of which only the log still speaks, had left the disk. */
+static void recovery__bury(struct recovery *r, struct partition *p)
+{
+    for (uint32_t i = 0; i < r->dead_count; i++) {
+        if (r->dead[i] == p->group) {
+            r->dead[i--] = r->dead[--r->dead_count];
+        }
+    }
+    for (uint32_t i = 0; i < r->damaged_count; i++) {
+        if (r->damaged[i] == p->group) {
+            r->damaged[i--] = r->damaged[--r->damaged_count];
+        }
+    }
+    partition_free(p);
+}
+
 static void recovery__record(void *context, const struct wal_record *record, uint64_t lsn)
 {
     struct recovery *r = context;
     struct partition *p = groups_find(r->broker, record->group);
+    if (p != NULL && record->type == WAL_GROUP_NEW && p->replica != record->replica && !p->has_picture) {
+        recovery__bury(r, p);
+        p = NULL;
+    }
     if (p == NULL && record->type == WAL_GROUP_NEW) {
         recovery__birth(r, record);
         p = groups_find(r->broker, record->group);

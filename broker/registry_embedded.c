@@ -509,8 +509,9 @@ static void registry__submit(struct registry_operation *op)
     registry->disk->ops->submit(registry->disk, DISK_LANE_STORE, &op->job);
 }
 
-static void registry_load(struct registry *base, const struct registry_visitor *visitor, registry_done done,
-                          void *context)
+/* Nobody else changes anything: the visitor is not needed later. */
+static void registry_load(struct registry *base, const struct registry_self *self,
+                          const struct registry_visitor *visitor, registry_done done, void *context)
 {
     struct registry_operation *op =
         registry__operation_new((struct registry_embedded *)base, "load", false, registry__work_load);

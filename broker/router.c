@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "broker/assign.h"
 #include "broker/impl.h"
 
 #define WAITING_CAPACITY_MIN 256u
@@ -276,18 +277,21 @@ static void deliver(struct partition *p, const RaftRow *row, const uint8_t *payl
     }
 }
 
-/* Whoever speaks for a member of a configuration that has not come here yet is heard: he may be the leader who brings
- * it, or the only one who can win. A group that sleeps has everything, so that whom it does not know is no member. */
-static bool lives_there(struct partition *p, const RaftRow *row, uint64_t broker)
+/* The row comes from where that replica lives, and from a member, or from one who may be a member by a configuration
+ * that has not come here yet. */
+static bool may_speak(struct partition *p, const RaftRow *row, uint64_t broker)
 {
-    bool asks = row->type == RAFT_VOTE_REQUEST || row->type == RAFT_APPEND || row->type == RAFT_BEAT ||
-                row->type == RAFT_TIMEOUT_NOW;
     uint64_t home = router_broker_of(p, row->from);
-    if (home == 0 && asks && row->from != 0 && !raft_is_quiet(p->raft)) {
-        roster_meet(&p->roster, row->from, broker);
-        home = broker;
+    if (row->from == 0 || (home != 0 && home != broker) || (home == 0 && row->type >= PEER_NO_GROUP)) {
+        return false;
     }
-    return home == broker;
+    if (!roster_is_member(&p->roster, row->from) && row->type < PEER_NO_GROUP && !assign_lets_speak(p, broker, row)) {
+        return false;
+    }
+    if (home == 0) {
+        roster_meet(&p->roster, row->from, broker);
+    }
+    return true;
 }
 
 /* The peer has no such replica. Only the registry may end one here; until then it is a member that does not answer. */
@@ -302,14 +306,16 @@ void router_on_row(void *context, uint64_t broker, const RaftRow *row, const uin
 {
     struct broker *b = context;
     struct partition *p = groups_find(b, row->group);
-    if (p == NULL || p->state == PARTITION_DEAD) {
+    if (row->type == PEER_AM_I_MEMBER || row->type == PEER_REMOVED) {
+        assign_on_row(b, broker, row);
+    } else if (p == NULL || p->state == PARTITION_DEAD) {
         refuse(b, broker, row, PEER_NO_GROUP);
     } else if (p->replica != row->to) {
         refuse(b, broker, row, PEER_OTHER_REPLICA);
     } else if (p->raft == NULL) {
         refuse(b, broker, row, PEER_NOT_BORN);
-    } else if (!lives_there(p, row, broker)) {
-        b->counters.raft_rows_refused_total++; /* it speaks for a replica that is not its own, or for nobody's */
+    } else if (!may_speak(p, row, broker)) {
+        b->counters.raft_rows_refused_total++; /* it speaks for a replica that is not its own, or for a stranger */
     } else if (row->type >= PEER_NO_GROUP) {
         on_refusal(p, row);
     } else {

@@ -114,13 +114,25 @@ static void status__damage(const struct partition *p, struct status_partition *o
     }
 }
 
+/* Why it is not here. */
+static const char *status__absence(const struct topic *topic, uint32_t number)
+{
+    struct registry_partition wish;
+    if (topic->row.state == TOPIC_CREATING) {
+        return "creating";
+    }
+    catalog_wish(topic, number, &wish);
+    const struct registry_replica *own = registry_replica_on(&wish, topic_broker(topic)->identity.broker);
+    return own == NULL ? "elsewhere" : own->state == REPLICA_NEW ? "creating" : "lost";
+}
+
 static void status__partition(const struct topic *topic, uint32_t number, struct status_partition *out)
 {
     const struct partition *p = topic->partitions[number];
     *out = (struct status_partition){.topic = topic->row.name,
                                      .number = number,
-                                     .group = topic->row.first_group + number,
-                                     .state = "lost",
+                                     .group = registry_group(&topic->row, number),
+                                     .state = status__absence(topic, number),
                                      .role = "none"};
     if (p == NULL) {
         return;

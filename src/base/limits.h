@@ -114,6 +114,7 @@
 #define STORE_DIRECT_BYTES_MIN       (256u << 10) /* runs from here on go round the page cache */
 #define STORE_STAGING_BYTES          (1u << 20)   /* one such write */
 #define STORE_JOB_BYTES_MAX          (16u << 20)  /* one write job, so that reads get their turn on the lane */
+#define STORE_CHECK_BYTES            (4u << 20)   /* of a segment that came from another broker, judged in one job */
 #define STORE_QUEUE_AGE_US           200000
 #define STORE_RETRY_US               1000000
 #define STORE_FAILURES_MAX           3          /* failed tries in a row, and the partition takes no more records */
@@ -147,6 +148,7 @@
 #define ROUTER_WAITING_MAX    65536u     /* votes and acknowledgements that wait for the log */
 #define WINDOW_KEPT_BYTES_MAX (8u << 20) /* of one group's applied entries, for followers that lack them */
 #define PEERS_MAX             64u
+#define ASSIGN_INTERVAL_US    500000u     /* between two looks at what is not as the registry wishes, and two reports */
 #define PEER_QUEUE_BYTES_MAX  (32u << 20) /* sent to one peer on one lane and not taken by the kernel */
 #define PEER_PING_US          1000000u
 #define PEER_SILENCE_US       5000000u /* nothing heard on a lane for so long: it is over */

@@ -34,13 +34,15 @@ enum peer_flag {
     PEER_FLAG_FULL = 1 << 5,
 };
 
-/* RaftRow.type from 32 on: the answer of a broker that has no such replica. Of the row it answers it repeats group,
- * from and to, with from and to exchanged. Numbers travel. */
+/* RaftRow.type from 32 on. The first four: the answer of a broker that has no such replica; of the row it answers it
+ * repeats group, from and to, with from and to exchanged. Numbers travel. */
 enum peer_refusal {
     PEER_NO_GROUP = 32,      /* nothing is known of the group: its birth may be on the way */
     PEER_GROUP_DELETED = 33, /* final: the sender may go, too */
     PEER_OTHER_REPLICA = 34, /* the group is here under another replica id */
     PEER_NOT_BORN = 35,      /* being made: ask again */
+    PEER_REMOVED = 36,       /* `to` is in no configuration that `from` knows; the one at `index` is committed */
+    PEER_AM_I_MEMBER = 37,   /* a replica that suspects its end; whoever knows answers REMOVED, others nothing */
 };
 
 /* --- writing --- */

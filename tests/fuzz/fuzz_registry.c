@@ -242,7 +242,7 @@ static void load_all(void)
     uint32_t hash = sim_kv_hash(bench.kv);
     memcpy(kept, bench.deleted, sizeof kept);
     memset(bench.found, 0, sizeof bench.found);
-    bench.registry->ops->load(bench.registry, &visitor, on_done, NULL);
+    bench.registry->ops->load(bench.registry, &(struct registry_self){.broker = 1}, &visitor, on_done, NULL);
     enum err error = finish(hash);
     ASSERT(error == OK || error == ERR_FORMAT || error == ERR_VERSION);
     for (unsigned i = 0; i < bench.deleted_count && error == OK; i++)

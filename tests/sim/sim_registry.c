@@ -1,265 +1,450 @@
-/* See sim_registry.h. */
-#include "sim_registry.h"
-
-#include <stdio.h>
+/* See sim_registry.h. A *view* is what one broker sees in one life. Whatever changes raises a topic's version or adds a
+ * mark; each view remembers what it was told, and is brought up to date by one event a little later. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
+#include "sim_registry_impl.h"
 
-#define TOPICS 8u
-#define GROUPS 1024u
 #define LATER_US 500u
+#define TICK_US  1000000u
 
-struct topic_row {
-  struct registry_topic row;
-  uint64_t *brokers;
-  bool born[SIM_REGISTRY_BROKERS_MAX + 1]; /* its replicas are, by broker */
-};
-
-/* Somebody who waits for an answer. */
-struct asked {
-  struct asked *next;
-  uint64_t broker, life;
-  const struct topic_row *topic; /* until all its replicas are born */
-  const struct registry_visitor *visitor;
-  registry_done done;
-  void *context;
-};
-
-struct view {
-  struct registry port; /* first: found by it */
-  struct sim_registry *registry;
-  uint64_t id, life;
-};
-
-struct sim_registry {
-  struct sim_world *world;
-  struct topic_row topics[TOPICS];
-  uint32_t topics_count;
-  uint64_t next_id;
-  uint64_t leaders[GROUPS], terms[GROUPS];
-  struct view views[SIM_REGISTRY_BROKERS_MAX + 1];
-  struct asked *waiting; /* for births */
-};
-
-/* Never the product's allocators: those fail on purpose. */
-static void *zeroed(size_t count, size_t size) {
-  void *memory = calloc(count, size);
-  ASSERT(memory != NULL);
-  return memory;
+static struct view *view_of(struct registry *port)
+{
+    return (struct view *)port;
 }
 
-static struct view *view_of(struct registry *port) {
-  return (struct view *)port;
+/* --- brokers that are told what changed --- */
+
+static uint64_t later_us(struct sim_registry *registry)
+{
+    uint64_t delay_us = registry->delay_min_us;
+    if (registry->delay_max_us > registry->delay_min_us) {
+        delay_us = rng_between(&registry->rng, registry->delay_min_us, registry->delay_max_us);
+    }
+    return registry->world->now_us + delay_us;
+}
+
+static void tell_marks(struct view *view, uint64_t life)
+{
+    struct sim_registry *registry = view->registry;
+    while (view->life == life && view->marks_told < registry->marks_count) {
+        const struct mark *mark = &registry->marks[view->marks_told++];
+        if (mark->holders != 0) {
+            view->visitor.deleted(view->context, mark->group);
+        }
+    }
+}
+
+static void tell_topic(struct view *view, uint32_t i)
+{
+    const struct topic_row *topic = view->registry->topics[i];
+    uint64_t told = view->told[i];
+    view->told[i] = topic->version;
+    if (topic->gone && told != 0) {
+        view->visitor.gone(view->context, topic->row.id);
+    } else if (!topic->gone && told != topic->version) {
+        view->visitor.topic(view->context, &topic->row);
+    }
+}
+
+/* At the start topics come before marks, later marks before the end of their topics. */
+static void tell_all(struct view *view, bool is_first)
+{
+    struct sim_registry *registry = view->registry;
+    uint64_t life = view->life;
+    if (view->told_capacity < registry->topics_count) {
+        view->told = mem_grow(view->told, registry->topics_capacity * sizeof *view->told);
+        memset(view->told + view->told_capacity, 0,
+               (registry->topics_capacity - view->told_capacity) * sizeof *view->told);
+        view->told_capacity = registry->topics_capacity;
+    }
+    if (!is_first) {
+        tell_marks(view, life);
+    }
+    for (uint32_t i = 0; view->life == life && i < registry->topics_count; i++) {
+        if (view->told[i] != registry->topics[i]->version) {
+            tell_topic(view, i);
+        }
+    }
+    tell_marks(view, life);
+}
+
+static void on_tell(void *context, uint64_t life)
+{
+    struct view *view = context;
+    if (view->life != life) {
+        return;
+    }
+    view->telling = false;
+    if (!view->registry->held) {
+        world_enter(view->world);
+        tell_all(view, false);
+        world_leave(view->world);
+    }
+}
+
+void registry__tell_everybody(struct sim_registry *registry)
+{
+    for (uint64_t id = 1; id <= SIM_REGISTRY_BROKERS_MAX; id++) {
+        struct view *view = &registry->views[id];
+        if (view->loaded && !view->telling && !registry->held) {
+            view->telling = true;
+            world_at(view->world, later_us(registry), on_tell, view, view->life);
+        }
+    }
 }
 
 /* --- answers --- */
 
-static bool is_alive(const struct sim_registry *registry,
-                     const struct asked *asked) {
-  return registry->views[asked->broker].life == asked->life;
-}
+enum errand { ERRAND_ANSWER, ERRAND_LOAD, ERRAND_BORN, ERRAND_LOST, ERRAND_CREATE, ERRAND_DELETE, ERRAND_FORGET };
 
 struct later {
-  struct sim_registry *registry;
-  struct asked asked;
+    struct sim_registry *registry;
+    struct asked asked;
+    enum errand errand;
+    enum err error;
+    uint64_t group, replica;
+    struct registry_topic topic;
+    uint64_t *groups; /* owned */
+    uint32_t groups_count;
 };
 
-static void later_run(void *context, uint64_t argument) {
-  struct later *later = context;
-  struct sim_registry *registry = later->registry;
-  (void)argument;
-  if (is_alive(registry, &later->asked)) {
-    world_enter(registry->world);
-    for (uint32_t i = 0;
-         later->asked.visitor != NULL && i < registry->topics_count; i++) {
-      later->asked.visitor->topic(later->asked.context,
-                                  &registry->topics[i].row);
-    }
-    later->asked.done(later->asked.context, OK);
-    world_leave(registry->world);
-  }
-  free(later);
+static void on_later(void *context, uint64_t argument);
+
+static void send_later(struct sim_registry *registry, const struct later *what)
+{
+    struct later *later = mem_zeroed(1, sizeof *later);
+    struct view *view = &registry->views[what->asked.broker];
+    *later = *what;
+    later->registry = registry;
+    world_at(what->errand == ERRAND_ANSWER || what->errand == ERRAND_LOAD ? view->world : registry->world,
+             later_us(registry), on_later, later, 0);
 }
 
-static void answer_later(struct sim_registry *registry,
-                         const struct asked *asked) {
-  struct later *later = zeroed(1, sizeof *later);
-  later->registry = registry;
-  later->asked = *asked;
-  world_at(registry->world, registry->world->now_us + LATER_US, later_run,
-           later, 0);
+static void answer(struct sim_registry *registry, const struct asked *asked, enum err error)
+{
+    if (asked->done != NULL) {
+        send_later(registry, &(struct later){.errand = ERRAND_ANSWER, .asked = *asked, .error = error});
+    }
+}
+
+void registry__answer_asked(struct sim_registry *registry, struct topic_row *topic, enum err error)
+{
+    while (topic->asked != NULL) {
+        struct asked *asked = topic->asked;
+        topic->asked = asked->next;
+        answer(registry, asked, error);
+        free(asked);
+    }
+}
+
+/* --- errands of the brokers --- */
+
+static void on_create(const struct later *later)
+{
+    struct topic_row *topic;
+    enum err error = controller__create(later->registry, &later->topic, &topic);
+    if (error != OK) {
+        answer(later->registry, &later->asked, error);
+        return;
+    }
+    struct asked *asked = mem_zeroed(1, sizeof *asked);
+    *asked = later->asked;
+    asked->next = topic->asked;
+    topic->asked = asked;
+}
+
+static void on_delete(const struct later *later)
+{
+    struct sim_registry *registry = later->registry;
+    for (uint32_t i = 0; i < registry->topics_count; i++) {
+        struct topic_row *topic = registry->topics[i];
+        if (!topic->gone && memcmp(topic->row.id, later->topic.id, sizeof topic->row.id) == 0) {
+            controller__end_topic(registry, topic, ERR_UNKNOWN_TOPIC);
+            answer(registry, &later->asked, OK);
+            return;
+        }
+    }
+    answer(registry, &later->asked, ERR_UNKNOWN_TOPIC);
+}
+
+static void on_forget(const struct later *later)
+{
+    struct sim_registry *registry = later->registry;
+    for (uint32_t g = 0; g < later->groups_count; g++) {
+        for (uint32_t i = 0; i < registry->marks_count; i++) {
+            if (registry->marks[i].group == later->groups[g]) {
+                registry->marks[i].holders &= ~(1ull << later->asked.broker);
+            }
+        }
+    }
+    answer(registry, &later->asked, OK);
+}
+
+static void on_load(const struct later *later)
+{
+    struct sim_registry *registry = later->registry;
+    struct view *view = &registry->views[later->asked.broker];
+    static const uint8_t unknown[UUID_BYTES];
+    view->loaded = true;
+    for (uint32_t i = 0; i < registry->topics_count; i++) { /* placed on it before it ever lived */
+        struct topic_row *topic = registry->topics[i];
+        for (uint32_t p = 0; p < topic->row.partitions_count; p++) {
+            for (uint32_t r = 0; r < topic->partitions[p].replicas_count; r++) {
+                struct registry_replica *one = &topic->partitions[p].replicas[r];
+                if (one->broker == view->id && memcmp(one->disk_uuid, unknown, sizeof unknown) == 0) {
+                    memcpy(one->disk_uuid, view->self.disk_uuid, sizeof one->disk_uuid);
+                    topic->version++;
+                }
+            }
+        }
+    }
+    world_enter(view->world);
+    tell_all(view, true);
+    if (view->life == later->asked.life) {
+        later->asked.done(later->asked.context, OK);
+    }
+    world_leave(view->world);
+}
+
+static void on_later(void *context, uint64_t argument)
+{
+    struct later *later = context;
+    struct sim_registry *registry = later->registry;
+    struct view *view = &registry->views[later->asked.broker];
+    (void)argument;
+    if (registry->held) { /* what is on its way waits; a report is repeated anyway */
+        world_at(view->world, registry->world->now_us + TICK_US, on_later, later, 0);
+        return;
+    }
+    if (view->life == later->asked.life) {
+        switch (later->errand) {
+        case ERRAND_ANSWER:
+            world_enter(view->world);
+            later->asked.done(later->asked.context, later->error);
+            world_leave(view->world);
+            break;
+        case ERRAND_LOAD:
+            on_load(later);
+            break;
+        case ERRAND_BORN:
+            controller__on_born(registry, view->id, later->group, later->replica);
+            break;
+        case ERRAND_LOST:
+            controller__on_lost(registry, view->id, later->group, later->replica);
+            break;
+        case ERRAND_CREATE:
+            on_create(later);
+            break;
+        case ERRAND_DELETE:
+            on_delete(later);
+            break;
+        case ERRAND_FORGET:
+            on_forget(later);
+            break;
+        }
+    }
+    free(later->groups);
+    free(later);
 }
 
 /* --- the port --- */
 
-static void registry__load(struct registry *port,
-                           const struct registry_visitor *visitor,
-                           registry_done done, void *context) {
-  struct view *view = view_of(port);
-  answer_later(view->registry, &(struct asked){.broker = view->id,
-                                               .life = view->life,
-                                               .visitor = visitor,
-                                               .done = done,
-                                               .context = context});
+static struct later errand_of(struct registry *port, enum errand errand, registry_done done, void *context)
+{
+    struct view *view = view_of(port);
+    return (struct later){.errand = errand,
+                          .asked = {.broker = view->id, .life = view->life, .done = done, .context = context}};
 }
 
-static void registry__reserve(struct registry *port, uint64_t count,
-                              uint64_t *ret_first, registry_done done,
-                              void *context) {
-  struct view *view = view_of(port);
-  *ret_first = view->registry->next_id;
-  view->registry->next_id += count;
-  answer_later(view->registry, &(struct asked){.broker = view->id,
-                                               .life = view->life,
-                                               .done = done,
-                                               .context = context});
+static void registry__load(struct registry *port, const struct registry_self *self,
+                           const struct registry_visitor *visitor, registry_done done, void *context)
+{
+    struct view *view = view_of(port);
+    struct later later = errand_of(port, ERRAND_LOAD, done, context);
+    ASSERT(self->broker == view->id);
+    view->self = *self;
+    view->visitor = *visitor;
+    view->context = context;
+    send_later(view->registry, &later);
 }
 
-static bool is_born(const struct topic_row *topic) {
-  uint32_t count = topic->row.partitions_count * topic->row.config.replicas;
-  bool born = true;
-  for (uint32_t i = 0; i < count; i++) {
-    born = born && topic->born[topic->brokers[i]];
-  }
-  return born;
+static void registry__create(struct registry *port, const struct registry_topic *wish, registry_done done,
+                             void *context)
+{
+    struct later later = errand_of(port, ERRAND_CREATE, done, context);
+    later.topic = *wish;
+    later.topic.partitions = NULL;
+    send_later(view_of(port)->registry, &later);
 }
 
-static void registry__put(struct registry *port,
-                          const struct registry_topic *row, registry_done done,
-                          void *context) {
-  struct view *view = view_of(port);
-  struct sim_registry *registry = view->registry;
-  struct topic_row *topic = registry->topics;
-  while (topic->row.first_group != row->first_group) {
-    topic++;
-    ASSERT(topic < registry->topics + registry->topics_count);
-  }
-  topic->born[view->id] = true;
-  struct asked *asked = zeroed(1, sizeof *asked);
-  *asked = (struct asked){.next = registry->waiting,
-                          .broker = view->id,
-                          .life = view->life,
-                          .topic = topic,
-                          .done = done,
-                          .context = context};
-  registry->waiting = asked;
-  if (!is_born(topic)) {
-    return;
-  }
-  topic->row.state = TOPIC_LIVE;
-  for (struct asked **at = &registry->waiting; *at != NULL;) {
-    struct asked *one = *at;
-    if (one->topic != topic) {
-      at = &one->next;
-      continue;
+static void registry__delete(struct registry *port, const struct registry_topic *row, registry_done done, void *context)
+{
+    struct later later = errand_of(port, ERRAND_DELETE, done, context);
+    later.topic = *row;
+    send_later(view_of(port)->registry, &later);
+}
+
+static void registry__forget(struct registry *port, const uint64_t *groups, uint32_t count, registry_done done,
+                             void *context)
+{
+    struct later later = errand_of(port, ERRAND_FORGET, done, context);
+    later.groups = mem_zeroed(count + 1, sizeof *groups);
+    later.groups_count = count;
+    memcpy(later.groups, groups, count * sizeof *groups);
+    send_later(view_of(port)->registry, &later);
+}
+
+static void registry__reserve(struct registry *port, uint64_t count, uint64_t *ret_first, registry_done done,
+                              void *context)
+{
+    struct sim_registry *registry = view_of(port)->registry;
+    struct later later = errand_of(port, ERRAND_ANSWER, done, context);
+    *ret_first = registry->next_id;
+    registry->next_id += count;
+    send_later(registry, &later);
+}
+
+static void registry__put(struct registry *port, const struct registry_topic *row, registry_done done, void *context)
+{
+    (void)port, (void)row, (void)done, (void)context;
+    UNREACHABLE(); /* no broker is the controller */
+}
+
+static void report(struct registry *port, enum errand errand, uint64_t group, uint64_t replica)
+{
+    struct sim_registry *registry = view_of(port)->registry;
+    struct later later = errand_of(port, errand, NULL, NULL);
+    later.group = group;
+    later.replica = replica;
+    if (!registry->held && (registry->lost_part == 0 || !rng_chance(&registry->rng, registry->lost_part))) {
+        send_later(registry, &later);
     }
-    *at = one->next;
-    answer_later(registry, one);
-    free(one);
-  }
 }
 
-static void registry__delete(struct registry *port,
-                             const struct registry_topic *row,
-                             registry_done done, void *context) {
-  (void)port, (void)row, (void)done, (void)context;
-  UNREACHABLE();
+static void registry__born(struct registry *port, uint64_t group, uint64_t replica)
+{
+    report(port, ERRAND_BORN, group, replica);
 }
 
-static void registry__publish(struct registry *port, uint64_t group,
-                              uint64_t broker, uint64_t term) {
-  struct sim_registry *registry = view_of(port)->registry;
-  ASSERT(group < GROUPS);
-  if (term > registry->terms[group]) {
-    registry->terms[group] = term;
-    registry->leaders[group] = broker;
-  }
+static void registry__lost(struct registry *port, uint64_t group, uint64_t replica)
+{
+    report(port, ERRAND_LOST, group, replica);
 }
 
-static void registry__forget(struct registry *port, const uint64_t *groups,
-                             uint32_t count, registry_done done,
-                             void *context) {
-  struct view *view = view_of(port);
-  (void)groups, (void)count;
-  answer_later(view->registry, &(struct asked){.broker = view->id,
-                                               .life = view->life,
-                                               .done = done,
-                                               .context = context});
+static void registry__publish(struct registry *port, uint64_t group, uint64_t broker, uint64_t term)
+{
+    struct sim_registry *registry = view_of(port)->registry;
+    struct leader *leader;
+    uint32_t p;
+    if (controller__topic_of(registry, group, &p) == NULL) {
+        return;
+    }
+    HASH_FIND(hh, registry->leaders, &group, sizeof group, leader);
+    if (leader == NULL) {
+        leader = mem_zeroed(1, sizeof *leader);
+        leader->group = group;
+        HASH_ADD(hh, registry->leaders, group, sizeof leader->group, leader);
+    }
+    if (term > leader->term) {
+        leader->term = term;
+        leader->broker = broker;
+    }
 }
 
 static const struct registry_ops ops = {.load = registry__load,
+                                        .create_topic = registry__create,
+                                        .delete_topic = registry__delete,
+                                        .forget_deleted = registry__forget,
                                         .reserve_ids = registry__reserve,
                                         .put_topic = registry__put,
-                                        .delete_topic = registry__delete,
-                                        .publish_leader = registry__publish,
-                                        .forget_deleted = registry__forget};
+                                        .report_born = registry__born,
+                                        .report_lost = registry__lost,
+                                        .publish_leader = registry__publish};
 
-/* --- the controller's hand --- */
+/* --- life --- */
 
-struct sim_registry *sim_registry_new(struct sim_world *world) {
-  struct sim_registry *registry = zeroed(1, sizeof *registry);
-  registry->world = world;
-  registry->next_id = 1;
-  return registry;
+struct sim_registry *sim_registry_new(struct sim_world *world)
+{
+    struct sim_registry *registry = mem_zeroed(1, sizeof *registry);
+    registry->world = world;
+    registry->next_id = 1;
+    registry->delay_min_us = registry->delay_max_us = LATER_US;
+    for (uint64_t id = 1; id <= SIM_REGISTRY_BROKERS_MAX; id++) {
+        registry->views[id] = (struct view){.registry = registry, .world = world, .id = id};
+    }
+    return registry;
 }
 
-void sim_registry_free(struct sim_registry *registry) {
-  while (registry->waiting != NULL) {
-    struct asked *asked = registry->waiting;
-    registry->waiting = asked->next;
-    free(asked);
-  }
-  for (uint32_t i = 0; i < registry->topics_count; i++) {
-    free(registry->topics[i].brokers);
-  }
-  free(registry);
+void sim_registry_free(struct sim_registry *registry)
+{
+    struct leader *leader, *next;
+    for (uint32_t i = 0; i < registry->topics_count; i++) {
+        struct topic_row *topic = registry->topics[i];
+        while (topic->asked != NULL) {
+            struct asked *asked = topic->asked;
+            topic->asked = asked->next;
+            free(asked);
+        }
+        free(topic->partitions);
+        free(topic->placed);
+        free(topic);
+    }
+    for (uint64_t id = 1; id <= SIM_REGISTRY_BROKERS_MAX; id++) {
+        free(registry->views[id].told);
+    }
+    HASH_ITER(hh, registry->leaders, leader, next)
+    {
+        HASH_DEL(registry->leaders, leader);
+        free(leader);
+    }
+    free(registry->topics);
+    free(registry->marks);
+    free(registry);
 }
 
-uint64_t sim_registry_add_topic(struct sim_registry *registry, const char *name,
-                                uint32_t partitions, uint32_t replicas,
-                                uint32_t brokers) {
-  ASSERT(registry->topics_count < TOPICS && replicas <= brokers);
-  struct topic_row *topic = &registry->topics[registry->topics_count++];
-  uint32_t count = partitions * replicas;
-  topic->brokers = zeroed(count, sizeof *topic->brokers);
-  for (uint32_t i = 0; i < count; i++) {
-    topic->brokers[i] = 1 + (i / replicas + i % replicas) % brokers;
-  }
-  topic->row =
-      (struct registry_topic){.state = TOPIC_CREATING,
-                              .kind = TOPIC_DATA,
-                              .partitions_count = partitions,
-                              .first_group = registry->next_id,
-                              .first_replica = registry->next_id + partitions,
-                              .config = {.segment_bytes = SEGMENT_BYTES_MIN,
-                                         .segment_ms = -1,
-                                         .retention_bytes = -1,
-                                         .retention_ms = -1,
-                                         .max_batch_bytes = SEGMENT_BYTES_MIN,
-                                         .replicas = replicas},
-                              .brokers = topic->brokers};
-  snprintf(topic->row.name, sizeof topic->row.name, "%s", name);
-  registry->next_id += partitions + count;
-  return topic->row.first_group;
+struct registry *sim_registry_port(struct sim_registry *registry, uint64_t id)
+{
+    struct view *view = &registry->views[id];
+    sim_registry_kill(registry, id);
+    view->port.ops = &ops;
+    return &view->port;
 }
 
-struct registry *sim_registry_port(struct sim_registry *registry, uint64_t id) {
-  struct view *view = &registry->views[id];
-  view->port.ops = &ops;
-  view->registry = registry;
-  view->id = id;
-  view->life++;
-  return &view->port;
+void sim_registry_place(struct sim_registry *registry, uint64_t id, struct sim_world *world)
+{
+    registry->views[id].world = world;
 }
 
-void sim_registry_kill(struct sim_registry *registry, uint64_t id) {
-  registry->views[id].life++;
+void sim_registry_kill(struct sim_registry *registry, uint64_t id)
+{
+    struct view *view = &registry->views[id];
+    view->life++;
+    view->loaded = view->telling = false;
+    view->marks_told = 0;
+    free(view->told);
+    view->told = NULL;
+    view->told_capacity = 0;
 }
 
-uint64_t sim_registry_leader(const struct sim_registry *registry,
-                             uint64_t group, uint64_t *ret_term) {
-  *ret_term = registry->terms[group];
-  return registry->leaders[group];
+void sim_registry_delay(struct sim_registry *registry, uint64_t seed, uint64_t us_min, uint64_t us_max)
+{
+    rng_seed(&registry->rng, seed);
+    registry->delay_min_us = us_min;
+    registry->delay_max_us = us_max;
+}
+
+void sim_registry_lose(struct sim_registry *registry, double part)
+{
+    registry->lost_part = part;
+}
+
+void sim_registry_hold(struct sim_registry *registry, bool held)
+{
+    registry->held = held;
+    if (!held) {
+        controller__watch_births(registry);
+    }
 }

@@ -1,5 +1,14 @@
-/* Twin of port/registry for several brokers: one truth that all of them see, and that a test writes as a controller
- * would. Every callback comes a little later, as the port says. */
+/* Twin of port/registry for several brokers: one truth that all of them see, and the controller that writes it.
+ *
+ * As a controller it does what the real one does: places the replicas of new topics, makes a topic LIVE when all of
+ * them are reported as born, places those that are not reported for SIM_REGISTRY_BIRTH_US on other brokers (an unborn
+ * group gets its deleted mark, and the partition a new one), gives up topics for which too few brokers live, replaces
+ * what is reported as lost, takes marks away when nobody holds anything any more. Moves, raises and deletions are
+ * written by whoever calls the functions below.
+ *
+ * A broker lives for it from its load until sim_registry_kill. What it reports and is told takes time
+ * (sim_registry_delay), reports may get lost (sim_registry_lose), and during an outage (sim_registry_hold) nothing gets
+ * through in either direction. Each broker hears of changes in their order; what was overtaken is left out. */
 #ifndef FLOTILLA_SIM_REGISTRY_H
 #define FLOTILLA_SIM_REGISTRY_H
 
@@ -7,21 +16,53 @@
 #include "sim.h"
 
 #define SIM_REGISTRY_BROKERS_MAX 8u
+#define SIM_REGISTRY_BIRTH_US    10000000u
 
 struct sim_registry;
 
 struct sim_registry *sim_registry_new(struct sim_world *world);
 void sim_registry_free(struct sim_registry *registry);
 
-/* A topic with replicas on brokers 1 .. brokers, state CREATING; the broker that starts next finds it. replicas are
- * placed round robin. Returns the first group id. */
-uint64_t sim_registry_add_topic(struct sim_registry *registry, const char *name, uint32_t partitions, uint32_t replicas,
-                                uint32_t brokers);
+/* --- brokers --- */
+
 /* As broker `id` sees it; anew for each of its lives. */
 struct registry *sim_registry_port(struct sim_registry *registry, uint64_t id);
-/* Its process is gone: what it asked for is not answered. */
+/* What the broker is told happens in this world (a part of the registry's); without it, in the registry's. */
+void sim_registry_place(struct sim_registry *registry, uint64_t id, struct sim_world *world);
+/* Its process is gone: what it asked for is not answered, nothing is placed on it. */
 void sim_registry_kill(struct sim_registry *registry, uint64_t id);
+
+/* --- faults; drawn from a generator of its own --- */
+
+void sim_registry_delay(struct sim_registry *registry, uint64_t seed, uint64_t us_min, uint64_t us_max);
+void sim_registry_lose(struct sim_registry *registry, double part); /* of reports */
+void sim_registry_hold(struct sim_registry *registry, bool held);
+
+/* --- the controller's hand --- */
+
+/* A topic with replicas on brokers 1 .. brokers, state CREATING; whether they live or not. replicas are placed round
+ * robin. Returns the first group id. */
+uint64_t sim_registry_add_topic(struct sim_registry *registry, const char *name, uint32_t partitions, uint32_t replicas,
+                                uint32_t brokers);
+/* The same with kind and config of a wish (name, kind, partitions_count, config), on the brokers that live; 0: too few
+ * of them, or there is such a topic. */
+uint64_t sim_registry_create_topic(struct sim_registry *registry, const struct registry_topic *wish);
+bool sim_registry_delete_topic(struct sim_registry *registry, const char *name);
+/* The partition's replica on `from` goes, a new one on `to` is wished in its place; `from` 0: it is one more; `to` 0:
+ * one less. The same broker twice: as if it was lost. False: there is none on from, one on to, `to` does not live, or
+ * the topic is not LIVE. */
+bool sim_registry_move(struct sim_registry *registry, uint64_t group, uint64_t from, uint64_t to);
+
+/* --- questions --- */
+
+/* NULL: there is none (any more). Valid until the next event or call. */
+const struct registry_topic *sim_registry_topic(const struct sim_registry *registry, const char *name);
+const struct registry_partition *sim_registry_partition(const struct sim_registry *registry, uint64_t group);
+bool sim_registry_is_marked(const struct sim_registry *registry, uint64_t group); /* it has a deleted mark */
+/* Every wished replica of every topic is BORN, and every topic LIVE. */
+bool sim_registry_is_settled(const struct sim_registry *registry);
 /* Who was published as leader of a group; 0: nobody. */
 uint64_t sim_registry_leader(const struct sim_registry *registry, uint64_t group, uint64_t *ret_term);
+uint64_t sim_registry_births_moved(const struct sim_registry *registry); /* by the rule of SIM_REGISTRY_BIRTH_US */
 
 #endif

@@ -188,7 +188,7 @@ static void load(struct life *life, struct loaded *loaded)
 {
     struct registry_visitor visitor = {.topic = take_topic, .deleted = take_deleted};
     memset(loaded, 0, sizeof *loaded);
-    life->registry->ops->load(life->registry, &visitor, take_answer, loaded);
+    life->registry->ops->load(life->registry, &(struct registry_self){.broker = 1}, &visitor, take_answer, loaded);
     visitor = (struct registry_visitor){0};
     assert_int_equal(loaded->answer.count, 0);
     assert_int_equal(loaded->topics_count, 0);
