@@ -333,6 +333,12 @@ void judge_dies(struct judge *judge, uint64_t id)
     }
 }
 
+void judge_exited(struct judge *judge, uint64_t id)
+{
+    judge->machines[id].broker = NULL;
+    judge_dies(judge, id);
+}
+
 void judge_crashed(struct judge *judge, uint64_t id)
 {
     judge_dies(judge, id);
@@ -425,6 +431,17 @@ static bool acked_holds(void *context, uint64_t replica)
     return r != NULL && (r->is_lost || disk__holds(judge, group, r, sight->commit, term)); /* lost since, perhaps */
 }
 
+/* What brokers know, and had no turn since. */
+static void catch_up(struct judge *judge, struct judge_group *group)
+{
+    for (uint32_t i = 0; i < group->replicas_count && !judge->world->failed; i++) {
+        struct judge_sight sight;
+        if (judge__look(judge, group, group->replicas[i], &sight) && sight.commit > group->committed) {
+            ghost__commits(judge, group, &sight);
+        }
+    }
+}
+
 void judge_acked(struct judge *judge, uint64_t id, const uint8_t *batch, size_t size)
 {
     struct judge_group *group = judge__group(judge, id);
@@ -435,6 +452,10 @@ void judge_acked(struct judge *judge, uint64_t id, const uint8_t *batch, size_t 
     }
     uint32_t crc = header.crc;
     HASH_FIND(hh, group->batches, &crc, sizeof crc, found);
+    if (found == NULL) {
+        catch_up(judge, group);
+        HASH_FIND(hh, group->batches, &crc, sizeof crc, found);
+    }
     judge__count(judge, JUDGE_W1);
     if (found == NULL) {
         judge__fail(judge, JUDGE_W1, group, 0, "a batch is acknowledged that nobody has committed");
