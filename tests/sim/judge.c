@@ -339,6 +339,12 @@ void judge_exited(struct judge *judge, uint64_t id)
     judge_dies(judge, id);
 }
 
+void judge_exited(struct judge *judge, uint64_t id)
+{
+    judge->machines[id].broker = NULL;
+    judge_dies(judge, id);
+}
+
 void judge_crashed(struct judge *judge, uint64_t id)
 {
     judge_dies(judge, id);

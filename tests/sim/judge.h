@@ -77,6 +77,7 @@ void judge_machine(struct judge *judge, uint64_t id, struct sim_disk *disk, stru
 
 void judge_started(struct judge *judge, uint64_t id, struct broker *broker); /* borrowed until judge_dies */
 void judge_dies(struct judge *judge, uint64_t id);                           /* NULL broker or none: nothing */
+void judge_exited(struct judge *judge, uint64_t id); /* instead: it ended in the middle of something, nobody may look */
 void judge_crashed(struct judge *judge, uint64_t id);
 void judge_wiped(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv);
 void judge_doubts(struct judge *judge, uint64_t id);
