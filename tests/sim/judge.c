@@ -14,6 +14,7 @@
 #include "raft/impl.h"
 
 #define TERMS_MAX 65536u /* nothing that a run does needs as many elections */
+#define LOOK_US   20000u /* between two looks at a leader that does nothing */
 
 /* --- tables --- */
 
@@ -39,6 +40,9 @@ void judge_free(struct judge *judge)
         }
         free(group->terms);
         free(group);
+    }
+    for (uint32_t i = 0; i <= JUDGE_BROKERS_MAX; i++) {
+        free(judge->machines[i].places);
     }
     free(judge);
 }
@@ -258,10 +262,39 @@ static void note_drops(struct judge *judge, struct judge_machine *machine)
     }
 }
 
+static struct judge_place *place_of(struct judge *judge, struct judge_machine *machine, uint64_t number,
+                                    const struct partition *p)
+{
+    machine->places = sim_grow(machine->places, &machine->places_capacity, number + 1, sizeof *machine->places);
+    struct judge_place *place = &machine->places[number];
+    if (place->partition != p || place->group->id != p->group || place->replica->id != p->replica) {
+        place->partition = p;
+        place->group = judge__group(judge, p->group);
+        place->replica = judge__replica_on(place->group, p->replica, machine->id);
+    }
+    return place;
+}
+
+/* Nothing that a rule speaks of: but time, of which leaders are judged by, and what they know of others. */
+static bool is_as_seen(const struct judge *judge, const struct partition *p, const struct judge_replica *r)
+{
+    const struct raft *raft = p->raft;
+    bool is_same = r->was_seen && raft->term == r->term && raft->role == r->role && raft->commit_index == r->commit &&
+                   p->applied_index == r->applied && raft->trail.last_index == r->last &&
+                   raft->damaged == r->was_damaged && raft->quiet == r->was_quiet &&
+                   p->snapshot_lsn == r->snapshot_lsn && raft->writes.last_id == r->write_id;
+    if (!is_same || raft->role != RAFT_LEADER) {
+        return is_same;
+    }
+    return raft->round_confirmed == r->round && (raft->transfer_to == 0) == r->accepted &&
+           judge->world->now_us - r->looked_us < LOOK_US;
+}
+
 static void turn(struct judge *judge, struct judge_machine *machine, bool is_first)
 {
-    uint64_t moved = 0;
+    uint64_t moved = 0, number = 0;
     uint64_t pause_us = judge->world->now_us - machine->turn_us;
+    bool was_held = pause_us > 2000u * machine->broker->config->heartbeat_ms;
     machine->turn_us = judge->world->now_us;
     disk__fresh(judge, machine);
     note_drops(judge, machine);
@@ -270,16 +303,21 @@ static void turn(struct judge *judge, struct judge_machine *machine, bool is_fir
         if (p->raft == NULL) {
             continue;
         }
+        const struct judge_place *place = place_of(judge, machine, number++, p);
+        struct judge_replica *r = place->replica;
+        if (!was_held && is_as_seen(judge, p, r)) {
+            continue;
+        }
         look(machine, p, &sight);
-        struct judge_group *group = judge__group(judge, p->group);
-        struct judge_replica *r = judge__replica_on(group, p->replica, machine->id);
-        if (pause_us > 2000u * sight.heartbeat_ms) {
+        if (was_held) {
             r->excuse_us = judge->world->now_us; /* it stood still */
         }
         if (r->was_seen && r->snapshot_lsn == sight.snapshot_lsn) {
             moved += sight.applied - r->applied;
         }
-        raft__saw(judge, group, r, &sight);
+        r->looked_us = judge->world->now_us;
+        r->write_id = p->raft->writes.last_id;
+        raft__saw(judge, place->group, r, &sight);
         if (judge->world->failed) {
             return;
         }
@@ -300,6 +338,7 @@ void judge_turn(struct judge *judge, uint64_t id)
 void judge_machine(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv)
 {
     ASSERT(id >= 1 && id <= JUDGE_BROKERS_MAX);
+    free(judge->machines[id].places);
     judge->machines[id] = (struct judge_machine){.id = id, .disk = disk, .kv = kv, .commits = UINT64_MAX};
 }
 
@@ -307,6 +346,9 @@ void judge_started(struct judge *judge, uint64_t id, struct broker *broker)
 {
     struct judge_machine *machine = &judge->machines[id];
     machine->broker = broker;
+    if (machine->places != NULL) { /* an address may have come back */
+        memset(machine->places, 0, machine->places_capacity * sizeof *machine->places);
+    }
     machine->commits = UINT64_MAX; /* the start has made durable what an earlier process had committed */
     for (uint32_t i = 0; i <= JUDGE_BROKERS_MAX; i++) {
         machine->delivered_us[i] = machine->dropped_us[i] = judge->world->now_us;
@@ -331,12 +373,6 @@ void judge_dies(struct judge *judge, uint64_t id)
             }
         }
     }
-}
-
-void judge_exited(struct judge *judge, uint64_t id)
-{
-    judge->machines[id].broker = NULL;
-    judge_dies(judge, id);
 }
 
 void judge_exited(struct judge *judge, uint64_t id)

@@ -87,6 +87,8 @@ struct judge_replica {
     uint64_t round;
     bool was_damaged, was_quiet, accepted;
     uint64_t snapshot_lsn;
+    uint64_t looked_us;   /* when it was last looked at, */
+    uint64_t write_id;    /* behind this write of its log or hard state */
     uint64_t excuse_us;   /* up to here nobody had to hear or be heard */
     uint64_t refusing_us; /* since then it takes no entries, as a leader */
 };
@@ -121,6 +123,13 @@ struct acked_batch {
     UT_hash_handle hh;
 };
 
+/* Where a partition of a broker was found last time: most turns change nothing of most of them. */
+struct judge_place {
+    const struct partition *partition;
+    struct judge_group *group;
+    struct judge_replica *replica;
+};
+
 struct judge_machine {
     uint64_t id;
     struct sim_disk *disk;
@@ -130,9 +139,11 @@ struct judge_machine {
     uint64_t released_lsn; /* records below it are gone */
     uint64_t top_lsn;      /* of the records that are in the images */
     bool is_doubted;
-    uint64_t applied_total; /* the broker's own count, as last seen */
-    uint64_t turn_us;       /* of its last turn */
-    uint64_t readings;      /* of the store */
+    uint64_t applied_total;     /* the broker's own count, as last seen */
+    uint64_t turn_us;           /* of its last turn */
+    struct judge_place *places; /* owned, in the order of the broker's groups */
+    uint64_t places_capacity;
+    uint64_t readings; /* of the store */
     uint64_t delivered_us[JUDGE_BROKERS_MAX + 1];
     uint64_t dropped_rows[JUDGE_BROKERS_MAX + 1];
     uint64_t dropped_us[JUDGE_BROKERS_MAX + 1];
