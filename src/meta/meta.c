@@ -59,16 +59,9 @@ struct meta__writer {
     bool is_doubted; /* a row was written over whose CRC does not fit, and it may be the CRC that rotted */
 };
 
-static uint64_t meta__spread(uint32_t crc)
-{
-    uint64_t x = (crc + UINT64_C(1)) * UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ x >> 32) * UINT64_C(0xd6e8feb86659fd93);
-    return x ^ x >> 32;
-}
-
 static enum err meta__add_row(void *context, struct kv_bytes key, struct kv_bytes value)
 {
-    *(uint64_t *)context += meta__spread(row_crc(key, value));
+    *(uint64_t *)context += row_spread(row_crc(key, value));
     return OK;
 }
 
@@ -119,7 +112,7 @@ static enum err meta__forget(struct meta__writer *writer, const struct layout_ke
     if (error == OK) {
         enum err whole = row_get(writer->kv, writer->txn, layout_bytes(key), &stored);
         writer->is_doubted |= whole == ERR_FORMAT && !PLANT(72);
-        writer->sum -= meta__spread(crc);
+        writer->sum -= row_spread(crc);
     }
     return error == ERR_NO_FILE ? OK : error;
 }
@@ -131,7 +124,7 @@ static enum err meta__put(struct meta__writer *writer, const struct layout_key *
         error = row_put(writer->kv, writer->txn, layout_bytes(key), value);
     }
     if (error == OK) {
-        writer->sum += meta__spread(row_crc(layout_bytes(key), value));
+        writer->sum += row_spread(row_crc(layout_bytes(key), value));
     }
     return error;
 }
@@ -413,7 +406,7 @@ static enum err meta__judge(void *context, struct kv_bytes key, struct kv_bytes 
 {
     struct meta__load *load = context;
     *ret_good = decoded == OK;
-    load->sum += meta__spread(row_crc(key, value));
+    load->sum += row_spread(row_crc(key, value));
     return decoded == ERR_FORMAT ? meta__bad_row(context, key) : decoded;
 }
 

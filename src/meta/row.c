@@ -72,6 +72,13 @@ enum err row_get(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, struct 
     return error != OK ? error : row__open(key, stored, ret_value);
 }
 
+uint64_t row_spread(uint32_t crc)
+{
+    uint64_t x = (crc + UINT64_C(1)) * UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ x >> 32) * UINT64_C(0xd6e8feb86659fd93);
+    return x ^ x >> 32;
+}
+
 enum err row_get_crc(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, uint32_t *ret_crc)
 {
     struct kv_bytes stored;

@@ -33,6 +33,8 @@ enum err row_scan_all(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix,
  * whether its row is readable or not (ERR_NO_FILE: no such row). */
 uint32_t row_crc(struct kv_bytes key, struct kv_bytes value);
 enum err row_get_crc(struct kv *kv, struct kv_txn *txn, struct kv_bytes key, uint32_t *ret_crc);
+/* A row's part of the sum over many rows: its CRC, spread so that no two changes cancel out. */
+uint64_t row_spread(uint32_t crc);
 /* Deletes every row whose key starts with prefix, readable or not. */
 enum err row_delete_prefix(struct kv *kv, struct kv_txn *txn, struct kv_bytes prefix);
 

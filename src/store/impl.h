@@ -12,6 +12,7 @@
  *   read.c         reads from memory and from disk
  *   find_time.c    from a timestamp to an offset
  *   checkpoint.c   the three steps of a checkpoint
+ *   snapshot.c     segments on their way to another broker, and here from one
  *   scrub.c        the walk that reads everything again
  *   writer.c       lane: what a write job does
  *   files.c        lane: open files, spares; create, recycle, remove
@@ -244,6 +245,8 @@ struct files;
 void sweep__remember(struct log_lane *lane, const struct segment_row *rows, uint32_t rows_count); /* at start */
 /* Before the first file of this life is made: removes what the manifest did not name at start, once. */
 enum err sweep__log(struct files *files, uint64_t group, struct log_lane *lane);
+/* Removes all but these; OK if there is no such directory. */
+enum err sweep__others(struct files *files, uint64_t group, const struct segment_bases *bases);
 enum err sweep__remove_dir(struct files *files, uint64_t group); /* with all that is in it */
 void sweep__forget(struct log_lane *lane);
 

@@ -29,7 +29,7 @@ static bool rows_join(const struct segment_log_options *options)
     return next_offset == options->next_offset;
 }
 
-static struct segment *segment_of_row(struct segment_log *log, const struct segment_row *row)
+static struct segment *segment_of_row(struct segment_log *log, const struct segment_row *row, bool is_doubted)
 {
     struct segment *segment = segment__new(log, row->base_offset, row->generation);
     segment->end_offset = row->end_offset;
@@ -43,7 +43,9 @@ static struct segment *segment_of_row(struct segment_log *log, const struct segm
     segment->index.max_timestamp = row->max_timestamp; /* listed: only a newer one makes an entry */
     segment->index.covered_from = row->size_bytes;
     segment->index.covered_offset = row->end_offset;
-    doubt__raise(segment);
+    if (is_doubted) {
+        doubt__raise(segment);
+    }
     if (row->generation >= log->store->generation_next) {
         log->store->generation_next = row->generation + 1;
     }
@@ -141,12 +143,17 @@ enum err segment_log_open(const struct segment_log_options *options, struct segm
     TAILQ_INIT(&log->dropped);
     TAILQ_INIT(&log->lane.dirty);
     sweep__remember(&log->lane, options->rows, options->rows_count);
+    log->lane.is_sweep_due = options->is_placed; /* what was here before */
     enum err error = OK;
     for (uint32_t i = 0; i < options->rows_count && error == OK; i++) {
-        struct segment *segment = segment_of_row(log, &options->rows[i]);
+        struct segment *segment = segment_of_row(log, &options->rows[i], !options->is_placed);
         segment_log__add_segment(log, segment);
         log->bytes += segment->size_bytes;
-        if (i + 1 < options->rows_count) {
+        if (options->is_placed) {
+            segment->is_sealed = i + 1 < options->rows_count;
+            segment->file.is_recycled = !segment->is_sealed; /* perhaps it was the active one here before */
+            segment->file.exists = true;
+        } else if (i + 1 < options->rows_count) {
             check_finished(&store->files, segment);
         } else {
             error = open_active(&store->files, segment, &options->rows[i]);

@@ -125,6 +125,8 @@ struct segment_log_options {
     const struct segment_row *rows; /* of the checkpoint, ascending, borrowed; last = active */
     uint32_t rows_count;
     void *owner;
+    bool is_placed; /* the files are what the rows say (store/snapshot.h): none is touched, and it may come at any time
+                     */
 };
 
 /* Opens from a manifest: blocking, at start; without rows it touches no file and may come at any time. For an active

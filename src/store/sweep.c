@@ -92,7 +92,7 @@ static bool is_named(const struct segment_bases *bases, const char *name)
 
 /* Unlinked, not kept as a spare: after a power cut the same file may stand among the spares as well, and one file must
  * not be two. */
-static enum err sweep_dir(struct files *files, uint64_t group, const struct segment_bases *bases)
+enum err sweep__others(struct files *files, uint64_t group, const struct segment_bases *bases)
 {
     char dir[STORE_PATH_BYTES];
     char path[2 * STORE_PATH_BYTES];
@@ -117,7 +117,7 @@ enum err sweep__log(struct files *files, uint64_t group, struct log_lane *lane)
     if (!lane->is_sweep_due) {
         return OK;
     }
-    enum err error = sweep_dir(files, group, &lane->bases);
+    enum err error = sweep__others(files, group, &lane->bases);
     if (error == OK) {
         lane->is_sweep_due = false;
         sweep__forget(lane);
@@ -146,7 +146,7 @@ void sweep__remember(struct log_lane *lane, const struct segment_row *rows, uint
 enum err sweep__remove_dir(struct files *files, uint64_t group)
 {
     char dir[STORE_PATH_BYTES];
-    enum err error = sweep_dir(files, group, &(struct segment_bases){0});
+    enum err error = sweep__others(files, group, &(struct segment_bases){0});
     files__log_dir(files, group, dir);
     return error == OK ? files->disk->ops->remove_dir(files->disk, dir) : error;
 }
