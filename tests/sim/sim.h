@@ -158,6 +158,11 @@ void world_log(const struct sim_world *world, const char *format, ...)
 /* Draws between low and high, each order of magnitude as likely as the next. */
 uint64_t sim_log_between(struct rng *rng, uint64_t low, uint64_t high);
 
+/* Memory of the simulator's own, which is never short; base/mem.h is the product's, whose allocations fail on purpose.
+ */
+void *sim_zeroed(size_t count, size_t size);
+void *sim_resized(void *memory, size_t size);
+
 /* Room for `wanted` items at least; those that are new are zero. Returns where they are now. */
 void *sim_grow(void *data, uint64_t *io_capacity, uint64_t wanted, size_t item_size);
 

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "base/mem.h"
 #include "sim_registry_impl.h"
 
 #define TICK_US 1000000u
@@ -21,7 +20,7 @@ static void bury(struct sim_registry *registry, uint64_t group, uint64_t holders
     struct leader *leader;
     if (registry->marks_count == registry->marks_capacity) {
         registry->marks_capacity = registry->marks_capacity == 0 ? 16 : registry->marks_capacity * 2;
-        registry->marks = mem_grow(registry->marks, registry->marks_capacity * sizeof *registry->marks);
+        registry->marks = sim_resized(registry->marks, registry->marks_capacity * sizeof *registry->marks);
     }
     registry->marks[registry->marks_count++] = (struct mark){.group = group, .holders = holders};
     HASH_FIND(hh, registry->leaders, &group, sizeof group, leader);
@@ -233,13 +232,13 @@ static struct topic_row *topic_by_name(const struct sim_registry *registry, cons
 
 static struct topic_row *topic_new(struct sim_registry *registry, const struct registry_topic *wish)
 {
-    struct topic_row *topic = mem_zeroed(1, sizeof *topic);
+    struct topic_row *topic = sim_zeroed(1, sizeof *topic);
     topic->row = *wish;
     topic->row.state = TOPIC_CREATING;
     topic->row.first_group = registry->next_id;
     topic->row.first_replica = registry->next_id + wish->partitions_count;
-    topic->partitions = mem_zeroed(wish->partitions_count, sizeof *topic->partitions);
-    topic->placed = mem_zeroed(wish->partitions_count, sizeof *topic->placed);
+    topic->partitions = sim_zeroed(wish->partitions_count, sizeof *topic->partitions);
+    topic->placed = sim_zeroed(wish->partitions_count, sizeof *topic->placed);
     topic->row.partitions = topic->partitions;
     topic->version = 1;
     snprintf((char *)topic->row.id, sizeof topic->row.id, "%lu", topic->row.first_group);
@@ -248,7 +247,7 @@ static struct topic_row *topic_new(struct sim_registry *registry, const struct r
     }
     if (registry->topics_count == registry->topics_capacity) {
         registry->topics_capacity = registry->topics_capacity == 0 ? 8 : registry->topics_capacity * 2;
-        registry->topics = mem_grow(registry->topics, registry->topics_capacity * sizeof registry->topics[0]);
+        registry->topics = sim_resized(registry->topics, registry->topics_capacity * sizeof registry->topics[0]);
     }
     registry->topics[registry->topics_count++] = topic;
     return topic;

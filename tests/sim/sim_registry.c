@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "base/mem.h"
 #include "sim_registry_impl.h"
 
 #define LATER_US 500u
@@ -55,7 +54,7 @@ static void tell_all(struct view *view, bool is_first)
     struct sim_registry *registry = view->registry;
     uint64_t life = view->life;
     if (view->told_capacity < registry->topics_count) {
-        view->told = mem_grow(view->told, registry->topics_capacity * sizeof *view->told);
+        view->told = sim_resized(view->told, registry->topics_capacity * sizeof *view->told);
         memset(view->told + view->told_capacity, 0,
                (registry->topics_capacity - view->told_capacity) * sizeof *view->told);
         view->told_capacity = registry->topics_capacity;
@@ -115,7 +114,7 @@ static void on_later(void *context, uint64_t argument);
 
 static void send_later(struct sim_registry *registry, const struct later *what)
 {
-    struct later *later = mem_zeroed(1, sizeof *later);
+    struct later *later = sim_zeroed(1, sizeof *later);
     struct view *view = &registry->views[what->asked.broker];
     *later = *what;
     later->registry = registry;
@@ -150,7 +149,7 @@ static void on_create(const struct later *later)
         answer(later->registry, &later->asked, error);
         return;
     }
-    struct asked *asked = mem_zeroed(1, sizeof *asked);
+    struct asked *asked = sim_zeroed(1, sizeof *asked);
     *asked = later->asked;
     asked->next = topic->asked;
     topic->asked = asked;
@@ -291,7 +290,7 @@ static void registry__forget(struct registry *port, const uint64_t *groups, uint
                              void *context)
 {
     struct later later = errand_of(port, ERRAND_FORGET, done, context);
-    later.groups = mem_zeroed(count + 1, sizeof *groups);
+    later.groups = sim_zeroed(count + 1, sizeof *groups);
     later.groups_count = count;
     memcpy(later.groups, groups, count * sizeof *groups);
     send_later(view_of(port)->registry, &later);
@@ -344,7 +343,7 @@ static void registry__publish(struct registry *port, uint64_t group, uint64_t br
     }
     HASH_FIND(hh, registry->leaders, &group, sizeof group, leader);
     if (leader == NULL) {
-        leader = mem_zeroed(1, sizeof *leader);
+        leader = sim_zeroed(1, sizeof *leader);
         leader->group = group;
         HASH_ADD(hh, registry->leaders, group, sizeof leader->group, leader);
     }
@@ -368,7 +367,7 @@ static const struct registry_ops ops = {.load = registry__load,
 
 struct sim_registry *sim_registry_new(struct sim_world *world)
 {
-    struct sim_registry *registry = mem_zeroed(1, sizeof *registry);
+    struct sim_registry *registry = sim_zeroed(1, sizeof *registry);
     registry->world = world;
     registry->next_id = 1;
     registry->delay_min_us = registry->delay_max_us = LATER_US;

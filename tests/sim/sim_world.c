@@ -278,6 +278,20 @@ uint64_t sim_log_between(struct rng *rng, uint64_t low, uint64_t high)
     return rng_between(rng, from, from > high / 2 ? high : 2 * from);
 }
 
+void *sim_zeroed(size_t count, size_t size)
+{
+    void *memory = calloc(count, size);
+    ASSERT(memory != NULL);
+    return memory;
+}
+
+void *sim_resized(void *memory, size_t size)
+{
+    memory = realloc(memory, size);
+    ASSERT(memory != NULL);
+    return memory;
+}
+
 void *sim_grow(void *data, uint64_t *io_capacity, uint64_t wanted, size_t item_size)
 {
     if (wanted <= *io_capacity)
