@@ -13,8 +13,10 @@
 #include "broker/impl.h"
 #include "raft/impl.h"
 
-#define TERMS_MAX 65536u /* nothing that a run does needs as many elections */
-#define LOOK_US   20000u /* between two looks at a leader that does nothing */
+#define TERMS_MAX        65536u /* nothing that a run does needs as many elections */
+#define LOOK_US          20000u /* between two looks at a leader that does nothing */
+#define SWEEP_US         1000u  /* between two looks at all groups of a broker that has many */
+#define SWEEP_GROUPS_MAX 4u
 
 /* --- tables --- */
 
@@ -290,12 +292,12 @@ static bool is_as_seen(const struct judge *judge, const struct partition *p, con
            judge->world->now_us - r->looked_us < LOOK_US;
 }
 
-static void turn(struct judge *judge, struct judge_machine *machine, bool is_first)
+static void sweep(struct judge *judge, struct judge_machine *machine, bool is_first)
 {
     uint64_t moved = 0, number = 0;
-    uint64_t pause_us = judge->world->now_us - machine->turn_us;
-    bool was_held = pause_us > 2000u * machine->broker->config->heartbeat_ms;
-    machine->turn_us = judge->world->now_us;
+    bool was_held = machine->was_held;
+    machine->was_held = false;
+    machine->swept_us = judge->world->now_us;
     disk__fresh(judge, machine);
     note_drops(judge, machine);
     for (const struct partition *p = machine->broker->groups; p != NULL; p = p->hh.next) {
@@ -310,7 +312,7 @@ static void turn(struct judge *judge, struct judge_machine *machine, bool is_fir
         }
         look(machine, p, &sight);
         if (was_held) {
-            r->excuse_us = judge->world->now_us; /* it stood still */
+            r->excuse_us = judge->world->now_us;
         }
         if (r->was_seen && r->snapshot_lsn == sight.snapshot_lsn) {
             moved += sight.applied - r->applied;
@@ -323,6 +325,19 @@ static void turn(struct judge *judge, struct judge_machine *machine, bool is_fir
         }
     }
     judge_applied(judge, machine, moved, is_first);
+}
+
+/* Not every turn does something for a group, and what leaves the broker in between is judged as it leaves. */
+static void turn(struct judge *judge, struct judge_machine *machine, bool must_sweep)
+{
+    uint64_t now_us = judge->world->now_us;
+    machine->was_held |= now_us - machine->turn_us > 2000u * machine->broker->config->heartbeat_ms;
+    machine->turn_us = now_us;
+    bool is_small = HASH_COUNT(machine->broker->groups) <= SWEEP_GROUPS_MAX;
+    bool has_applied = machine->broker->counters.apply_entries_total != machine->applied_total;
+    if (must_sweep || is_small || has_applied || now_us - machine->swept_us >= SWEEP_US) {
+        sweep(judge, machine, false);
+    }
 }
 
 void judge_turn(struct judge *judge, uint64_t id)
@@ -356,14 +371,16 @@ void judge_started(struct judge *judge, uint64_t id, struct broker *broker)
     }
     machine->turn_us = judge->world->now_us;
     if (!judge->world->failed) {
-        turn(judge, machine, true);
+        sweep(judge, machine, true);
     }
 }
 
 void judge_dies(struct judge *judge, uint64_t id)
 {
     struct judge_machine *machine = &judge->machines[id];
-    judge_turn(judge, id);
+    if (machine->broker != NULL && !judge->world->failed) {
+        turn(judge, machine, true);
+    }
     machine->broker = NULL;
     for (struct judge_group *group = judge->groups; group != NULL; group = group->hh.next) {
         for (uint32_t i = 0; i < group->replicas_count; i++) {
@@ -416,13 +433,57 @@ void judge_delivered(struct judge *judge, uint64_t from, uint64_t to)
     judge->machines[to].delivered_us[from] = judge->world->now_us;
 }
 
+static bool read_varint(const uint8_t **io_at, const uint8_t *end, uint64_t *ret_value)
+{
+    uint64_t value = 0;
+    for (unsigned shift = 0; *io_at < end && shift < 64; shift += 7) {
+        uint8_t byte = *(*io_at)++;
+        value |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            *ret_value = value;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A RaftRow, read a second way: the codec would fill in its arrays, and this is done for every row of a run. */
+static bool read_row(const uint8_t *at, const uint8_t *end, struct judge_row *ret_row)
+{
+    uint64_t fields[13] = {0}, tag, value;
+    while (at < end) {
+        if (!read_varint(&at, end, &tag) || !read_varint(&at, end, &value)) {
+            return false;
+        }
+        if ((tag & 7) == 2 && value <= (uint64_t)(end - at)) {
+            at += value;
+        } else if ((tag & 7) != 0) {
+            return false;
+        } else if (tag >> 3 < 13) {
+            fields[tag >> 3] = value;
+        }
+    }
+    *ret_row = (struct judge_row){.type = (uint32_t)fields[1],
+                                  .group = fields[2],
+                                  .from = fields[3],
+                                  .to = fields[4],
+                                  .term = fields[5],
+                                  .index = fields[6],
+                                  .commit = fields[9],
+                                  .round = fields[10],
+                                  .flags = (uint32_t)fields[12]};
+    return true;
+}
+
 static void judge_rows(struct judge *judge, struct judge_machine *from, const struct frame *frame)
 {
-    struct codec_cursor cursor = {frame->proto, frame->proto_size};
-    while (cursor.size > 0 && !judge->world->failed) {
-        RaftRow row;
-        enum err error = codec_next_row(&cursor, ROW_RAFT, &row);
-        ASSERT(error == OK);
+    const uint8_t *at = frame->proto, *end = at + frame->proto_size;
+    while (at < end && !judge->world->failed) {
+        struct judge_row row;
+        uint64_t size = 0;
+        bool is_row = read_varint(&at, end, &size) && size <= (uint64_t)(end - at) && read_row(at, at + size, &row);
+        ASSERT(is_row);
+        at += size;
         if (row.type < PEER_NO_GROUP) {
             send__row(judge, from, &row);
         }

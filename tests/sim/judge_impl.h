@@ -141,6 +141,8 @@ struct judge_machine {
     bool is_doubted;
     uint64_t applied_total;     /* the broker's own count, as last seen */
     uint64_t turn_us;           /* of its last turn */
+    uint64_t swept_us;          /* when all of its groups were last looked at */
+    bool was_held;              /* since then it stood still */
     struct judge_place *places; /* owned, in the order of the broker's groups */
     uint64_t places_capacity;
     uint64_t readings; /* of the store */
@@ -176,6 +178,12 @@ struct judge_sight {
     bool (*payload)(const void *context, uint64_t index, uint32_t *ret_crc);
     bool (*peer)(const void *context, uint64_t replica, struct raft_peer_state *ret_state);
     uint64_t (*state)(const void *context); /* hash of the state machine */
+};
+
+/* What a row says, as far as a rule speaks of it; the fields of RaftRow. */
+struct judge_row {
+    uint32_t type, flags;
+    uint64_t group, from, to, term, index, commit, round;
 };
 
 /* --- judge.c --- */
@@ -217,7 +225,7 @@ void ghost__elected(struct judge *judge, struct judge_group *group, const struct
 void state__free(struct judge_group *group);
 void raft__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                const struct judge_sight *sight);
-void send__row(struct judge *judge, struct judge_machine *from, const RaftRow *row);
+void send__row(struct judge *judge, struct judge_machine *from, const struct judge_row *row);
 void send__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                const struct judge_sight *sight);
 void state__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r,

@@ -5,7 +5,7 @@
 /* --- R8: terms and votes --- */
 
 static void check_vote(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
-                       const RaftRow *row, const struct judge_replica *candidate)
+                       const struct judge_row *row, const struct judge_replica *candidate)
 {
     struct judge_term *term = judge__term(group, row->term);
     uint64_t bit = (uint64_t)1 << r->place;
@@ -28,7 +28,7 @@ static void check_vote(struct judge *judge, struct judge_group *group, const str
 }
 
 static void check_durable_term(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
-                               const RaftRow *row)
+                               const struct judge_row *row)
 {
     bool is_pre = row->flags & PEER_FLAG_PRE;
     bool is_promise = is_pre && (row->type == RAFT_VOTE_REQUEST || !(row->flags & PEER_FLAG_REJECT));
@@ -55,7 +55,7 @@ static bool would_vote(void *context, uint64_t replica)
 }
 
 static void check_request(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
-                          const RaftRow *row)
+                          const struct judge_row *row)
 {
     struct judge_sight s;
     if (row->flags & PEER_FLAG_PRE) {
@@ -63,6 +63,7 @@ static void check_request(struct judge *judge, struct judge_group *group, const 
     }
     check_vote(judge, group, r, row, r);
     judge__count(judge, JUDGE_R12);
+    group->top_term = row->term > group->top_term ? row->term : group->top_term; /* others may have it from now on */
     if (row->flags & PEER_FLAG_FORCE) {
         if (!(judge__term(group, row->term - 1)->urged >> r->place & 1)) {
             judge__fail(judge, JUDGE_R12, group, r->id, "it forces a vote in term %llu, no leader asked it to",
@@ -79,7 +80,7 @@ static void check_request(struct judge *judge, struct judge_group *group, const 
 }
 
 static void check_grant(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
-                        const RaftRow *row)
+                        const struct judge_row *row)
 {
     struct judge_replica *candidate = judge__replica(group, row->to);
     struct judge_sight s;
@@ -100,7 +101,8 @@ static void check_grant(struct judge *judge, struct judge_group *group, const st
 
 /* --- R9: acknowledgements --- */
 
-static void check_ack(struct judge *judge, struct judge_group *group, const struct judge_replica *r, const RaftRow *row)
+static void check_ack(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                      const struct judge_row *row)
 {
     struct judge_sight s;
     if ((row->flags & PEER_FLAG_REJECT) || disk__term(judge, r) != row->term) {
@@ -126,7 +128,8 @@ static void check_ack(struct judge *judge, struct judge_group *group, const stru
 
 /* --- leaders --- */
 
-static void check_leads(struct judge *judge, struct judge_group *group, struct judge_replica *r, const RaftRow *row)
+static void check_leads(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+                        const struct judge_row *row)
 {
     struct judge_term *term = judge__term(group, row->term);
     judge__count(judge, JUDGE_R1);
@@ -152,7 +155,7 @@ static void check_leads(struct judge *judge, struct judge_group *group, struct j
 }
 
 static void check_timeout_now(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
-                              const RaftRow *row)
+                              const struct judge_row *row)
 {
     struct judge_replica *to = judge__replica(group, row->to);
     struct judge_sight s;
@@ -174,7 +177,7 @@ static void check_timeout_now(struct judge *judge, struct judge_group *group, co
 /* --- R20 --- */
 
 static void check_whole(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
-                        const RaftRow *row)
+                        const struct judge_row *row)
 {
     bool is_damaged = judge__is_damaged(judge, group, r);
     if (!r->is_lost && !is_damaged) {
@@ -191,7 +194,7 @@ static void check_whole(struct judge *judge, struct judge_group *group, const st
 
 /* --- a row --- */
 
-void send__row(struct judge *judge, struct judge_machine *from, const RaftRow *row)
+void send__row(struct judge *judge, struct judge_machine *from, const struct judge_row *row)
 {
     struct judge_group *group = judge__group(judge, row->group);
     struct judge_replica *r = judge__replica_on(group, row->from, from->id);
@@ -278,7 +281,7 @@ static void check_hears(struct judge *judge, struct judge_group *group, const st
     }
 }
 
-static void check_talks(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+static void check_talks(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                         const struct judge_sight *s)
 {
     uint64_t now_us = judge->world->now_us, limit_us = 4000u * (uint64_t)s->heartbeat_ms;
@@ -292,6 +295,10 @@ static void check_talks(struct judge *judge, struct judge_group *group, const st
         }
         bool is_excused = now_us - judge->machines[s->broker].dropped_us[to->broker] <= limit_us;
         judge__count(judge, JUDGE_R21);
+        if (r->sent_us[to->place] ==
+            0) { /* it was a member before it was born: what was sent until then is not known */
+            r->sent_us[to->place] = now_us;
+        }
         if (!is_excused && now_us - r->sent_us[to->place] > limit_us) {
             judge__fail(judge, JUDGE_R21, group, r->id, "it leads and says nothing to %llu for %llu ms",
                         (unsigned long long)to->id, (unsigned long long)((now_us - r->sent_us[to->place]) / 1000));
