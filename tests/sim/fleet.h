@@ -65,10 +65,12 @@ struct fleet_options {
     uint32_t groups; /* of all topics together: topic t has those with number % topics == t */
     uint32_t heartbeat_ms, election_ms;
     uint64_t cable_us_max; /* one way between brokers */
+    bool has_long_log;     /* nothing leaves the logs: nobody ever needs a snapshot */
     uint64_t fault_us;     /* between two faults that have their time, at most twice that */
 };
 
 void fleet_options_draw(struct fleet_options *options, uint64_t seed);
+void fleet_options_keep_logs(struct fleet_options *options);              /* what has_long_log means for the sizes */
 void fleet_options_print(const struct fleet_options *options, FILE *out); /* one line */
 void fleet_options_config(const struct fleet_options *options, uint64_t id, struct config *ret_config);
 
@@ -126,8 +128,7 @@ struct fleet {
     struct judge *judge;
     uint64_t short_of_memory; /* the broker whose allocations fail just now; 0: none. One at a time */
     uint32_t groups;
-    uint64_t group[FLEET_GROUPS_MAX];  /* their ids, of all topics that the fleet itself made */
-    uint8_t holders[FLEET_GROUPS_MAX]; /* the brokers of each, as bits */
+    uint64_t group[FLEET_GROUPS_MAX]; /* their ids, of all topics that the fleet itself made */
     enum fleet_phase phase;
     uint64_t phase_until_us;
     uint64_t safety_us; /* when the safety phase began */
@@ -194,7 +195,7 @@ bool fleet_core_has(const struct fleet *fleet, uint64_t id);
 /* The replicas of the core are equal, or what they wait for. */
 bool fleet_core_is_equal(struct fleet *fleet, const char **ret_waits_for);
 
-/* Broker `id` has a replica of fleet.group[number]. */
+/* Broker `id` is to have a replica of fleet.group[number]. */
 bool fleet_replica_on(const struct fleet *fleet, uint32_t number, uint64_t id);
 /* The broker that leads the group and says so, of those that live; 0: none. */
 uint64_t fleet_leader(struct fleet *fleet, uint64_t group);

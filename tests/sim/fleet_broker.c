@@ -150,6 +150,7 @@ void fleet_broker_open(struct fleet *fleet, uint64_t id)
     b->trace = (struct trace){
         .level = fleet->world.verbose ? TRACE_DEBUG : TRACE_ERROR, .sink = on_trace, .context = b, .point = on_point};
     sim_cables_set_world(fleet->cables, id, &b->world);
+    sim_registry_place(fleet->registry, id, &b->world);
     judge_machine(fleet->judge, id, b->disk, b->kv);
 }
 
@@ -182,13 +183,15 @@ void fleet_broker_plan(struct fleet_broker *b)
     }
     if (b->crashes_left == 0)
         return;
-    if (o->faults[FAULT_MEMORY] && b->fleet->short_of_memory == 0 && rng_chance(&b->world.memory, 0.5)) {
+    if (o->faults[FAULT_MEMORY] && b->fleet->short_of_memory == 0 &&
+        (b->world.tally.faults[FAULT_MEMORY] == 0 || rng_chance(&b->world.memory, 0.5))) {
         b->fleet->short_of_memory = b->id;
         sim_memory_begin(&b->world);
         sim_memory_plan(sim_log_between(&b->world.memory, 1, ALLOCATIONS_MAX),
                         sim_log_between(&b->world.memory, 1, 20));
     }
-    if (o->faults[FAULT_POINT_CRASH] && rng_chance(&b->world.points, 0.5)) {
+    if (o->faults[FAULT_POINT_CRASH] &&
+        (b->world.tally.faults[FAULT_POINT_CRASH] == 0 || rng_chance(&b->world.points, 0.5))) {
         sim_points_plan_crash(&b->points);
     }
     if (!o->faults[FAULT_DEATH] && !o->faults[FAULT_POWER])
@@ -224,6 +227,7 @@ void fleet_broker_start(struct fleet_broker *b)
     b->life++;
     sim_clock_new_life(&b->clock);
     fleet_broker_plan(b);
+    sim_registry_place(fleet->registry, b->id, &b->world); /* what it is told happens there */
     const struct broker_options options = {.config = &b->config,
                                            .disk = sim_disk_port(b->disk),
                                            .clock = &b->clock.port,
@@ -278,7 +282,9 @@ void fleet_broker_bury(struct fleet_broker *b, bool power_cut, uint64_t in_us)
     struct fleet *fleet = b->fleet;
     struct sim_world *world = &b->world;
     world_log(world, "%s, life %llu", power_cut ? "power cut" : "process death", (unsigned long long)b->life);
-    if (b->broker != NULL && !b->exited) {
+    if (b->exited) {
+        judge_exited(fleet->judge, b->id);
+    } else {
         judge_dies(fleet->judge, b->id);
     }
     world->crashed = true; /* nothing of the dead may do I/O */

@@ -1,10 +1,14 @@
 /* `sim fleet`: seeds of several brokers, as `sim` runs those of one.
  *
- *   sim fleet [SEEDS [FIRST]] [--jobs J] [--twice PERCENT]      seeds FIRST ...; PERCENT of them twice, hash against
- * hash sim fleet ... --coverage                                    also what they came by sim fleet ... --no-shrink
- * --commit ID                       as for one broker sim fleet --corpus FILE ...                                 first
- * the seeds of the corpus: a line each sim fleet --seed S [--verbose] [--only FAULT,...|none] [--brokers N] [--groups
- * N]    one seed; with a story
+ *   sim fleet [SEEDS [FIRST]] [--jobs J]    seeds FIRST, FIRST + 1 ...
+ *      --twice PERCENT                      so many of them twice, hash against hash; 100 by default
+ *      --coverage                           also what they came by, and why seeds are void
+ *      --corpus FILE                        first the seeds of that file: a line each
+ *      --no-shrink, --commit ID             as for one broker
+ *   sim fleet --seed S [--verbose]          one seed; with a story
+ *
+ *   --only FAULT,...|none  --brokers N  --groups N  --long-log    change what the seeds mean; the last: nobody ever
+ *                                                                 needs a snapshot
  *
  * Exit 1 when a seed failed. A void seed (fleet.h) is no failure and no proof; the last line counts both. */
 #include "fleet_main.h"
@@ -20,7 +24,7 @@
 
 struct arguments {
     uint64_t seeds, first, jobs, twice_percent, brokers, groups;
-    bool one_seed, verbose, coverage, no_shrink;
+    bool one_seed, verbose, coverage, no_shrink, long_log;
     const char *only, *commit, *corpus;
 };
 
@@ -45,6 +49,8 @@ static void draw(struct fleet_options *options, const struct arguments *a, uint6
         options->groups = (uint32_t)a->groups;
         options->topics = options->topics < options->groups ? options->topics : options->groups;
     }
+    options->has_long_log |= a->long_log;
+    fleet_options_keep_logs(options);
     for (int i = 0; i < FAULT_CLASSES_ALL && a->only != NULL; i++) {
         const char *name = sim_fault_name((enum sim_fault)i);
         const char *at = strstr(a->only, name);
@@ -245,9 +251,10 @@ static int run_one(const struct arguments *arguments)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: sim fleet [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--coverage] [--no-shrink]\n"
-                    "           [--commit ID] [--corpus FILE] [--brokers N] [--groups N]\n"
-                    "       sim fleet --seed S [--verbose] [--only FAULT,...] [--brokers N] [--groups N]\n");
+    fprintf(stderr,
+            "usage: sim fleet [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--coverage] [--no-shrink]\n"
+            "           [--commit ID] [--corpus FILE] [--brokers N] [--groups N] [--long-log]\n"
+            "       sim fleet --seed S [--verbose] [--only FAULT,...] [--brokers N] [--groups N] [--long-log]\n");
     exit(2);
 }
 
@@ -266,7 +273,10 @@ static bool parse_flag(struct arguments *a, const char *name)
     const struct {
         const char *name;
         bool *flag;
-    } flags[] = {{"--verbose", &a->verbose}, {"--coverage", &a->coverage}, {"--no-shrink", &a->no_shrink}};
+    } flags[] = {{"--verbose", &a->verbose},
+                 {"--coverage", &a->coverage},
+                 {"--no-shrink", &a->no_shrink},
+                 {"--long-log", &a->long_log}};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         if (strcmp(name, flags[i].name) == 0) {
             *flags[i].flag = true;

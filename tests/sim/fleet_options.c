@@ -62,20 +62,38 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     o.one.value_bytes_max = (uint32_t)sim_log_between(&rng, 24, 4000);
     o.one.think_us_max = 1000000;
     o.one.memory_bytes = (uint64_t)64 << 20;
+    if (o.one.faults[FAULT_READ_ERROR] || o.one.faults[FAULT_LATENT] || o.one.faults[FAULT_MISREAD]) {
+        o.one.memory_bytes = sim_log_between(&rng, 256 << 10, 2 << 20); /* reads have to go to the disk */
+    }
     o.one.wal_file_bytes = WAL_FILE_BYTES_MIN;
     o.one.wal_budget_bytes = WAL_FILE_BYTES_MIN * rng_between(&rng, 6, 12);
     o.one.scrub_period_ms = -1;
     o.one.crashes = (uint32_t)rng_between(&rng, 0, 8);
     o.one.crash_calls_max = sim_log_between(&rng, 200, 4000);
+    o.has_long_log = rng_chance(&rng, 0.3);
+    fleet_options_keep_logs(&o);
     *options = o;
+}
+
+void fleet_options_keep_logs(struct fleet_options *o)
+{
+    if (o->has_long_log) {
+        o->one.wal_budget_bytes = (uint64_t)1 << 30;
+        o->one.snapshot_bytes = (uint64_t)1 << 40;
+        o->one.snapshot_entries = (uint64_t)1 << 40;
+        o->one.memory_bytes = (uint64_t)64
+                              << 20; /* of which a part is kept for slow followers: hardly a read of the disk */
+        o->one.faults[FAULT_READ_ERROR] = o->one.faults[FAULT_LATENT] = o->one.faults[FAULT_MISREAD] = false;
+    }
 }
 
 void fleet_options_print(const struct fleet_options *o, FILE *out)
 {
     fprintf(out,
-            "brokers=%u replicas=%u groups=%u topics=%u heartbeat_ms=%u election_ms=%u cable_us=%llu fault_us=%llu ",
+            "brokers=%u replicas=%u groups=%u topics=%u heartbeat_ms=%u election_ms=%u cable_us=%llu fault_us=%llu "
+            "long_log=%d ",
             o->brokers, o->replicas, o->groups, o->topics, o->heartbeat_ms, o->election_ms,
-            (unsigned long long)o->cable_us_max, (unsigned long long)o->fault_us);
+            (unsigned long long)o->cable_us_max, (unsigned long long)o->fault_us, o->has_long_log);
     sim_options_print(&o->one, out);
 }
 

@@ -31,9 +31,6 @@ static void turn(struct fleet_broker *b)
     world_enter(&b->world);
     broker_turn(b->broker);
     world_leave(&b->world);
-    if (!b->world.crashed) {
-        judge_turn(b->fleet->judge, b->id);
-    }
 }
 
 static void take_turn(void *context, uint64_t argument)
@@ -68,6 +65,9 @@ static void after_event(struct fleet *fleet)
                 turn(b);
             }
         }
+        if (was_touched && b->broker != NULL && !b->world.crashed && !b->must_die) {
+            judge_turn(fleet->judge, id);
+        }
         b->world.was_touched = false;
         if (b->world.crashed) {
             crash(b);
@@ -101,7 +101,8 @@ static bool step(struct fleet *fleet)
 
 bool fleet_replica_on(const struct fleet *fleet, uint32_t number, uint64_t id)
 {
-    return fleet->holders[number] >> id & 1;
+    const struct registry_partition *wish = sim_registry_partition(fleet->registry, fleet->group[number]);
+    return wish != NULL && registry_replica_on(wish, id) != NULL;
 }
 
 uint64_t fleet_leader(struct fleet *fleet, uint64_t group)
@@ -239,9 +240,6 @@ static void add_topics(struct fleet *fleet)
         snprintf(name, sizeof name, "t%u", t);
         uint64_t first = sim_registry_add_topic(fleet->registry, name, partitions, o->replicas, o->brokers);
         for (uint32_t p = 0; p < partitions; p++) {
-            for (uint32_t r = 0; r < o->replicas; r++) { /* as the registry places them */
-                fleet->holders[fleet->groups] |= (uint8_t)(1u << (1 + (p + r) % o->brokers));
-            }
             fleet->group[fleet->groups++] = first + p;
         }
     }
