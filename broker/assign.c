@@ -168,11 +168,16 @@ static bool goal_of(const struct registry_partition *wish, struct members *io_me
     return all_born;
 }
 
-/* Who leads and is to go lets somebody lead who stays. False: nobody can. */
+/* Who leads and is to go lets somebody lead who stays. False: nobody can, or whoever could did not take it; then the
+ * group is without a leader for an election timeout. */
 static bool gives_way(struct partition *p, const struct registry_partition *wish)
 {
-    for (uint32_t r = 0; r < wish->replicas_count; r++) {
-        if (partition_transfer(p, wish->replicas[r].replica) == OK) {
+    bool is_new = p->gave_way_term != raft_term(p->raft);
+    p->gave_way_term = raft_term(p->raft);
+    for (uint32_t r = 0; is_new && r < wish->replicas_count; r++) {
+        struct raft_peer_state state;
+        if (raft_peer_state(p->raft, wish->replicas[r].replica, &state) && state.active &&
+            partition_transfer(p, wish->replicas[r].replica) == OK) {
             return true;
         }
     }
@@ -257,21 +262,18 @@ static void settle_unwished(struct partition *p, const struct registry_partition
     }
 }
 
-/* The highest index of a configuration in the log here that names the replica; false: none does. */
+/* The index of the last configuration in the log here that names the replica; false: none does. */
 static bool named_at(const struct roster *roster, uint64_t replica, uint64_t *ret_index)
 {
-    struct members members;
-    for (uint64_t at = UINT64_MAX;;) {
-        uint64_t index = roster_at(roster, at, &members);
-        if (members_find(&members, replica) != NULL) {
-            *ret_index = index;
-            return true;
+    for (const struct roster_entry *entry = roster->newest; entry != NULL; entry = entry->older) {
+        for (uint32_t i = 0; i < entry->count; i++) {
+            if (entry->member[i].replica == replica) {
+                *ret_index = entry->index;
+                return true;
+            }
         }
-        if (index == 0 || roster_at(roster, index - 1, &members) >= index) {
-            return false;
-        }
-        at = index - 1;
     }
+    return false;
 }
 
 /* Some member says that a configuration without us is committed at row->index. */

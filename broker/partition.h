@@ -115,6 +115,7 @@ struct partition {
 
     /* leader */
     bool leader_ready; /* own LEADER entry applied: judging and serving are allowed */
+    uint64_t gave_way_term; /* the last one in which it tried to give its leadership away: assign.c */
     bool log_start_in_flight;
     bool traffic;               /* data applied since the last TIMEOUT entry */
     bool clock_moved;           /* TIMEOUT or LEADER applied: the next deadline is to be found */

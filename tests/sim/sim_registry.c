@@ -77,7 +77,7 @@ static void on_tell(void *context, uint64_t life)
         return;
     }
     view->telling = false;
-    if (!view->registry->held) {
+    if (!view->registry->held && !view->deaf) {
         world_enter(view->world);
         tell_all(view, false);
         world_leave(view->world);
@@ -88,7 +88,7 @@ void registry__tell_everybody(struct sim_registry *registry)
 {
     for (uint64_t id = 1; id <= SIM_REGISTRY_BROKERS_MAX; id++) {
         struct view *view = &registry->views[id];
-        if (view->loaded && !view->telling && !registry->held) {
+        if (view->loaded && !view->telling && !registry->held && !view->deaf) {
             view->telling = true;
             world_at(view->world, later_us(registry), on_tell, view, view->life);
         }
@@ -371,6 +371,7 @@ struct sim_registry *sim_registry_new(struct sim_world *world)
     registry->world = world;
     registry->next_id = 1;
     registry->delay_min_us = registry->delay_max_us = LATER_US;
+    rng_seed(&registry->rng, 1);
     for (uint64_t id = 1; id <= SIM_REGISTRY_BROKERS_MAX; id++) {
         registry->views[id] = (struct view){.registry = registry, .world = world, .id = id};
     }
@@ -421,7 +422,7 @@ void sim_registry_kill(struct sim_registry *registry, uint64_t id)
 {
     struct view *view = &registry->views[id];
     view->life++;
-    view->loaded = view->telling = false;
+    view->loaded = view->telling = view->deaf = false;
     view->marks_told = 0;
     free(view->told);
     view->told = NULL;
@@ -438,6 +439,12 @@ void sim_registry_delay(struct sim_registry *registry, uint64_t seed, uint64_t u
 void sim_registry_lose(struct sim_registry *registry, double part)
 {
     registry->lost_part = part;
+}
+
+void sim_registry_deafen(struct sim_registry *registry, uint64_t id, bool deaf)
+{
+    registry->views[id].deaf = deaf;
+    registry__tell_everybody(registry);
 }
 
 void sim_registry_hold(struct sim_registry *registry, bool held)

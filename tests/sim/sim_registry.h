@@ -37,6 +37,8 @@ void sim_registry_kill(struct sim_registry *registry, uint64_t id);
 void sim_registry_delay(struct sim_registry *registry, uint64_t seed, uint64_t us_min, uint64_t us_max);
 void sim_registry_lose(struct sim_registry *registry, double part); /* of reports */
 void sim_registry_hold(struct sim_registry *registry, bool held);
+/* This broker, once it has loaded, hears of nothing more until that ends. */
+void sim_registry_deafen(struct sim_registry *registry, uint64_t id, bool deaf);
 
 /* --- the controller's hand --- */
 

@@ -42,7 +42,7 @@ struct view {
     struct sim_registry *registry;
     struct sim_world *world;
     uint64_t id, life;
-    bool alive, loaded;
+    bool loaded, deaf;
     struct registry_self self;
     struct registry_visitor visitor;
     void *context;
