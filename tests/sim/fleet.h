@@ -66,6 +66,7 @@ struct fleet_options {
     uint32_t heartbeat_ms, election_ms;
     uint64_t cable_us_max; /* one way between brokers */
     bool has_long_log;     /* nothing leaves the logs: nobody ever needs a snapshot */
+    bool is_simple;        /* its clients are fleet_simple, else fleet_clients */
     uint64_t fault_us;     /* between two faults that have their time, at most twice that */
 };
 
@@ -163,7 +164,8 @@ struct fleet_load_class {
     bool (*is_audited)(struct fleet_load *load, const char **ret_waits_for);
     uint64_t (*acked)(const struct fleet_load *load); /* records, so far */
 };
-extern const struct fleet_load_class fleet_simple;
+extern const struct fleet_load_class fleet_simple;  /* one request at a time, no sequences */
+extern const struct fleet_load_class fleet_clients; /* the whole load of one broker (sim_load.h), against many */
 
 /* --- one run --- */
 

@@ -72,6 +72,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     o.one.crash_calls_max = sim_log_between(&rng, 200, 4000);
     o.has_long_log = rng_chance(&rng, 0.3);
     fleet_options_keep_logs(&o);
+    o.is_simple = rng_chance(&rng, 0.1);
     *options = o;
 }
 
@@ -90,10 +91,10 @@ void fleet_options_keep_logs(struct fleet_options *o)
 void fleet_options_print(const struct fleet_options *o, FILE *out)
 {
     fprintf(out,
-            "brokers=%u replicas=%u groups=%u topics=%u heartbeat_ms=%u election_ms=%u cable_us=%llu fault_us=%llu "
+            "%sbrokers=%u replicas=%u groups=%u topics=%u heartbeat_ms=%u election_ms=%u cable_us=%llu fault_us=%llu "
             "long_log=%d ",
-            o->brokers, o->replicas, o->groups, o->topics, o->heartbeat_ms, o->election_ms,
-            (unsigned long long)o->cable_us_max, (unsigned long long)o->fault_us, o->has_long_log);
+            o->is_simple ? "simple clients, " : "", o->brokers, o->replicas, o->groups, o->topics, o->heartbeat_ms,
+            o->election_ms, (unsigned long long)o->cable_us_max, (unsigned long long)o->fault_us, o->has_long_log);
     sim_options_print(&o->one, out);
 }
 

@@ -260,7 +260,7 @@ static void fleet_open(struct fleet *fleet, const struct fleet_options *o, bool 
     const struct sim_cable_watcher watcher = {fleet, on_sent, on_delivered};
     sim_cables_watch(fleet->cables, &watcher);
     add_topics(fleet);
-    fleet->load_class = &fleet_simple;
+    fleet->load_class = o->is_simple ? &fleet_simple : &fleet_clients;
     for (uint32_t id = 1; id <= fleet->brokers; id++) {
         fleet_broker_open(fleet, id);
         fleet_broker_start_in(&fleet->broker[id], 0);

@@ -161,7 +161,7 @@ void client_send_no_reply(struct client *client, struct request *request, const 
                           uint32_t payload_size);
 
 /* --- topics, sim_load.c --- */
-bool load_has_many(const struct load *load); /* brokers */
+bool load_has_many(const struct load *load); /* brokers, as far as clients know: no shadow is that of all */
 struct load_topic *load_find_topic(struct load *load, const char *name);
 bool load_status_is_retriable(uint32_t status);
 /* What one of several brokers may say of a group that it leads no more, has no replica of or one that is damaged. */
@@ -198,6 +198,7 @@ void crowd_send_home(struct crowd *crowd);
 void crowd_free(struct crowd *crowd);
 struct client *vandal_new(struct load *load); /* sends what is no frame; must be answered by an error frame or an end */
 void auditor_begin(struct client *auditor, bool is_final);
+bool auditor_is_reading(const struct client *auditor);
 void reader_judge_fetch(struct load *load, const struct request *request, const FetchReply *reply);
 void reader_judge_list(struct load *load, const struct request *request, const ListOffsetsReply *reply);
 void reader_free(struct client *reader);

@@ -341,7 +341,7 @@ void controller__on_lost(struct sim_registry *registry, uint64_t broker, uint64_
 uint64_t sim_registry_add_topic(struct sim_registry *registry, const char *name, uint32_t partitions, uint32_t replicas,
                                 uint32_t brokers)
 {
-    struct registry_topic wish = {.kind = TOPIC_DATA,
+    struct registry_topic wish = {.kind = name[0] == '_' ? TOPIC_STATE : TOPIC_DATA,
                                   .partitions_count = partitions,
                                   .config = {.segment_bytes = SEGMENT_BYTES_MIN,
                                              .segment_ms = -1,

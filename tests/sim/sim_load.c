@@ -96,14 +96,14 @@ void load_free(struct load *load)
 
 bool load_has_many(const struct load *load)
 {
-    return load->brokers_count > 1;
+    return load->shadow == NULL;
 }
 
 void load_broker_up(struct load *load, uint64_t broker, uint64_t life)
 {
     load->brokers[broker - 1].is_up = true;
     load->brokers[broker - 1].life = life;
-    if (!load_has_many(load) || load->audited) {
+    if (!load_has_many(load) || !auditor_is_reading(load->auditor)) {
         auditor_begin(load->auditor, false);
     }
 }
@@ -129,6 +129,9 @@ void load_quiet(struct load *load)
     load->quiet = true;
     load->quiet_us = load->world->now_us;
     crowd_send_home(load->crowd);
+    if (load_has_many(load)) {
+        auditor_begin(load->auditor, false);
+    }
 }
 
 bool load_is_quiet(const struct load *load, const char **ret_waits_for)

@@ -200,6 +200,10 @@ static void on_fetch_reply(struct reader *reader, const struct request *request,
         return;
     }
     world_judged(load->world, JUDGE_B9);
+    world_log(load->world, "    %s reads group %llu at %lld from broker %llu: %s, log %lld..%lld, %u bytes",
+              reader->client.class->name, (unsigned long long)request->group, (long long)request->offset,
+              (unsigned long long)request->broker, err_name((enum err)reply->status), (long long)reply->log_start,
+              (long long)reply->high_watermark, payload_size);
     int64_t behind = sim_atlas_behind(load->world->atlas, request->group, request->offset);
     if (reply->status == ERR_CORRUPT && behind > request->offset) {
         position->offset = behind;
@@ -363,6 +367,11 @@ void auditor_begin(struct client *client, bool is_final)
     load->audited = reader->has_finished;
     client->is_idle = false;
     client_connect(client);
+}
+
+bool auditor_is_reading(const struct client *client)
+{
+    return !((const struct reader *)client)->has_finished;
 }
 
 void reader_free(struct client *client)
