@@ -151,11 +151,15 @@ struct judge_machine {
     uint64_t dropped_us[JUDGE_BROKERS_MAX + 1];
 };
 
+struct judge_sight;
+
 struct judge {
     struct sim_world *world;
     struct judge_group *groups; /* uthash, by id */
     struct judge_machine machines[JUDGE_BROKERS_MAX + 1];
     bool hears; /* judge_delivered is used */
+    /* A test's brokers are made up; NULL: real ones are looked at. */
+    bool (*look)(const struct judge_replica *r, struct judge_sight *ret_sight);
 };
 
 /* --- what a replica shows after a turn --- */
