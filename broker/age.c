@@ -124,7 +124,7 @@ static int64_t age__retention_start(const struct partition *p)
 
 static void age__retain(struct partition *p)
 {
-    if (p->log == NULL || p->log_start_in_flight) {
+    if (p->log == NULL || p->log_start_in_flight || partition_may_propose(p) != OK) {
         return;
     }
     int64_t start = age__retention_start(p);
@@ -193,7 +193,10 @@ static void age__expired(struct partition *p)
     if (!partition_leads(p)) {
         return; /* its next LEADER entry sets a deadline */
     }
-    if (traffic || age__wait_ms(p) <= 0) {
+    if (partition_may_propose(p) != OK) { /* it gives its leadership away, or keeps it after all */
+        p->traffic = traffic;
+        age__arm(p, clock_now_us(p->broker->clock) + (uint64_t)p->broker->config->election_ms * 1000);
+    } else if (traffic || age__wait_ms(p) <= 0) {
         age__propose_timeout(p);
     } else {
         age__schedule(p);

@@ -150,6 +150,12 @@ enum err partition_status(const struct partition *p)
     return p->leader_ready ? OK : ERR_NOT_READY;
 }
 
+enum err partition_may_propose(const struct partition *p)
+{
+    enum err status = partition_status(p);
+    return status == OK && !raft_accepts(p->raft) ? ERR_NOT_READY : status;
+}
+
 int64_t partition_high_watermark(const struct partition *p)
 {
     return p->log != NULL ? segment_log_next(p->log) : 0;

@@ -303,7 +303,7 @@ void produce_serve_waiting(struct broker *b)
 void produce_judge_pending(struct partition *p)
 {
     uint64_t promised_bytes = 0;
-    enum err status = partition_status(p);
+    enum err status = partition_may_propose(p);
     if (status == ERR_NOT_READY) {
         return; /* bounded by the in-flight limits; the sweep answers when it may take too long */
     }

@@ -59,7 +59,7 @@ static void init__propose(struct init_request *r, struct topic *topic)
     uint32_t count = topic->row.partitions_count;
     uint32_t number = size > 0 ? partitioner_choose(r->name, (uint32_t)size, count) : init__any(b, topic);
     struct partition *p = topic->partitions[number];
-    enum err status = p != NULL ? partition_status(p) : catalog_missing(topic, number);
+    enum err status = p != NULL ? partition_may_propose(p) : catalog_missing(topic, number);
     if (status != OK) {
         init__fail(r, status);
         return;

@@ -206,6 +206,11 @@ uint32_t roster_voters(const struct roster *roster, uint64_t ret_brokers[RAFT_VO
     return count;
 }
 
+bool roster_is_in_force(const struct roster *roster, uint64_t replica)
+{
+    return roster__find(roster->newest, replica) != NULL;
+}
+
 bool roster_is_member(const struct roster *roster, uint64_t replica)
 {
     return roster__find_anywhere(roster, replica) != NULL;

@@ -69,6 +69,8 @@ uint64_t roster_first_behind(const struct roster *roster, uint64_t index);
 bool roster_is_alone(const struct roster *roster, uint64_t replica);
 /* The brokers of those who vote, or will when the joint configuration ends, by replica; returns how many. */
 uint32_t roster_voters(const struct roster *roster, uint64_t ret_brokers[RAFT_VOTERS_MAX]);
+/* In the configuration in force. */
+bool roster_is_in_force(const struct roster *roster, uint64_t replica);
 /* In any of the configurations. */
 bool roster_is_member(const struct roster *roster, uint64_t replica);
 

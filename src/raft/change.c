@@ -12,7 +12,8 @@
 
 /* ---- what may be changed ---- */
 
-/* True when a voter of `config` is none yet, and not known to be nearly as far as we are. */
+/* True when a voter of `config` is none yet, and not known to be nearly as far as we are. Who has answered no append
+ * yet, or waits for a snapshot, is far off however short the log is. */
 static bool newcomer_is_behind(const struct raft *r, const struct raft_config *config)
 {
     const struct raft_config *present = raft__config(r);
@@ -23,8 +24,8 @@ static bool newcomer_is_behind(const struct raft *r, const struct raft_config *c
             continue;
         }
         struct raft_peer_state state;
-        if (!raft_peer_state(r, replica, &state) || state.leaving || state.damaged ||
-            r->trail.last_index - state.match > RAFT_LAG_ENTRIES_MAX) {
+        if (!raft_peer_state(r, replica, &state) || state.leaving || state.damaged || state.match == 0 ||
+            state.in_snapshot || r->trail.last_index - state.match > RAFT_LAG_ENTRIES_MAX) {
             return true;
         }
     }

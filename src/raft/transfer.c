@@ -16,7 +16,7 @@ bool raft_may_transfer(const struct raft *r, uint64_t to)
         return false;
     }
     return config__votes_everywhere(config, config__place(config, to)) && !state.damaged && !state.full &&
-           r->trail.last_index - state.match <= RAFT_LAG_ENTRIES_MAX;
+           !state.in_snapshot && r->trail.last_index - state.match <= RAFT_LAG_ENTRIES_MAX;
 }
 
 void transfer__begin(struct raft *r, uint64_t to)

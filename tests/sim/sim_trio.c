@@ -349,7 +349,7 @@ static bool ask(struct trio *t, uint64_t id, enum frame_type type, const void *m
     return false;
 }
 
-static uint32_t make_batch(uint8_t *memory, uint32_t capacity, uint32_t number)
+uint32_t trio_batch(uint8_t *memory, uint32_t capacity, uint32_t number)
 {
     struct batch_builder builder;
     char value[32];
@@ -368,7 +368,7 @@ int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us)
     uint8_t batch[512];
     uint32_t number = t->sent++;
     ASSERT(number < TRIO_VALUES_MAX);
-    uint32_t size = make_batch(batch, sizeof batch, number);
+    uint32_t size = trio_batch(batch, sizeof batch, number);
     t->offsets[number] = -1;
     for (uint64_t end_us = t->world.now_us + limit_us; t->world.now_us < end_us;) {
         const ProduceRequest request = {.group = group, .acks = ACKS_ALL, .timeout_ms = 1000};
@@ -409,7 +409,7 @@ static void check_offsets(struct trio *t, uint64_t group, uint64_t leader)
             for (uint32_t n = 0; n < t->sent; n++) {
                 uint8_t batch[512];
                 if (t->offsets[n] == next) {
-                    uint32_t size = make_batch(batch, sizeof batch, n);
+                    uint32_t size = trio_batch(batch, sizeof batch, n);
                     ASSERT(size == header.size_bytes);
                     ASSERT(memcmp(reply.payload + at + 16, batch + 16, size - 16) == 0);
                     found++;
@@ -462,9 +462,12 @@ void trio_check(struct trio *t, uint64_t group)
     check_offsets(t, group, leader);
     trio_run(t, 3000000); /* followers learn of the last commit, segments are written */
     uint64_t size = log_bytes(t, leader, group, first);
-    for (uint32_t id = 1; id <= t->brokers; id++) {
-        if (t->broker[id].broker != NULL) {
-            ASSERT(log_bytes(t, id, group, other) == size);
+    const struct roster *roster = &partition_at(t, leader, group)->roster;
+    struct roster_other member;
+    for (uint32_t place = 0; roster_each(roster, &place, &member);) {
+        const struct partition *p = partition_at(t, member.broker, group);
+        if (p != NULL && p->replica == member.replica && roster_is_in_force(roster, member.replica)) {
+            ASSERT(log_bytes(t, member.broker, group, other) == size);
             ASSERT(memcmp(first, other, size) == 0);
         }
     }

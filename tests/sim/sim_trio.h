@@ -58,7 +58,10 @@ uint64_t trio_leader(struct trio *t, uint64_t group, uint64_t limit_us);
 /* Sends a record to the group's leader, as often as it takes; returns its number when it is acknowledged, -1 after
  * limit_us. */
 int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us);
-/* Every acknowledged record is at its offset at the leader, once; then the log files of all live brokers are equal. */
+/* The batch with record n. */
+uint32_t trio_batch(uint8_t *memory, uint32_t capacity, uint32_t number);
+/* Every acknowledged record is at its offset at the leader, once; then the log files of all members that live are
+ * equal. */
 void trio_check(struct trio *t, uint64_t group);
 
 #endif
