@@ -1,0 +1,300 @@
+/* The rules about what is durable when it is said, counted or lost: for each a story that must trip it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/batch.h"
+#include "judge_story.h"
+
+static void an_uncommitted_tail_is_cut_off(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_stores(1, 2, 1);
+    story_stores(3, 1, 1);
+    story_elect(3, 2, 2);
+    story_replicate(3, 2, 2, 2);
+    story.fakes[1].sight.role = RAFT_FOLLOWER;
+    story.fakes[1].sight.term = 2;
+    story_hard_state(1, 2, 0);
+    story_record(1, WAL_TRUNCATE, 2, 2, "");
+    story_stores(1, 2, 2);
+    story_commits(1, 2);
+    story_is_good();
+    assert_true(story.world.tally.judged[JUDGE_R11] > 0 && story.world.tally.judged[JUDGE_R10] > 0);
+}
+
+static void a_term_that_was_not_synced_may_go(void **context)
+{
+    (void)context;
+    story_wish(1, 2, 1);
+    story.fakes[1].sight.term = 1;
+    story.fakes[1].sight.role = RAFT_CANDIDATE;
+    story_saw(1);
+    judge_dies(story.judge, 1);
+    story.fakes[1].sight.term = 0;
+    story.fakes[1].sight.role = RAFT_FOLLOWER;
+    story_saw(1);
+    story_is_good();
+}
+
+static void r3_one_entry_is_two(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_record(2, WAL_ENTRY, 1, 1, "something else");
+    story_trips("R3");
+}
+
+static void r3_one_entry_has_two_histories(void **context)
+{
+    (void)context;
+    story_stores(1, 1, 1);
+    story_stores(1, 2, 2);
+    story_stores(2, 1, 2);
+    story_stores(2, 2, 2);
+    story_trips("R3");
+}
+
+static void w1_a_minority_is_counted(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_has(2, 1, 1); /* in memory only */
+    story_commits(1, 1);
+    story_trips("W1");
+}
+
+static void w1_nobody_has_committed_what_is_acknowledged(void **context)
+{
+    uint8_t batch[BATCH_HEADER_BYTES] = {0};
+    struct batch_header header = {.size_bytes = sizeof batch, .producer_id = -1, .base_sequence = -1};
+    (void)context;
+    batch_write_header(batch, &header);
+    judge_acked(story.judge, STORY_GROUP, batch, sizeof batch);
+    story_trips("W1");
+}
+
+static void r8_a_vote_leaves_before_it_is_durable(void **context)
+{
+    (void)context;
+    story_wish(1, 2, 1);
+    story_campaigns(1, 1);
+    story_row(RAFT_VOTE_REPLY, 2, 1, 1, (struct judge_row){0});
+    story_trips("R8");
+}
+
+static void r8_a_candidate_asks_before_its_vote_is_durable(void **context)
+{
+    (void)context;
+    story_wish(1, 2, 1);
+    story.fakes[1].sight.term = 1;
+    story.fakes[1].sight.role = RAFT_CANDIDATE;
+    story_saw(1);
+    story_row(RAFT_VOTE_REQUEST, 1, 2, 1, (struct judge_row){0});
+    story_trips("R8");
+}
+
+static void r8_two_votes_on_one_disk(void **context)
+{
+    (void)context;
+    story_hard_state(2, 1, 11);
+    story_hard_state(2, 1, 13);
+    story_trips("R8");
+}
+
+static void r8_two_votes_over_a_loss(void **context)
+{
+    (void)context;
+    story_wish(1, 2, 1);
+    story_campaigns(1, 1);
+    story_vote(1, 2, 1);
+    disk__forget(
+        &judge__replica(judge__group(story.judge, STORY_GROUP), 12)->image); /* its disk brings an older state */
+    story_hard_state(2, 1, 13);
+    story_row(RAFT_VOTE_REPLY, 2, 3, 1, (struct judge_row){0});
+    story_trips("R8");
+}
+
+static void r8_a_row_leaves_before_its_term_is_durable(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_row(RAFT_BEAT_REPLY, 3, 1, 1, (struct judge_row){0});
+    story_trips("R8");
+}
+
+static void r9_an_acknowledgement_leaves_too_early(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_has(2, 1, 1);
+    story_ack(2, 1, 1, 1);
+    story_trips("R9");
+}
+
+static void r9_another_entry_is_acknowledged(void **context)
+{
+    (void)context;
+    story_stores(3, 1, 1);
+    story_elect(1, 2, 2);
+    story_stores(1, 1, 2);
+    story_hard_state(3, 2, 0);
+    story_ack(3, 1, 2, 1);
+    story_trips("R9");
+}
+
+static void r9_a_leader_believes_too_much(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story.fakes[1].peers[2] = (struct raft_peer_state){.match = 1, .next = 2};
+    story_saw(1);
+    story_trips("R9");
+}
+
+static void r9_what_is_released_does_not_count(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_stores(2, 1, 1);
+    story_hard_state(2, 1, 11);
+    story.judge->machines[2].released_lsn = story.fakes[2].lsn;
+    story_ack(2, 1, 1, 1);
+    story_trips("R9");
+}
+
+static void r10_an_entry_is_written_over_another(void **context)
+{
+    (void)context;
+    story_stores(1, 1, 1);
+    story_stores(1, 1, 2);
+    story_trips("R10");
+}
+
+static void r10_an_entry_is_cut_off_to_be_stored_again(void **context)
+{
+    (void)context;
+    story_stores(1, 1, 1);
+    story_stores(1, 2, 1);
+    story_record(1, WAL_TRUNCATE, 2, 1, "");
+    story_stores(1, 2, 1);
+    story_trips("R10");
+}
+
+static void r11_what_is_committed_is_cut_off(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_record(2, WAL_TRUNCATE, 1, 2, "");
+    story_trips("R11");
+}
+
+static void w2_an_entry_joins_nothing(void **context)
+{
+    (void)context;
+    story_stores(1, 1, 1);
+    story_stores(2, 1, 1);
+    story_stores(1, 2, 1);
+    story_stores(1, 3, 1);
+    story_stores(2, 3, 1);
+    story_trips("W2");
+}
+
+static void r19_a_snapshot_takes_something_back(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    const struct meta_group picture = {
+        .group = STORY_GROUP, .replica = 13, .applied_index = 1, .applied_term = 2, .snapshot_lsn = 5};
+    const struct meta_group old = {.group = STORY_GROUP, .replica = 13, .snapshot_lsn = 1};
+    disk__picture(story.judge, &story.judge->machines[3], &old);
+    story_is_good();
+    disk__picture(story.judge, &story.judge->machines[3], &picture);
+    story_trips("R19");
+}
+
+static void r20_who_was_wiped_votes(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    judge_wiped(story.judge, 2, NULL, NULL);
+    story_hard_state(2, 2, 13);
+    story_row(RAFT_VOTE_REPLY, 2, 3, 2, (struct judge_row){0});
+    story_trips("R20");
+}
+
+static void r20_who_was_wiped_takes_itself_for_whole(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    judge_wiped(story.judge, 2, NULL, NULL);
+    story.fakes[2].sight.term = 0;
+    story_saw(2);
+    story_trips("R20");
+}
+
+static void r20_somebody_speaks_for_another(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    struct judge_row r = {.type = RAFT_BEAT, .group = STORY_GROUP, .from = 11, .to = 12, .term = 1};
+    send__row(story.judge, &story.judge->machines[3], &r);
+    story_trips("R20");
+}
+
+static void b11_equal_logs_make_unequal_states(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_commits(2, 1);
+    story_is_good();
+    story_replicate(1, 2, 2, 1);
+    story.fakes[2].state = 2;
+    story_commits(2, 2);
+    story_trips("B11");
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, story_begin, story_end)
+    const struct CMUnitTest tests[] = {
+        TEST(an_uncommitted_tail_is_cut_off),
+        TEST(a_term_that_was_not_synced_may_go),
+        TEST(r3_one_entry_is_two),
+        TEST(r3_one_entry_has_two_histories),
+        TEST(w1_a_minority_is_counted),
+        TEST(w1_nobody_has_committed_what_is_acknowledged),
+        TEST(r8_a_vote_leaves_before_it_is_durable),
+        TEST(r8_a_candidate_asks_before_its_vote_is_durable),
+        TEST(r8_two_votes_on_one_disk),
+        TEST(r8_two_votes_over_a_loss),
+        TEST(r8_a_row_leaves_before_its_term_is_durable),
+        TEST(r9_an_acknowledgement_leaves_too_early),
+        TEST(r9_another_entry_is_acknowledged),
+        TEST(r9_a_leader_believes_too_much),
+        TEST(r9_what_is_released_does_not_count),
+        TEST(r10_an_entry_is_written_over_another),
+        TEST(r10_an_entry_is_cut_off_to_be_stored_again),
+        TEST(r11_what_is_committed_is_cut_off),
+        TEST(w2_an_entry_joins_nothing),
+        TEST(r19_a_snapshot_takes_something_back),
+        TEST(r20_who_was_wiped_votes),
+        TEST(r20_who_was_wiped_takes_itself_for_whole),
+        TEST(r20_somebody_speaks_for_another),
+        TEST(b11_equal_logs_make_unequal_states),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

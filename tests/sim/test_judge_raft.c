@@ -1,0 +1,433 @@
+/* The rules that replicas are seen to keep or to break: a good story, and for each rule one that must trip it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "judge_story.h"
+
+static void a_good_story_passes(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_hard_state(3, 1, 0);
+    story_stores(3, 1, 1);
+    story_replicate(1, 3, 2, 1);
+    story_commits(2, 1);
+    story_stores(1, 3, 1);
+    story_elect(3, 2, 2);
+    story_is_good();
+    for (enum sim_judge j = 0; j < JUDGES_ALL; j++) {
+        bool is_meant = j == JUDGE_R1 || j == JUDGE_R3 || j == JUDGE_R4 || j == JUDGE_R5 || j == JUDGE_R6 ||
+                        j == JUDGE_R7 || j == JUDGE_R8 || j == JUDGE_R9 || j == JUDGE_R12 || j == JUDGE_R18 ||
+                        j == JUDGE_W1;
+        assert_true(!is_meant || story.world.tally.judged[j] > 0);
+    }
+}
+
+static void r1_two_leaders_of_one_term(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story.fakes[3].sight.term = 1;
+    story.fakes[3].sight.role = RAFT_LEADER;
+    story_hard_state(3, 1, 13);
+    story_saw(3);
+    story_trips("R1");
+}
+
+static void r1_a_row_of_who_does_not_lead(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_hard_state(3, 1, 0);
+    story_row(RAFT_BEAT, 3, 2, 1, (struct judge_row){0});
+    story_trips("R1");
+}
+
+static void r2_a_leader_shrinks_its_log(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_stores(1, 2, 1);
+    story_saw(1);
+    story.fakes[1].sight.last = 1;
+    story_saw(1);
+    story_trips("R2");
+}
+
+static void r2_a_leader_changes_its_log(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_elect(2, 3, 2);
+    story_stores(2, 2, 2);
+    story_saw(2);
+    story.fakes[2].terms[2] = 1;
+    story_stores(2, 3, 2);
+    story.fakes[2].sight.last = 2;
+    story_saw(2);
+    story_trips("R2");
+}
+
+static void r4_a_leader_lacks_what_is_committed(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_elect(3, 2, 2);
+    story_trips("R4");
+}
+
+static void r4_what_is_committed_stands_on_something_else(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_hard_state(3, 2, 13);
+    story_stores(3, 1, 2); /* two histories, as a broken vote would make them */
+    story_wish(3, 2, 2);
+    story.fakes[3].sight.term = 2;
+    story.fakes[3].sight.role = RAFT_CANDIDATE;
+    story_saw(3);
+    story_stores(3, 2, 2);
+    judge__replica(judge__group(story.judge, STORY_GROUP), 12)->is_lost = false;
+    story_hard_state(2, 2, 13);
+    story_record(2, WAL_ENTRY, 2, 2, "2 of 2"); /* behind the committed one */
+    story_trips("R3");
+}
+
+static void r6_commit_falls(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_replicate(1, 2, 2, 1);
+    story_commits(1, 1);
+    story_trips("R6");
+}
+
+static void r6_a_durable_term_falls(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    judge_dies(story.judge, 1);
+    story.fakes[1].sight.term = 0;
+    story.fakes[1].sight.role = RAFT_FOLLOWER;
+    story_saw(1);
+    story_trips("R6");
+}
+
+static void r6_next_is_not_above_match(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story.fakes[1].peers[2].next = 1;
+    story_saw(1);
+    story_trips("R6");
+}
+
+static void r5_a_follower_commits_what_no_leader_has(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_stores(2, 1, 1);
+    story_commits(2, 1);
+    story_trips("R5");
+}
+
+static void r5_a_follower_commits_another_entry(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_stores(3, 1, 0 + 1);
+    story_elect(2, 3, 2);
+    story_stores(2, 1, 2);
+    story_stores(1, 1, 1);
+    story_hard_state(3, 2, 12);
+    story_record(3, WAL_TRUNCATE, 1, 2, "");
+    story_stores(3, 1, 2);
+    story_ack(3, 2, 2, 1);
+    story_commits(2, 1);
+    story.fakes[1].sight.role = RAFT_FOLLOWER;
+    story_commits(1, 1);
+    story_trips("R5");
+}
+
+static void r5_other_bytes_are_applied(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story.fakes[1].crc = 77;
+    story_replicate(1, 2, 1, 1);
+    story_trips("R5");
+}
+
+static void r5_a_row_says_that_more_is_committed(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_row(RAFT_BEAT, 1, 2, 1, (struct judge_row){.commit = 1});
+    story_trips("R5");
+}
+
+static void r7_an_older_entry_is_counted(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_stores(2, 1, 1);
+    story_elect(2, 3, 2);
+    story_stores(3, 1, 1);
+    story_commits(2, 1);
+    story_trips("R7");
+}
+
+static void r18_learners_are_not_counted(void **context)
+{
+    (void)context;
+    story.config.members[2].now = story.config.members[2].next = RAFT_LEARNER;
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_stores(3, 1, 1);
+    story_commits(1, 1);
+    story_trips("W1");
+    assert_true(story.world.tally.judged[JUDGE_R18] > 0);
+}
+
+static void r18_both_halves_are_counted(void **context)
+{
+    (void)context;
+    story.config.members[0].next = story.config.members[1].next = RAFT_ABSENT;
+    story_wish(1, 3, 1);
+    story_elect(1, 2, 1);
+    story_trips("R18");
+}
+
+static void r12_a_term_is_raised_by_itself(void **context)
+{
+    (void)context;
+    story_campaigns(1, 1);
+    story_trips("R12");
+}
+
+static void r12_a_forced_vote_that_nobody_asked_for(void **context)
+{
+    (void)context;
+    story_wish(1, 2, 1);
+    story.fakes[1].sight.term = 1;
+    story.fakes[1].sight.role = RAFT_CANDIDATE;
+    story_saw(1);
+    story_hard_state(1, 1, 11);
+    story_row(RAFT_VOTE_REQUEST, 1, 2, 1, (struct judge_row){.flags = PEER_FLAG_FORCE});
+    story_trips("R12");
+}
+
+static void r13_a_leader_that_hears_nobody(void **context)
+{
+    (void)context;
+    judge_delivered(story.judge, 2, 1);
+    story_elect(1, 2, 1);
+    for (int i = 0; i < 30; i++) {
+        story_passes(100);
+        story_row(RAFT_BEAT, 1, 2, 1, (struct judge_row){0});
+        story_row(RAFT_BEAT, 1, 3, 1, (struct judge_row){0});
+        story_saw(1);
+        if (i == 15) {
+            story_is_good(); /* it has until two election timeouts are over */
+        }
+    }
+    story_trips("R13");
+}
+
+static void r14_takes_entries_while_it_gives_way(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_row(RAFT_TIMEOUT_NOW, 1, 2, 1, (struct judge_row){0});
+    story_trips("R14");
+}
+
+static void r14_gives_way_to_who_lacks_entries(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story.fakes[1].sight.accepts = false;
+    story_row(RAFT_TIMEOUT_NOW, 1, 3, 1, (struct judge_row){0});
+    story_trips("R14");
+}
+
+static void r14_gives_way_for_ever(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story.fakes[1].sight.accepts = false;
+    for (int i = 0; i < 30; i++) {
+        story_saw(1);
+        story_passes(50);
+        story_row(RAFT_BEAT, 1, 2, 1, (struct judge_row){0});
+        story_row(RAFT_BEAT, 1, 3, 1, (struct judge_row){0});
+    }
+    story_trips("R14");
+}
+
+static void r15_a_read_that_majorities_have_not_confirmed(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_row(RAFT_BEAT_REPLY, 2, 1, 1, (struct judge_row){.round = 1});
+    story.fakes[1].sight.round = 1;
+    story_saw(1);
+    story_is_good();
+    story.fakes[1].sight.round = 2;
+    story_saw(1);
+    story_trips("R15");
+}
+
+static void r15_a_read_before_an_own_commit(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_row(RAFT_BEAT_REPLY, 2, 1, 1, (struct judge_row){.round = 1});
+    story.fakes[1].sight.round = 1;
+    story_saw(1);
+    story_trips("R15");
+}
+
+static void r15_an_end_that_is_older_than_the_question(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story.fakes[1].sight.end = 8;
+    story_replicate(1, 2, 1, 1);
+    int64_t begun = judge_read_begin(story.judge, STORY_GROUP);
+    judge_read_end(story.judge, STORY_GROUP, begun, 8);
+    story_is_good();
+    judge_read_end(story.judge, STORY_GROUP, begun, 7);
+    story_trips("R15");
+}
+
+static void changes(const struct raft_config *next)
+{
+    uint64_t index = story.fakes[1].sight.last + 1;
+    story_stores(1, index, 1);
+    story.fakes[1].sight.config = next;
+    story.fakes[1].sight.config_index = index;
+    story_saw(1);
+}
+
+static void r17_voters_change_through_a_joint_one(void **context)
+{
+    struct raft_config plain, joint;
+    (void)context;
+    raft_config_of_voters((const uint64_t[]){11, 12}, 2, &plain);
+    assert_true(raft_config_join(&story.config, &plain, &joint));
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    changes(&joint);
+    story_stores(2, 2, 1);
+    story_ack(2, 1, 1, 2);
+    story_commits(1, 2);
+    raft_config_leave(&joint, &plain);
+    changes(&plain);
+    story_is_good();
+    assert_int_equal(story.world.tally.judged[JUDGE_R17], 2);
+}
+
+static void r17_voters_change_at_once(void **context)
+{
+    struct raft_config plain;
+    (void)context;
+    raft_config_of_voters((const uint64_t[]){11, 12}, 2, &plain);
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    changes(&plain);
+    story_trips("R17");
+}
+
+static void r17_two_changes_under_way(void **context)
+{
+    struct raft_config plain, joint;
+    (void)context;
+    raft_config_of_voters((const uint64_t[]){11, 12}, 2, &plain);
+    assert_true(raft_config_join(&story.config, &plain, &joint));
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    changes(&joint);
+    raft_config_leave(&joint, &plain);
+    changes(&plain);
+    story_trips("R17");
+}
+
+static void r17_a_change_before_an_own_commit(void **context)
+{
+    struct raft_config plain, joint;
+    (void)context;
+    raft_config_of_voters((const uint64_t[]){11, 12}, 2, &plain);
+    assert_true(raft_config_join(&story.config, &plain, &joint));
+    story_elect(1, 2, 1);
+    changes(&joint);
+    story_trips("R17");
+}
+
+static void r21_one_member_hears_nothing(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    for (int i = 0; i < 10; i++) {
+        story_row(RAFT_BEAT, 1, 2, 1, (struct judge_row){0});
+        story_passes(100);
+        story_saw(1);
+    }
+    story_trips("R21");
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, story_begin, story_end)
+    const struct CMUnitTest tests[] = {
+        TEST(a_good_story_passes),
+        TEST(r1_two_leaders_of_one_term),
+        TEST(r1_a_row_of_who_does_not_lead),
+        TEST(r2_a_leader_shrinks_its_log),
+        TEST(r2_a_leader_changes_its_log),
+        TEST(r4_a_leader_lacks_what_is_committed),
+        TEST(r4_what_is_committed_stands_on_something_else),
+        TEST(r6_commit_falls),
+        TEST(r6_a_durable_term_falls),
+        TEST(r6_next_is_not_above_match),
+        TEST(r5_a_follower_commits_what_no_leader_has),
+        TEST(r5_a_follower_commits_another_entry),
+        TEST(r5_other_bytes_are_applied),
+        TEST(r5_a_row_says_that_more_is_committed),
+        TEST(r7_an_older_entry_is_counted),
+        TEST(r18_learners_are_not_counted),
+        TEST(r18_both_halves_are_counted),
+        TEST(r12_a_term_is_raised_by_itself),
+        TEST(r12_a_forced_vote_that_nobody_asked_for),
+        TEST(r13_a_leader_that_hears_nobody),
+        TEST(r14_takes_entries_while_it_gives_way),
+        TEST(r14_gives_way_to_who_lacks_entries),
+        TEST(r14_gives_way_for_ever),
+        TEST(r15_a_read_that_majorities_have_not_confirmed),
+        TEST(r15_a_read_before_an_own_commit),
+        TEST(r15_an_end_that_is_older_than_the_question),
+        TEST(r17_voters_change_through_a_joint_one),
+        TEST(r17_voters_change_at_once),
+        TEST(r17_two_changes_under_way),
+        TEST(r17_a_change_before_an_own_commit),
+        TEST(r21_one_member_hears_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
