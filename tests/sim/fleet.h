@@ -138,6 +138,7 @@ struct fleet {
     uint64_t next_look_us;
     bool was_struck[FAULT_CLASSES_ALL], all_struck; /* by time: fleet_faults.c */
     uint32_t equal_groups;                          /* the first of them are: fleet_core.c */
+    char waits_for[160];                            /* told with a failure */
 };
 
 /* Clients. What they know of brokers is what a client knows: where they are (broker[id].net), and what those answer.

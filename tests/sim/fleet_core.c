@@ -155,7 +155,11 @@ static bool group_is_equal(struct fleet *fleet, uint32_t number, const char **re
             return false;
         }
         if (one != NULL && p->applied_index != one->applied_index) {
-            *ret_waits_for = "replicas of the core that have not applied the same";
+            snprintf(fleet->waits_for, sizeof fleet->waits_for,
+                     "group %llu: replica %llu applied %llu, replica %llu %llu", (unsigned long long)one->group,
+                     (unsigned long long)one->replica, (unsigned long long)one->applied_index,
+                     (unsigned long long)p->replica, (unsigned long long)p->applied_index);
+            *ret_waits_for = fleet->waits_for;
             return false;
         }
         read_content(fleet, id, p, &content);

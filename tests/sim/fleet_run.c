@@ -159,6 +159,33 @@ static void end_safety(struct fleet *fleet)
     fleet->load_class->quiet(fleet->load);
 }
 
+/* For people who read the story of a failure. */
+static void tell_groups(struct fleet *fleet)
+{
+    for (uint32_t g = 0; g < fleet->groups && fleet->world.verbose; g++) {
+        for (uint32_t id = 1; id <= fleet->brokers; id++) {
+            struct fleet_broker *b = &fleet->broker[id];
+            struct partition *p = b->broker != NULL ? groups_find(b->broker, fleet->group[g]) : NULL;
+            if (p == NULL || p->raft == NULL) {
+                world_log(&b->world, "group %llu: %s", (unsigned long long)fleet->group[g],
+                          b->broker == NULL ? "down"
+                          : p == NULL       ? "no replica"
+                                            : "no core");
+                continue;
+            }
+            world_log(
+                &b->world,
+                "group %llu: replica %llu role %d term %llu leader %llu last %llu commit %llu applied %llu window "
+                "%llu+%u lost %d",
+                (unsigned long long)p->group, (unsigned long long)p->replica, (int)raft_role(p->raft),
+                (unsigned long long)raft_term(p->raft), (unsigned long long)raft_leader(p->raft),
+                (unsigned long long)raft_last_index(p->raft), (unsigned long long)raft_commit_index(p->raft),
+                (unsigned long long)p->applied_index, (unsigned long long)p->window.first_index, p->window.count,
+                b->is_lost);
+        }
+    }
+}
+
 /* What the phase waits for; NULL: it is over and the next one was entered. */
 static const char *phase_waits_for(struct fleet *fleet)
 {
@@ -215,6 +242,7 @@ static void check_phase(struct fleet *fleet)
     fleet->next_look_us = world->now_us + LOOK_US;
     const char *waits_for = phase_waits_for(fleet);
     if (waits_for != NULL && world->now_us > fleet->phase_until_us) {
+        tell_groups(fleet);
         world_fail(world, "L1", "phase %s: %s", phase_names[fleet->phase], waits_for);
     }
 }

@@ -409,9 +409,11 @@ static void simple_quiet(struct fleet_load *load)
 
 static bool simple_is_quiet(struct fleet_load *load, const char **ret_waits_for)
 {
-    *ret_waits_for = "a request under way";
     for (uint32_t i = 0; i < load->clients_count; i++) {
         if (load->clients[i]->job != JOB_NONE) {
+            snprintf(load->fleet->waits_for, sizeof load->fleet->waits_for, "a request to group %llu",
+                     (unsigned long long)load->fleet->group[load->clients[i]->group]);
+            *ret_waits_for = load->fleet->waits_for;
             return false;
         }
     }
@@ -426,9 +428,11 @@ static void simple_prove(struct fleet_load *load)
 
 static bool simple_is_proven(struct fleet_load *load, const char **ret_waits_for)
 {
-    *ret_waits_for = "a group that takes no write";
     for (uint32_t g = 0; g < load->fleet->groups; g++) {
         if (!load->books[g].is_proven) {
+            snprintf(load->fleet->waits_for, sizeof load->fleet->waits_for, "group %llu takes no write",
+                     (unsigned long long)load->fleet->group[g]);
+            *ret_waits_for = load->fleet->waits_for;
             return false;
         }
     }
