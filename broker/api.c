@@ -120,6 +120,7 @@ static void api__fill_absent(const struct topic *topic, uint32_t number, Partiti
 {
     struct registry_partition wish;
     row->status = catalog_missing(topic, number);
+    row->state = row->status == ERR_NOT_READY ? PARTITION_BIRTH : row->status == ERR_NOT_LEADER ? PARTITION_LIVE : 0;
     catalog_wish(topic, number, &wish);
     for (uint32_t r = 0; row->status != ERR_CORRUPT && r < wish.replicas_count; r++) {
         row->replicas[row->replicas_count++] = wish.replicas[r].broker;

@@ -89,8 +89,10 @@ static void say_lost(struct topic *topic, uint32_t number, const struct registry
 {
     struct broker *b = topic_broker(topic);
     uint64_t group = topic->row.partitions[number].group;
-    trace_error(b->trace, "partition_lost", "topic=%s partition=%u group=%lu replica=%lu", topic->row.name, number,
-                group, own->replica);
+    if (!topic->is_lost_said) {
+        trace_error(b->trace, "partition_lost", "topic=%s partition=%u group=%lu replica=%lu", topic->row.name, number,
+                    group, own->replica);
+    }
     b->registry->ops->report_lost(b->registry, group, own->replica);
 }
 
@@ -110,7 +112,8 @@ static bool settle_own(struct topic *topic, uint32_t number, const struct regist
     struct broker *b = topic_broker(topic);
     struct partition *p = topic->partitions[number];
     uint64_t group = topic->row.partitions[number].group;
-    if (!is_on_our_disk(b, own) || (p == NULL && own->state == REPLICA_BORN)) {
+    bool is_nobody = p != NULL && p->replica == 0; /* its row rotted, nothing is known of it */
+    if (!is_on_our_disk(b, own) || is_nobody || (p == NULL && own->state == REPLICA_BORN)) {
         say_lost(topic, number, own);
         return false;
     }
@@ -150,22 +153,34 @@ static bool learners_differ(const struct registry_partition *wish, struct member
     return differs;
 }
 
-/* Exactly who is wished votes. False: some of them are not born. */
+/* A replica waits to be born on this broker. */
+static bool is_awaited(const struct registry_partition *wish, uint64_t broker)
+{
+    const struct registry_replica *one = registry_replica_on(wish, broker);
+    return one != NULL && one->state == REPLICA_NEW;
+}
+
+/* Exactly who is wished votes, when all of them are born. Before that nobody goes, except who stands where another one
+ * is to be born: a broker has one replica of a group at a time. False: it is too early for either. */
 static bool goal_of(const struct registry_partition *wish, struct members *io_members)
 {
     const struct members now = *io_members;
-    bool all_born = true;
-    for (uint32_t i = 0; i < now.count; i++) {
-        if (wished(wish, now.member[i].replica) == NULL) {
-            members_set(io_members, now.member[i].replica, now.member[i].broker, RAFT_ABSENT);
-        }
-    }
+    bool all_born = true, is_blocked = false;
     for (uint32_t r = 0; r < wish->replicas_count; r++) {
         const struct registry_replica *one = &wish->replicas[r];
-        all_born = all_born && one->state == REPLICA_BORN && members_find(&now, one->replica) != NULL &&
-                   members_set(io_members, one->replica, one->broker, RAFT_VOTER);
+        all_born = all_born && one->state == REPLICA_BORN && members_find(&now, one->replica) != NULL;
     }
-    return all_born;
+    for (uint32_t i = 0; i < now.count; i++) {
+        const struct member *member = &now.member[i];
+        const struct registry_replica *one = wished(wish, member->replica);
+        if (one != NULL) {
+            members_set(io_members, one->replica, one->broker, RAFT_VOTER);
+        } else if (all_born || is_awaited(wish, member->broker)) {
+            members_set(io_members, member->replica, member->broker, RAFT_ABSENT);
+            is_blocked = true;
+        }
+    }
+    return all_born || is_blocked;
 }
 
 /* Who leads and is to go lets somebody lead who stays. False: nobody can, or whoever could did not take it; then the
@@ -182,6 +197,23 @@ static bool gives_way(struct partition *p, const struct registry_partition *wish
         }
     }
     return false;
+}
+
+/* Most of those who are to vote answer now. Else the change could begin and never end: what is committed behind its
+ * first step needs them. */
+static bool can_do_without_others(const struct partition *p, const struct members *next)
+{
+    uint32_t voters = 0, present = 0;
+    for (uint32_t i = 0; i < next->count; i++) {
+        struct raft_peer_state state;
+        uint64_t replica = next->member[i].replica;
+        if (next->member[i].next == RAFT_VOTER) {
+            bool answers = raft_peer_state(p->raft, replica, &state) && state.active && !state.damaged;
+            voters++;
+            present += replica == p->replica || answers;
+        }
+    }
+    return present > voters / 2;
 }
 
 /* The leader's next step. True: the configuration is as wished, and committed. */
@@ -203,7 +235,7 @@ static bool settle_members(struct partition *p, const struct registry_partition 
     if (members_equal(&now, &next)) {
         return true;
     }
-    if (wished(wish, p->replica) == NULL && gives_way(p, wish)) {
+    if (!can_do_without_others(p, &next) || (wished(wish, p->replica) == NULL && gives_way(p, wish))) {
         return false;
     }
     (void)partition_change(p, &next);
@@ -248,11 +280,10 @@ static void end_replica(struct partition *p, const char *why)
 static void settle_unwished(struct partition *p, const struct registry_partition *wish)
 {
     struct members now;
-    if (p->raft == NULL) {
-        return; /* damaged, or of a topic that is not live: only a deleted mark ends it */
-    }
     if (p->is_removed) {
         end_replica(p, "its removal is committed");
+    } else if (p->raft == NULL) {
+        ask_members(p, wish); /* it is damaged */
     } else if (raft_role(p->raft) != RAFT_LEADER) {
         uint64_t index = roster_newest(&p->roster, &now);
         bool is_led = raft_leader(p->raft) != 0 && members_find(&now, p->replica) != NULL && index <= p->applied_index;
@@ -344,13 +375,13 @@ bool assign_lets_speak(struct partition *p, uint64_t broker, const RaftRow *row)
 void assign_on_row(struct broker *b, uint64_t broker, const RaftRow *row)
 {
     struct partition *p = groups_find(b, row->group);
-    if (p == NULL || p->raft == NULL || p->replica != row->to) {
-        return; /* it asks others, too */
+    if (p == NULL || p->replica != row->to) {
+        return;
     }
-    if (row->type == PEER_AM_I_MEMBER) {
-        tell_removed(p, row->from, broker);
-    } else {
+    if (row->type == PEER_REMOVED) {
         on_removed(p, row);
+    } else if (p->raft != NULL) {
+        tell_removed(p, row->from, broker);
     }
 }
 
@@ -367,7 +398,8 @@ static bool settle_partition(struct topic *topic, uint32_t number)
     if (p != NULL) {
         start(topic, p, own);
     }
-    if (p == NULL || p->state != PARTITION_LIVE || topic->row.state != TOPIC_LIVE) {
+    bool is_here = p != NULL && (p->state == PARTITION_LIVE || p->state == PARTITION_DAMAGED);
+    if (!is_here || topic->row.state != TOPIC_LIVE) {
         return is_settled;
     }
     if (partition_leads(p)) {
@@ -390,6 +422,7 @@ static void settle_topic(struct topic *topic)
     for (uint32_t i = 0; i < topic->row.partitions_count; i++) {
         is_settled = settle_partition(topic, i) && is_settled;
     }
+    topic->is_lost_said = true; /* once for each row */
     if (!is_settled) {
         unsettle(topic, false);
     }

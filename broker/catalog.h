@@ -27,7 +27,7 @@ struct topic {
     struct registry_topic row;
     struct partition **partitions;                            /* row.partitions_count; NULL: not here */
     struct registry_partition *wish;                          /* owned; row.partitions */
-    bool is_settled;                                          /* assign.h */
+    bool is_settled, is_lost_said;                            /* assign.h */
     struct topic_task *task;                                  /* create or delete under way */
     uint64_t produced_records, produced_bytes, fetched_bytes; /* since the start, for metrics */
 };

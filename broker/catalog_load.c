@@ -42,6 +42,7 @@ static void load__link(struct topic *topic)
 static void load__change(struct topic *topic, const struct registry_topic *row)
 {
     topic__set_row(topic, row);
+    topic->is_lost_said = false;
     if (topic->task != NULL) { /* it is being deleted */
         topic->task->state_before = row->state;
         topic->row.state = TOPIC_DELETING;

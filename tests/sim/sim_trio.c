@@ -86,6 +86,11 @@ static void step(struct trio *t)
 {
     bool more = world_step(&t->world);
     ASSERT(more);
+    if (t->doomed != 0) {
+        uint64_t id = t->doomed;
+        t->doomed = 0;
+        trio_crash(t, id, t->doomed_by_power);
+    }
     turn(t);
     look_at_verdict(t);
 }
@@ -210,6 +215,30 @@ uint64_t trio_group(uint32_t partition)
     return FIRST_GROUP + partition;
 }
 
+static struct sim_disk *new_disk(struct trio_broker *b)
+{
+    const struct sim_disk_options options = {
+        .job_us_max = 200, .cut = {.keep = 0.5}, .on_synced = on_synced, .context = b};
+    return sim_disk_new(&b->trio->world, &options);
+}
+
+void trio_wipe(struct trio *t, uint64_t id, bool keep_identity)
+{
+    struct trio_broker *b = &t->broker[id];
+    struct meta_identity identity;
+    ASSERT(b->broker == NULL && t->worn < TRIO_WIPES_MAX);
+    t->worn_disks[t->worn] = b->disk;
+    t->worn_kvs[t->worn++] = b->kv;
+    enum err error = meta_load_identity(b->kv, &identity); /* none: it did not start since the last time */
+    b->disk = new_disk(b);
+    b->kv = sim_kv_new(&(struct sim_kv_options){0});
+    if (keep_identity && error == OK) {
+        error = meta_save_identity(b->kv, &identity);
+        ASSERT(error == OK);
+    }
+    judge_wiped(t->judge, id, b->disk, b->kv);
+}
+
 void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partitions)
 {
     memset(t, 0, sizeof *t);
@@ -233,9 +262,7 @@ void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partiti
         b->trio = t;
         b->id = id;
         b->kv = sim_kv_new(&(struct sim_kv_options){0});
-        const struct sim_disk_options disk = {
-            .job_us_max = 200, .cut = {.keep = 0.5}, .on_synced = on_synced, .context = b};
-        b->disk = sim_disk_new(&t->world, &disk);
+        b->disk = new_disk(b);
         judge_machine(t->judge, id, b->disk, b->kv);
         sim_clock_init(&b->clock, &t->world, on_timer, b);
         b->net = sim_net_new(&t->world, &net);
@@ -267,6 +294,10 @@ void trio_close(struct trio *t)
         sim_net_free(b->net);
         sim_disk_free(b->disk);
         sim_kv_free(b->kv);
+    }
+    while (t->worn > 0) {
+        sim_disk_free(t->worn_disks[--t->worn]);
+        sim_kv_free(t->worn_kvs[t->worn]);
     }
     judge_free(t->judge);
     world_done(&t->world);

@@ -16,6 +16,7 @@
 
 #define TRIO_BROKERS_MAX 5u
 #define TRIO_VALUES_MAX  4096u
+#define TRIO_WIPES_MAX   16u
 
 struct trio_broker {
     struct trio *trio;
@@ -41,7 +42,14 @@ struct trio {
     struct trio_broker broker[TRIO_BROKERS_MAX + 1]; /* from 1 on */
     /* What the client was told: record n has the value n. */
     uint32_t sent, acknowledged;
+    /* A test that ends a process within one of its jobs closes the gate (world.crashed), and says here whose it was; it
+     * dies when the job returns. */
+    uint64_t doomed; /* 0: nobody */
+    bool doomed_by_power;
     int64_t offsets[TRIO_VALUES_MAX]; /* of record n; -1: not acknowledged */
+    struct sim_disk *worn_disks[TRIO_WIPES_MAX]; /* those that were replaced */
+    struct kv *worn_kvs[TRIO_WIPES_MAX];
+    uint32_t worn;
 };
 
 /* Starts them all; topic `t` with these partitions, a replica on each broker. Returns when it is live everywhere. */
@@ -52,6 +60,8 @@ uint64_t trio_group(uint32_t partition); /* its group id */
 void trio_run(struct trio *t, uint64_t for_us);
 void trio_crash(struct trio *t, uint64_t id, bool power_cut);
 void trio_start(struct trio *t, uint64_t id);
+/* Whose process is gone gets a new, empty disk and store; with keep_identity the store still says whose it is. */
+void trio_wipe(struct trio *t, uint64_t id, bool keep_identity);
 
 /* The live broker that leads the group and says so, 0 if there is none within `limit_us`. */
 uint64_t trio_leader(struct trio *t, uint64_t group, uint64_t limit_us);
