@@ -195,6 +195,8 @@ static void look(const struct judge_machine *machine, const struct partition *p,
                                       .broker = machine->id,
                                       .role = raft_role(r),
                                       .term = raft_term(r),
+                                      .vote = raft_vote(r),
+                                      .is_fresh = r->writes.last_id == 0 && !writes__pending(&r->writes, last),
                                       .commit = raft_commit_index(r),
                                       .applied = p->applied_index,
                                       .last = last,
@@ -299,13 +301,14 @@ static void sweep(struct judge *judge, struct judge_machine *machine, bool is_fi
 {
     uint64_t moved = 0, number = 0;
     bool was_held = machine->was_held;
-    machine->was_held = false;
+    machine->was_held = machine->has_unborn = false;
     machine->swept_us = judge->world->now_us;
     disk__fresh(judge, machine);
     note_drops(judge, machine);
     for (const struct partition *p = machine->broker->groups; p != NULL; p = p->hh.next) {
         struct judge_sight sight;
         if (p->raft == NULL) {
+            machine->has_unborn = true;
             continue;
         }
         const struct judge_place *place = place_of(judge, machine, number++, p);
@@ -338,7 +341,7 @@ static void turn(struct judge *judge, struct judge_machine *machine, bool must_s
     machine->turn_us = now_us;
     bool is_small = HASH_COUNT(machine->broker->groups) <= SWEEP_GROUPS_MAX;
     bool has_applied = machine->broker->counters.apply_entries_total != machine->applied_total;
-    if (must_sweep || is_small || has_applied || now_us - machine->swept_us >= SWEEP_US) {
+    if (must_sweep || is_small || machine->has_unborn || has_applied || now_us - machine->swept_us >= SWEEP_US) {
         sweep(judge, machine, false);
     }
 }

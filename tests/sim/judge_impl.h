@@ -142,6 +142,7 @@ struct judge_machine {
     uint64_t applied_total;     /* the broker's own count, as last seen */
     uint64_t turn_us;           /* of its last turn */
     uint64_t swept_us;          /* when all of its groups were last looked at */
+    bool has_unborn;            /* groups without a core, which are seen as soon as they have one */
     bool was_held;              /* since then it stood still */
     struct judge_place *places; /* owned, in the order of the broker's groups */
     uint64_t places_capacity;
@@ -167,7 +168,8 @@ struct judge {
 struct judge_sight {
     uint64_t group, replica, broker;
     enum raft_role role;
-    uint64_t term, commit, applied, last, last_term;
+    uint64_t term, vote, commit, applied, last, last_term;
+    bool is_fresh; /* it has written nothing since it was started */
     uint64_t config_index;
     const struct raft_config *config;
     bool accepts, is_quiet, is_damaged;

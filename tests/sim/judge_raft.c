@@ -24,6 +24,31 @@ static void check_monotonic(struct judge *judge, struct judge_group *group, cons
     }
 }
 
+/* --- W2: a start takes up what the disk has --- */
+
+static void check_start(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                        const struct judge_sight *s)
+{
+    uint64_t applied = r->image.picture.applied_index, last = r->image.last;
+    if (r->was_seen || !s->is_fresh || s->is_damaged || r->is_lost || judge->machines[r->broker].is_doubted) {
+        return;
+    }
+    uint64_t last_term = last == 0         ? 0
+                         : last == applied ? ghost__committed_term(group, last)
+                                           : r->image.entries[last].term;
+    judge__count(judge, JUDGE_W2);
+    if (s->term != disk__term(judge, r) || s->vote != disk__vote(judge, r)) {
+        judge__fail(judge, JUDGE_W2, group, r->id, "it starts in term %llu with vote %llu, its disk has %llu and %llu",
+                    (unsigned long long)s->term, (unsigned long long)s->vote, (unsigned long long)disk__term(judge, r),
+                    (unsigned long long)disk__vote(judge, r));
+    } else if (s->last != last || s->last_term != last_term || s->applied != applied) {
+        judge__fail(judge, JUDGE_W2, group, r->id,
+                    "it starts with entry %llu of term %llu as its last, %llu applied; its disk has %llu, %llu, %llu",
+                    (unsigned long long)s->last, (unsigned long long)s->last_term, (unsigned long long)s->applied,
+                    (unsigned long long)last, (unsigned long long)last_term, (unsigned long long)applied);
+    }
+}
+
 /* --- R12: a term is raised by who would be elected --- */
 
 struct wishing {
@@ -222,6 +247,7 @@ static void check_damage(struct judge *judge, struct judge_group *group, struct 
 void raft__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r, const struct judge_sight *s)
 {
     check_monotonic(judge, group, r, s);
+    check_start(judge, group, r, s);
     check_term(judge, group, r, s);
     if (judge->world->failed) {
         return;

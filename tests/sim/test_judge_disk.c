@@ -211,6 +211,30 @@ static void w2_an_entry_joins_nothing(void **context)
     story_trips("W2");
 }
 
+static void w2_a_start_forgets_a_vote(void **context)
+{
+    (void)context;
+    story_hard_state(1, 3, 12);
+    judge_dies(story.judge, 1);
+    story.fakes[1].sight.is_fresh = true;
+    story.fakes[1].sight.term = 3;
+    judge__group(story.judge, STORY_GROUP)->top_term = 3;
+    story_saw(1);
+    story_trips("W2");
+}
+
+static void w2_a_start_forgets_an_entry(void **context)
+{
+    (void)context;
+    story_stores(1, 1, 1);
+    story_stores(1, 2, 1);
+    judge_dies(story.judge, 1);
+    story.fakes[1].sight.is_fresh = true;
+    story.fakes[1].sight.last = 1;
+    story_saw(1);
+    story_trips("W2");
+}
+
 static void r19_a_snapshot_takes_something_back(void **context)
 {
     (void)context;
@@ -290,6 +314,8 @@ int main(void)
         TEST(r10_an_entry_is_cut_off_to_be_stored_again),
         TEST(r11_what_is_committed_is_cut_off),
         TEST(w2_an_entry_joins_nothing),
+        TEST(w2_a_start_forgets_a_vote),
+        TEST(w2_a_start_forgets_an_entry),
         TEST(r19_a_snapshot_takes_something_back),
         TEST(r20_who_was_wiped_votes),
         TEST(r20_who_was_wiped_takes_itself_for_whole),
