@@ -168,7 +168,7 @@ struct judge {
 struct judge_sight {
     uint64_t group, replica, broker;
     enum raft_role role;
-    uint64_t term, vote, commit, applied, last, last_term;
+    uint64_t term, vote, commit, applied, durable, last, last_term;
     bool is_fresh; /* it has written nothing since it was started */
     uint64_t config_index;
     const struct raft_config *config;

@@ -49,6 +49,19 @@ static void check_start(struct judge *judge, struct judge_group *group, const st
     }
 }
 
+/* --- R9: what it counts of its own --- */
+
+static void check_durable(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                          const struct judge_sight *s)
+{
+    uint64_t term = s->term_of(s->context, s->durable);
+    judge__count(judge, JUDGE_R9);
+    if (term != 0 && !r->is_lost && !disk__holds(judge, group, r, s->durable, term)) {
+        judge__fail(judge, JUDGE_R9, group, r->id, "it takes its own entry %llu of term %llu for durable",
+                    (unsigned long long)s->durable, (unsigned long long)term);
+    }
+}
+
 /* --- R12: a term is raised by who would be elected --- */
 
 struct wishing {
@@ -248,6 +261,7 @@ void raft__saw(struct judge *judge, struct judge_group *group, struct judge_repl
 {
     check_monotonic(judge, group, r, s);
     check_start(judge, group, r, s);
+    check_durable(judge, group, r, s);
     check_term(judge, group, r, s);
     if (judge->world->failed) {
         return;
