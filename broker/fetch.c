@@ -170,6 +170,11 @@ static void fetch__read_done(struct segment_read *read, enum err error)
         groups_reap(p);
         return;
     }
+    if (error == OK &&
+        partition_status(p) != OK) { /* its reign ended meanwhile: another one's term is not ours to tell */
+        segment_read_release(read);
+        error = partition_status(p);
+    }
     if (error == OK && f->offset < partition_log_start(p)) { /* retention came in between, terms may be forgotten */
         segment_read_release(read);
         error = ERR_OUT_OF_RANGE;
@@ -325,6 +330,7 @@ static void list_offsets__found(void *context, enum err error, int64_t offset)
     struct list_offsets *request = context;
     struct partition *p = request->partition;
     error = error == ERR_CANCELLED && p->state == PARTITION_DAMAGED ? ERR_CORRUPT : error; /* given up meanwhile */
+    error = error == OK && p->state != PARTITION_DEAD ? partition_status(p) : error;       /* or deposed */
     list_offsets__answer(request->session, request->request_id, p, error, offset, request->timestamp);
     session_release(request->session, 0);
     p->jobs_inflight--;
