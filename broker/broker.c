@@ -345,6 +345,7 @@ static void broker__stop_answered(struct broker *b)
 {
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
         fetch_fail_all(p, ERR_SHUTTING_DOWN);
+        confirm_fail_all(p, ERR_SHUTTING_DOWN);
         if (p->live_lsn != UINT64_MAX) {
             checkpoint_want(p);
         }

@@ -1,6 +1,7 @@
 /* Fetch and ListOffsets. */
 #include "broker/fetch.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -190,6 +191,19 @@ static void fetch__read_done(struct segment_read *read, enum err error)
     fetch__settle(f);
 }
 
+static void fetch__serve(struct fetch *f);
+
+static void fetch__confirmed(struct confirm *confirm, enum err error)
+{
+    struct fetch *f = (struct fetch *)((char *)confirm - offsetof(struct fetch, confirm));
+    f->is_confirmed = true;
+    if (error == OK) {
+        fetch__serve(f);
+    } else {
+        fetch__answer(f, error);
+    }
+}
+
 static void fetch__serve(struct fetch *f)
 {
     struct partition *p = f->partition;
@@ -208,6 +222,13 @@ static void fetch__serve(struct fetch *f)
     }
     if (error == ERR_AGAIN) {
         p->jobs_inflight++;
+        return;
+    }
+    bool is_above = error == ERR_OUT_OF_RANGE && f->offset > partition_high_watermark(p);
+    if (is_above && !f->is_confirmed && confirm_is_needed(p)) {
+        fetch__give_read(f);
+        f->confirm.done = fetch__confirmed;
+        confirm_ask(p, &f->confirm);
         return;
     }
     if (error != OK) {
@@ -308,6 +329,7 @@ void fetch_free_all(struct broker *b)
 /* --- ListOffsets --- */
 
 struct list_offsets {
+    struct confirm confirm; /* latest */
     struct session *session;
     struct partition *partition;
     uint64_t request_id;
@@ -338,6 +360,29 @@ static void list_offsets__found(void *context, enum err error, int64_t offset)
     free(request);
 }
 
+static void list_offsets__confirmed(struct confirm *confirm, enum err error)
+{
+    struct list_offsets *request = (struct list_offsets *)((char *)confirm - offsetof(struct list_offsets, confirm));
+    struct partition *p = request->partition;
+    list_offsets__answer(request->session, request->request_id, error == OK ? p : NULL, error,
+                         error == OK ? partition_high_watermark(p) : -1, request->timestamp);
+    session_release(request->session, 0);
+    free(request);
+}
+
+/* No older than the moment of asking. */
+static void list_offsets__latest(struct session *s, struct partition *p, uint64_t request_id)
+{
+    struct list_offsets *waiting = mem_zeroed(1, sizeof *waiting);
+    *waiting = (struct list_offsets){.session = s,
+                                     .partition = p,
+                                     .request_id = request_id,
+                                     .timestamp = -1,
+                                     .confirm.done = list_offsets__confirmed};
+    session_hold(s, 0);
+    confirm_ask(p, &waiting->confirm);
+}
+
 void list_offsets_request(struct session *s, const struct frame *frame)
 {
     ListOffsetsRequest request = {0};
@@ -352,8 +397,13 @@ void list_offsets_request(struct session *s, const struct frame *frame)
     if (error == OK && request.timestamp < -2) {
         error = ERR_INVALID;
     }
-    if (error == OK && request.timestamp >= 0 && !session_may_wait(s)) {
+    bool waits = error == OK && (request.timestamp >= 0 || (request.timestamp == -1 && confirm_is_needed(p)));
+    if (waits && !session_may_wait(s)) {
         error = ERR_BUSY;
+    }
+    if (waits && error == OK && request.timestamp == -1) {
+        list_offsets__latest(s, p, frame->request_id);
+        return;
     }
     if (error != OK || request.timestamp < 0) {
         int64_t offset = error != OK               ? -1

@@ -13,7 +13,8 @@ struct fetch_read {
 };
 
 struct fetch {
-    struct fetch_read *read;           /* NULL: waits, or was refused */
+    struct fetch_read *read; /* NULL: waits, or was refused */
+    struct confirm confirm;
     TAILQ_ENTRY(fetch) partition_link; /* p->fetches while waiting; broker->fetch_free while recycled */
     TAILQ_ENTRY(fetch) waiting_link;   /* broker->fetch_waiting */
     struct session *session;           /* held */
@@ -23,6 +24,7 @@ struct fetch {
     uint32_t bytes_min, bytes_max;
     uint64_t received_us, deadline_us;
     bool waiting;
+    bool is_confirmed; /* that the log ends before `offset` is no mistake */
 };
 
 void fetch_request(struct session *s, const struct frame *frame);

@@ -44,6 +44,7 @@ struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t 
     }
     STAILQ_INIT(&p->pending);
     TAILQ_INIT(&p->fetches);
+    STAILQ_INIT(&p->confirms);
     HASH_ADD(hh, broker->groups, group, sizeof p->group, p);
     return p;
 }
@@ -377,6 +378,7 @@ static void partition__role_changed(struct partition *p, const struct raft_updat
     p->leader_ready = false;
     p->log_start_in_flight = false;
     submitted_clear(p->submitted);
+    confirm_fail_all(p, partition_status(p));
     trace_debug(b->trace, "role", "group=%lu role=%d term=%lu", p->group, (int)update->role, update->term);
     if (update->role == RAFT_CANDIDATE) {
         b->counters.elections_total++;
@@ -407,6 +409,7 @@ static void partition__carry_out(struct partition *p, const struct raft_update *
         partition__apply(p, update->commit);
     }
     p->leave_due = update->leave_due;
+    confirm_told(p, update);
 }
 
 void partition_receive(struct partition *p, const struct raft_message *m, const struct router_entries *entries)
@@ -496,6 +499,7 @@ static void partition__answer_all(struct partition *p, enum err error)
     partition__fail_waiters(p, error);
     produce_refuse_pending(p);
     fetch_fail_all(p, error);
+    confirm_fail_all(p, error);
 }
 
 void partition_give_up(struct partition *p)

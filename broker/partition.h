@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/map.h"
 #include "base/order.h"
+#include "broker/confirm.h"
 #include "broker/entry.h"
 #include "broker/roster.h"
 #include "meta/done.h"
@@ -126,6 +127,7 @@ struct partition {
     /* work */
     struct produce_list pending; /* arrived, not judged yet */
     struct fetch_list fetches;   /* waiting at the end */
+    struct confirm_list confirms; /* who asks whether we still lead */
     bool dirty;
     TAILQ_ENTRY(partition) dirty_link;
 

@@ -1,6 +1,7 @@
 /* Produce: check, queue, judge, propose, answer. */
 #include "broker/produce.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -215,6 +216,28 @@ static void produce__propose(struct partition *p, struct produce *r)
     }
 }
 
+/* Judged again: with all that was committed when it came. */
+static void produce__confirmed(struct confirm *confirm, enum err error)
+{
+    struct produce *r = (struct produce *)((char *)confirm - offsetof(struct produce, confirm));
+    struct partition *p = r->partition;
+    if (error != OK) {
+        produce__fail(r, error);
+        return;
+    }
+    r->is_confirmed = true;
+    r->pending = true;
+    STAILQ_INSERT_TAIL(&p->pending, r, pending_link);
+    partition_mark_dirty(p);
+}
+
+/* Whether the verdict may only mean that others have elected a new leader, which took batches that this one lacks. */
+static bool produce__is_doubtful(const struct partition *p, const struct produce *r, enum done_verdict verdict)
+{
+    bool says_lacking = verdict == DONE_OUT_OF_ORDER || verdict == DONE_UNKNOWN;
+    return says_lacking && !r->is_confirmed && confirm_is_needed(p);
+}
+
 static void produce__judge(struct partition *p, struct produce *r)
 {
     if (r->header.producer_id < 0) {
@@ -223,6 +246,11 @@ static void produce__judge(struct partition *p, struct produce *r)
     }
     struct done_candidate candidate = produce__candidate(r);
     struct done_judgement judgement = done_judge(p->done, p->submitted, &candidate);
+    if (produce__is_doubtful(p, r, judgement.verdict)) {
+        r->confirm.done = produce__confirmed;
+        confirm_ask(p, &r->confirm);
+        return;
+    }
     produce__count_verdict(&p->broker->counters, judgement.verdict);
     switch (judgement.verdict) {
     case DONE_GO:

@@ -26,7 +26,9 @@ struct produce {
     struct batch_header header;
     uint64_t received_us, deadline_us;
     bool answered;
-    bool pending; /* in partition->pending */
+    bool pending;      /* in partition->pending */
+    bool is_confirmed; /* what speaks against its sequence is no mistake */
+    struct confirm confirm;
 };
 
 /* Takes a Produce frame: validates the batch, queues it on its partition. Every request is answered exactly once (acks

@@ -718,9 +718,9 @@ static void judge_majority(struct load *load, const struct request *request, int
 
 void producer_judge_reply(struct load *load, const struct request *request, const ProduceReply *reply)
 {
-    world_log(load->world, "    messages %u..%u of group %llu: %s %lld", request->first,
-              request->first + request->count - 1, (unsigned long long)request->group,
-              err_name((enum err)reply->status), (long long)reply->base_offset);
+    world_log(load->world, "    broker %llu: messages %u..%u of group %llu: %s %lld",
+              (unsigned long long)request->broker, request->first, request->first + request->count - 1,
+              (unsigned long long)request->group, err_name((enum err)reply->status), (long long)reply->base_offset);
     if (reply->status == OK && load->world->decay != NULL) {
         decay_served(load->world->decay, request->group);
     }

@@ -417,6 +417,16 @@ int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us)
     return -1;
 }
 
+enum err trio_latest(struct trio *t, uint64_t id, uint64_t group, uint64_t limit_us, int64_t *ret_offset)
+{
+    const ListOffsetsRequest request = {.group = group, .timestamp = -1};
+    if (!ask(t, id, FRAME_LIST_OFFSETS, &request, NULL, 0, limit_us)) {
+        return ERR_TIMEOUT;
+    }
+    *ret_offset = reply.message.as_ListOffsetsReply.offset;
+    return (enum err)reply.message.as_ListOffsetsReply.status;
+}
+
 /* --- the checks --- */
 
 static void check_offsets(struct trio *t, uint64_t group, uint64_t leader)

@@ -46,7 +46,7 @@ struct trio {
      * dies when the job returns. */
     uint64_t doomed; /* 0: nobody */
     bool doomed_by_power;
-    int64_t offsets[TRIO_VALUES_MAX]; /* of record n; -1: not acknowledged */
+    int64_t offsets[TRIO_VALUES_MAX];            /* of record n; -1: not acknowledged */
     struct sim_disk *worn_disks[TRIO_WIPES_MAX]; /* those that were replaced */
     struct kv *worn_kvs[TRIO_WIPES_MAX];
     uint32_t worn;
@@ -68,6 +68,8 @@ uint64_t trio_leader(struct trio *t, uint64_t group, uint64_t limit_us);
 /* Sends a record to the group's leader, as often as it takes; returns its number when it is acknowledged, -1 after
  * limit_us. */
 int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us);
+/* Asks broker `id` for the group's latest offset. ERR_TIMEOUT: no answer. */
+enum err trio_latest(struct trio *t, uint64_t id, uint64_t group, uint64_t limit_us, int64_t *ret_offset);
 /* The batch with record n. */
 uint32_t trio_batch(uint8_t *memory, uint32_t capacity, uint32_t number);
 /* Every acknowledged record is at its offset at the leader, once; then the log files of all members that live are

@@ -109,6 +109,23 @@ static void a_leader_that_is_cut_off_gives_way(void **state)
     trio_check(&t, trio_group(0));
 }
 
+static void a_leader_without_followers_says_nothing_of_the_end(void **state)
+{
+    (void)state;
+    int64_t offset = -1;
+    trio_open(&t, 6, 3, 1);
+    assert_int_equal(trio_produce(&t, trio_group(0), 5000000), 0);
+    uint64_t old = trio_leader(&t, trio_group(0), 0);
+    assert_int_equal(trio_latest(&t, old, trio_group(0), 1000000, &offset), OK);
+    assert_int_equal(offset, 1);
+    for (uint64_t id = 1; id <= 3; id++) {
+        sim_cables_cut(t.cables, old, id, true);
+        sim_cables_cut(t.cables, id, old, true);
+    }
+    assert_true(trio_leader(&t, trio_group(0), 0) == old); /* it cannot know yet */
+    assert_int_not_equal(trio_latest(&t, old, trio_group(0), 5000000, &offset), OK);
+}
+
 /* Whatever happens to a minority, and now and then to all at once; faults overlap. */
 static void trouble(uint64_t seed)
 {
@@ -211,6 +228,7 @@ int main(void)
         TEST(without_a_majority_nothing_is_acknowledged),
         TEST(all_lose_power_at_once),
         TEST(a_leader_that_is_cut_off_gives_way),
+        TEST(a_leader_without_followers_says_nothing_of_the_end),
         TEST(nothing_is_lost_in_any_trouble),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
