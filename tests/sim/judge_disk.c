@@ -208,8 +208,9 @@ void disk__picture(struct judge *judge, struct judge_machine *machine, const str
     const struct meta_group old = image->picture;
     uint64_t applied = picture->applied_index;
     bool is_installed = picture->snapshot_lsn > old.snapshot_lsn && old.group != 0;
-    if (picture->replica == 0 || picture->damaged || judge->world->failed) {
-        return;
+    image->is_given_up = picture->damaged;
+    if (picture->replica == 0 || judge->world->failed || (picture->damaged && applied < old.applied_index)) {
+        return; /* whoever marks a group need not know what it was */
     }
     judge__count(judge, JUDGE_R6);
     if (applied < old.applied_index || picture->term < old.term) {
@@ -362,7 +363,7 @@ static const char *image_lacks(const struct judge *judge, const struct judge_rep
                                uint64_t old_term)
 {
     const struct image *image = &r->image;
-    if (image->is_dead || old->is_dead) {
+    if (image->is_dead || old->is_dead || image->is_given_up) {
         return NULL;
     }
     if (disk__term(judge, r) < old_term) {

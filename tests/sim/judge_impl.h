@@ -59,6 +59,7 @@ struct image {
     struct image_entry *entries;          /* owned, by index */
     uint64_t capacity, last;
     bool is_born, is_dead;
+    bool is_given_up;             /* its picture says that it is damaged: it has said so itself */
     uint64_t cut_index, cut_term; /* the first entry that the last new TRUNCATE took away; 0: replaced since */
     uint64_t cut_from;            /* the lowest index that any has; 0: none, since everything was read */
 };

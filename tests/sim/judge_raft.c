@@ -94,7 +94,7 @@ static void check_term(struct judge *judge, struct judge_group *group, const str
     bool is_urged = judge__term(group, s->term - 1)->urged >> r->place & 1;
     bool is_wished = judge__is_quorum(s->config, would_vote, &wishing) ||
                      (r->was_seen && judge__is_quorum(&r->config, would_vote, &wishing));
-    if (s->role == RAFT_PRE_CANDIDATE || (!is_urged && !is_wished)) {
+    if (!is_urged && !is_wished) {
         judge__fail(judge, JUDGE_R12, group, r->id, "it raises its term to %llu, and no majorities would vote for it",
                     (unsigned long long)s->term);
     }
