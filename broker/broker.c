@@ -22,6 +22,7 @@
 #include "broker/registry_embedded.h"
 #include "broker/router.h"
 #include "broker/scrub.h"
+#include "broker/yield.h"
 
 #define DISK_FULL_SAID_US  10000000u
 #define SWEEP_INTERVAL_US  250000u
@@ -425,6 +426,7 @@ static void broker__note_disk(struct broker *b)
     }
     b->disk_is_full = full;
     broker__say_disk_full(b);
+    yield_note_disk(b);
     store_set_full(b->store, full);
     for (struct partition *p = b->groups; full && p != NULL; p = p->hh.next) {
         if (p->log != NULL && segment_log_sheds(p->log, &shed)) {
@@ -533,6 +535,7 @@ static void broker__tick(struct broker *b, uint64_t now_us)
             partition_tick(p, now_us / 1000);
         }
     }
+    yield_tick(b, now_us);
 }
 
 void broker_timer(struct broker *b)

@@ -7,7 +7,7 @@
 #include "base/assert.h"
 #include "base/point.h"
 #include "broker/impl.h"
-#include "broker/router.h"
+#include "broker/yield.h"
 
 /* --- the leader --- */
 
@@ -129,6 +129,7 @@ void partition__members_changed(struct partition *p)
         TAILQ_INSERT_TAIL(&b->awake, p, awake_link);
         broker__wake(b);
     }
+    yield_tell(p);
 }
 
 void partition__take_config(struct partition *p, uint64_t index, struct slice payload)

@@ -46,6 +46,7 @@
     X(groups_reappended_total, "groups whose live records were re-appended to release a WAL file")                     \
     X(raft_rows_refused_total, "messages of other brokers' replicas to replicas that are not here")                    \
     X(raft_rows_dropped_total, "votes and acknowledgements dropped because too many wait for the log")                 \
+    X(leaderships_yielded_total, "leaderships given away: the disk is full, or ranges of records are damaged")         \
     X(configs_applied_total, "entries applied that say who is in a group")                                             \
     X(raft_refusals_total, "messages of replicas here that other brokers refused")                                     \
     X(scrub_bytes_total, "bytes at rest read again and judged by the scrub")                                           \

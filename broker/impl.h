@@ -56,6 +56,7 @@ struct broker {
     TAILQ_HEAD(, dying) dying;   /* groups.c: killed; their files or rows are still there */
     uint64_t assign_due_us;      /* assign.h */
     uint64_t tick_due_us;        /* UINT64_MAX while nobody is awake */
+    uint64_t yield_due_us;       /* yield.h */
     uint64_t kept_bytes;         /* of all windows: applied entries that followers may lack */
     struct peers *peers;
     struct router *router;

@@ -100,6 +100,7 @@ struct partition {
     TAILQ_ENTRY(partition) awake_link;
     struct roster roster;
     bool leave_due;  /* leader: its joint configuration is committed, and to be ended as soon as there is room */
+    uint64_t yielded_us; /* when it last gave its leadership away for being no good, 0: never */
     bool is_removed; /* a configuration without this replica is committed, where the one before it had it; in this life
                         only: who starts again later is told by others */
 

@@ -290,6 +290,9 @@ static enum err produce__refusal(const struct broker *b)
 static enum err produce__room(struct partition *p, const struct produce *r, uint64_t *promised_bytes)
 {
     struct broker *b = p->broker;
+    if (!raft_has_room(p->raft)) {
+        return ERR_STORAGE_FULL; /* here, or on so many others that nothing would commit */
+    }
     uint64_t bytes = r->batch_bytes + WAL_BLOCK_BYTES;
     bool others_wait = !TAILQ_EMPTY(&b->room_queue) && b->room_turn != p;
     bool fits = wal_has_room(b->wal, *promised_bytes, bytes);

@@ -1,0 +1,73 @@
+/* Who should not lead. See yield.h. */
+#include "broker/yield.h"
+
+#include "broker/impl.h"
+#include "store/scrub.h"
+
+#define YIELD_INTERVAL_US 1000000u
+/* That the others' ranges are whole is likely, not known: two who have damage each do not pass a group to and fro. */
+#define YIELD_DAMAGE_US   600000000u
+
+void yield_tell(struct partition *p)
+{
+    if (p->raft != NULL && !roster_is_alone(&p->roster, p->replica)) {
+        raft_step(p->raft, &(struct raft_event){.type = RAFT_FULL, .full = p->broker->disk_is_full});
+    }
+}
+
+void yield_note_disk(struct broker *b)
+{
+    for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
+        yield_tell(p);
+    }
+}
+
+/* The voter that has most of the log among those that are there and could serve; 0: none. */
+static uint64_t yield__heir(const struct partition *p)
+{
+    uint64_t heir = 0, match = 0;
+    struct members now;
+    (void)roster_newest(&p->roster, &now);
+    for (uint32_t i = 0; i < now.count; i++) {
+        struct raft_peer_state state;
+        uint64_t replica = now.member[i].replica;
+        if (raft_peer_state(p->raft, replica, &state) && state.active && raft_may_transfer(p->raft, replica) &&
+            state.match >= match) {
+            heir = replica;
+            match = state.match;
+        }
+    }
+    return heir;
+}
+
+static bool yield__is_damaged(const struct partition *p, uint64_t now_us)
+{
+    bool is_due = p->yielded_us == 0 || now_us >= p->yielded_us + YIELD_DAMAGE_US;
+    return is_due && p->log != NULL && segment_log_damaged_ranges(p->log) > 0;
+}
+
+static void yield__look(struct partition *p, uint64_t now_us)
+{
+    bool is_damaged = yield__is_damaged(p, now_us);
+    if (partition_may_propose(p) != OK || (!p->broker->disk_is_full && !is_damaged)) {
+        return;
+    }
+    uint64_t heir = yield__heir(p);
+    if (heir != 0 && partition_transfer(p, heir) == OK) {
+        p->yielded_us = now_us;
+        p->broker->counters.leaderships_yielded_total++;
+    }
+}
+
+void yield_tick(struct broker *b, uint64_t now_us)
+{
+    struct partition *p;
+    if (now_us < b->yield_due_us) {
+        return;
+    }
+    b->yield_due_us = now_us + YIELD_INTERVAL_US;
+    TAILQ_FOREACH(p, &b->awake, awake_link)
+    {
+        yield__look(p, now_us);
+    }
+}

@@ -1,0 +1,20 @@
+/* Leaders that serve badly give way: one whose disk is full, to a voter that has room; one with ranges of records that
+ * are damaged on its disk, to another voter, which most likely has them. Whoever is alone, or finds nobody fit, goes on
+ * leading: records that can be served are better than none. Loop thread. */
+#ifndef FLOTILLA_BROKER_YIELD_H
+#define FLOTILLA_BROKER_YIELD_H
+
+#include <stdint.h>
+
+struct broker;
+struct partition;
+
+/* The disk became full, or has room again: every core with other members tells them, so that nobody gives it a
+ * leadership, and leaders refuse what no majority has room for. */
+void yield_note_disk(struct broker *b);
+/* The same for one core, which was made or got its first other members just now. */
+void yield_tell(struct partition *p);
+/* With every tick: looks at the leaders now and then. */
+void yield_tick(struct broker *b, uint64_t now_us);
+
+#endif

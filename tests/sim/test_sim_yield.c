@@ -1,0 +1,148 @@
+/* Leaders that serve badly: with a full disk, or with records that rotted. Others lead instead of them if they can, and
+ * nobody promises what a majority has no room for. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "sim_trio.h"
+#include "base/assert.h"
+#include "broker/impl.h"
+#include "store/scrub.h"
+
+static struct trio t;
+
+/* The memory of jobs under way goes with a process that dies: not to be looked for as a leak. */
+const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void)
+{
+    return "detect_leaks=0";
+}
+
+static int tear_down(void **state)
+{
+    trio_close(&t);
+    return 0;
+}
+
+static uint64_t yields(uint64_t id)
+{
+    return t.broker[id].broker->counters.leaderships_yielded_total;
+}
+
+static void produce_some(int count)
+{
+    for (int i = 0; i < count; i++) {
+        assert_true(trio_produce(&t, trio_group(0), 20000000) >= 0);
+    }
+}
+
+/* From now on its files grow no more; true when the broker has noticed. Only what is written finds out. */
+static bool fill(uint64_t id)
+{
+    sim_disk_set_room(t.broker[id].disk, 0);
+    for (int i = 0; i < 100 && !t.broker[id].broker->disk_is_full; i++) {
+        (void)trio_produce(&t, trio_group(0), 1000000);
+    }
+    return t.broker[id].broker->disk_is_full;
+}
+
+static void who_has_no_room_lets_others_lead(void **state)
+{
+    trio_open(&t, 1, 3, 1);
+    produce_some(5);
+    uint64_t full = trio_leader(&t, trio_group(0), 10000000);
+    assert_true(fill(full));
+    trio_run(&t, 5000000);
+    uint64_t next = trio_leader(&t, trio_group(0), 10000000);
+    assert_true(next != 0 && next != full);
+    assert_int_equal(yields(full), 1);
+    produce_some(20); /* two of three have room */
+    struct partition *p = groups_find(t.broker[next].broker, trio_group(0));
+    struct partition *other = groups_find(t.broker[full].broker, trio_group(0));
+    assert_int_equal(partition_transfer(p, other->replica), ERR_BUSY); /* nobody gives it back to him */
+    sim_disk_set_room(t.broker[full].disk, UINT64_MAX);
+    trio_run(&t, 10000000);
+    assert_false(t.broker[full].broker->disk_is_full);
+    assert_int_equal(partition_transfer(p, other->replica), OK);
+    produce_some(5);
+    trio_check(&t, trio_group(0));
+}
+
+static void without_room_on_a_majority_nothing_is_promised(void **state)
+{
+    trio_open(&t, 2, 3, 1);
+    produce_some(5);
+    uint64_t leader = trio_leader(&t, trio_group(0), 10000000);
+    uint64_t one = leader % 3 + 1, other = one % 3 + 1;
+    assert_true(fill(one) && fill(other));
+    trio_run(&t, 3000000);
+    leader = trio_leader(&t, trio_group(0), 10000000);
+    struct partition *p = groups_find(t.broker[leader].broker, trio_group(0));
+    assert_false(raft_has_room(p->raft));
+    uint64_t last = raft_last_index(p->raft);
+    uint32_t acknowledged = t.acknowledged;
+    assert_int_equal(trio_produce(&t, trio_group(0), 3000000), -1);
+    assert_int_equal(t.acknowledged, acknowledged);
+    assert_true(raft_last_index(p->raft) <= last + 4); /* the clock goes on, no record was proposed */
+    sim_disk_set_room(t.broker[one].disk, UINT64_MAX);
+    produce_some(10); /* it recovers by itself */
+    sim_disk_set_room(t.broker[other].disk, UINT64_MAX);
+    trio_run(&t, 10000000);
+    trio_check(&t, trio_group(0));
+}
+
+static void rot_in_its_records_makes_a_leader_give_way(void **state)
+{
+    char path[64];
+    struct disk_file *file;
+    uint8_t rot[] = "not what was written";
+    trio_open(&t, 3, 3, 1);
+    produce_some(150); /* the last block is written anew at a start */
+    uint64_t id = trio_leader(&t, trio_group(0), 10000000);
+    checkpoint_want(groups_find(t.broker[id].broker, trio_group(0))); /* a start must not write it again */
+    trio_run(&t, 3000000);
+    t.broker[id].config.scrub_period_ms = 2000;
+    trio_crash(&t, id, false);
+    struct disk *disk = sim_disk_port(t.broker[id].disk);
+    snprintf(path, sizeof path, "parts/%lu/%020u.log", trio_group(0), 0u);
+    enum err error = disk->ops->open(disk, path, DISK_WRITE, &file);
+    ASSERT(error == OK);
+    error = disk->ops->write(disk, file, &(struct iovec){rot, sizeof rot}, 1, 100);
+    ASSERT(error == OK);
+    disk->ops->close(disk, file);
+    trio_start(&t, id);
+    trio_run(&t, 1000000);
+    uint64_t leader = trio_leader(&t, trio_group(0), 20000000);
+    struct partition *p = groups_find(t.broker[leader].broker, trio_group(0));
+    struct partition *rotten = groups_find(t.broker[id].broker, trio_group(0));
+    if (leader != id) {
+        assert_int_equal(partition_transfer(p, rotten->replica), OK);
+    }
+    for (int i = 0; i < 100 && yields(id) == 0; i++) {
+        trio_run(&t, 500000);
+    }
+    assert_true(segment_log_damaged_ranges(rotten->log) > 0);
+    assert_int_equal(yields(id), 1);
+    trio_run(&t, 3000000);
+    leader = trio_leader(&t, trio_group(0), 10000000);
+    assert_true(leader != 0 && leader != id);
+    produce_some(5);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_teardown(name, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(who_has_no_room_lets_others_lead),
+        TEST(without_room_on_a_majority_nothing_is_promised),
+        TEST(rot_in_its_records_makes_a_leader_give_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
