@@ -270,7 +270,10 @@ static void recovery__entry(struct recovery *r, struct partition *p, const struc
         }
         return;
     }
-    if (record->index > last + 1) {
+    /* Behind the picture may stand what the history that it shows has replaced: the truncation of it is still to come.
+     */
+    bool is_replaced = p->window.count == 0 && record->term < last_term;
+    if (record->index > last + 1 || is_replaced) {
         /* What was before it may have been released after it was written again further on; it then comes again too. */
         p->unjoined_index = record->index > p->unjoined_index ? record->index : p->unjoined_index;
         p->unjoined_lsn = lsn;
@@ -294,14 +297,14 @@ static void recovery__entry(struct recovery *r, struct partition *p, const struc
 static void recovery__truncate(struct partition *p, uint64_t index)
 {
     static const struct outcome nobody_waits = {.error = ERR_UNKNOWN_OUTCOME};
-    if (index <= p->applied_index) {
-        if (p->window.count == 0) {
-            return; /* an old one: the picture is newer */
-        }
+    if (index <= p->applied_index) { /* an old one: the picture is newer */
         index = p->applied_index + 1;
     }
     if (p->unjoined_index >= index) {
         p->unjoined_index = index - 1;
+    }
+    if (p->window.count == 0) {
+        return;
     }
     window_truncate(&p->window, index, &nobody_waits);
     roster_truncate(&p->roster, index);
