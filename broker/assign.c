@@ -34,10 +34,38 @@ static void unsettle(struct topic *topic, bool soon)
     b->assign_due_us = due_us < b->assign_due_us ? due_us : b->assign_due_us;
 }
 
-void assign_unsettle(struct partition *p)
+/* --- the wish as of now --- */
+
+static void on_read(void *context, enum err error)
 {
+    struct broker *b = context;
+    b->is_reading = false;
+    if (error != OK) {
+        b->assign_due_us = clock_now_us(b->clock) + ASSIGN_INTERVAL_US; /* once more then */
+        return;
+    }
+    b->readings_done = b->readings_begun;
+    for (struct topic *topic = catalog_first(b->catalog); topic != NULL; topic = topic->hh.next) {
+        topic->is_settled = false;
+    }
+    b->assign_due_us = clock_now_us(b->clock);
+}
+
+static void read_registry(struct broker *b)
+{
+    if (!b->is_reading && b->readings_wanted > b->readings_done && !b->stopping) {
+        b->is_reading = true;
+        b->readings_begun++;
+        b->registry->ops->refresh(b->registry, on_read, b);
+    }
+}
+
+void assign_lead(struct partition *p)
+{
+    struct broker *b = p->broker;
     if (p->topic != NULL && p->topic->row.partitions != NULL) {
-        unsettle(p->topic, true);
+        p->reading = b->readings_wanted = b->readings_begun + 1; /* one that is under way was asked for too early */
+        read_registry(b);
     }
 }
 
@@ -247,21 +275,17 @@ static bool settle_members(struct partition *p, const struct registry_partition 
 static void row_to(struct partition *p, enum peer_refusal type, uint64_t replica, uint64_t broker, uint64_t index)
 {
     RaftRow row = {.type = type, .group = p->group, .from = p->replica, .to = replica, .index = index};
-    if (broker != p->broker->identity.broker) {
-        (void)peers_send(p->broker->peers, broker, PEER_LANE_CONTROL, &row, NULL, 0);
-    }
+    (void)peers_send(p->broker->peers, broker, PEER_LANE_CONTROL, &row, NULL, 0);
 }
 
-/* Whoever is said to be in the group, by the registry or by the log here. */
-static void ask_members(struct partition *p, const struct registry_partition *wish)
+/* All brokers that are there: where the members live may be known neither to the log here nor to the registry, when
+ * they all are to be others. */
+static void ask_members(struct partition *p)
 {
-    struct roster_other other;
-    for (uint32_t r = 0; r < wish->replicas_count; r++) {
-        row_to(p, PEER_AM_I_MEMBER, wish->replicas[r].replica, wish->replicas[r].broker, 0);
-    }
-    for (uint32_t place = 0; roster_each(&p->roster, &place, &other);) {
-        if (wished(wish, other.replica) == NULL) {
-            row_to(p, PEER_AM_I_MEMBER, other.replica, other.broker, 0);
+    struct peers_state peer;
+    for (uint32_t i = 0; peers_state(p->broker->peers, i, &peer); i++) {
+        if (peer.up) {
+            row_to(p, PEER_AM_I_MEMBER, 0, peer.broker, 0);
         }
     }
 }
@@ -276,20 +300,14 @@ static void end_replica(struct partition *p, const char *why)
     partition_kill(p, ERR_NOT_LEADER);
 }
 
-/* The registry does not wish the replica that is here. */
-static void settle_unwished(struct partition *p, const struct registry_partition *wish)
+/* The registry does not wish the replica that is here. Whoever leads it will see to it, if anybody does: what it knows
+ * of a leader may be old. */
+static void settle_unwished(struct partition *p)
 {
-    struct members now;
     if (p->is_removed) {
         end_replica(p, "its removal is committed");
-    } else if (p->raft == NULL) {
-        ask_members(p, wish); /* it is damaged */
-    } else if (raft_role(p->raft) != RAFT_LEADER) {
-        uint64_t index = roster_newest(&p->roster, &now);
-        bool is_led = raft_leader(p->raft) != 0 && members_find(&now, p->replica) != NULL && index <= p->applied_index;
-        if (!is_led) { /* else its leader will see to it */
-            ask_members(p, wish);
-        }
+    } else if (p->raft == NULL || raft_role(p->raft) != RAFT_LEADER) {
+        ask_members(p);
     }
 }
 
@@ -375,13 +393,13 @@ bool assign_lets_speak(struct partition *p, uint64_t broker, const RaftRow *row)
 void assign_on_row(struct broker *b, uint64_t broker, const RaftRow *row)
 {
     struct partition *p = groups_find(b, row->group);
-    if (p == NULL || p->replica != row->to) {
+    if (p == NULL) {
         return;
     }
-    if (row->type == PEER_REMOVED) {
-        on_removed(p, row);
-    } else if (p->raft != NULL) {
+    if (row->type == PEER_AM_I_MEMBER && p->raft != NULL) {
         tell_removed(p, row->from, broker);
+    } else if (row->type == PEER_REMOVED && p->replica == row->to) {
+        on_removed(p, row);
     }
 }
 
@@ -402,11 +420,11 @@ static bool settle_partition(struct topic *topic, uint32_t number)
     if (!is_here || topic->row.state != TOPIC_LIVE) {
         return is_settled;
     }
-    if (partition_leads(p)) {
+    if (partition_leads(p) && p->reading <= b->readings_done) {
         is_settled = settle_members(p, &wish) && is_settled;
     }
     if (wished(&wish, p->replica) == NULL) {
-        settle_unwished(p, &wish);
+        settle_unwished(p);
         is_settled = false;
     }
     return is_settled;
@@ -439,6 +457,7 @@ void assign_timer(struct broker *b, uint64_t now_us)
         return;
     }
     b->assign_due_us = UINT64_MAX;
+    read_registry(b);
     for (struct topic *topic = catalog_first(b->catalog); topic != NULL && !b->stopping; topic = topic->hh.next) {
         if (topic->row.partitions != NULL && !topic->is_settled) {
             settle_topic(topic);

@@ -8,12 +8,13 @@
  *
  * A leader changes the members of its group one step at a time: who is wished, BORN, and no member becomes a learner;
  * when all that are wished are BORN and caught up, exactly they become voters, and everybody else goes. A leader that
- * is to go gives its leadership to one that stays, if it can.
+ * is to go gives its leadership to one that stays, if it can. It follows no wish that was read before it led: what its
+ * predecessors did by a later one stands in its log, and whom they removed must not be taken in again.
  *
  * A replica ends itself only if the registry wishes it no more, and besides one of these is so: its own log holds the
  * committed configuration without it; a member of the group says so (PEER_REMOVED), and the log here holds no later
- * configuration with it. Who suspects his end asks (PEER_AM_I_MEMBER): the brokers that the registry names now, and
- * those he remembers. A deleted mark ends a group at once (catalog_load.c).
+ * configuration with it. Who suspects his end asks all brokers (PEER_AM_I_MEMBER). A deleted mark ends a group at once
+ * (catalog_load.c).
  *
  * What is not settled is looked at again every ASSIGN_INTERVAL_US, topic by topic; a broker where everything is as
  * wished does nothing. Loop thread. */
@@ -35,8 +36,8 @@ void assign_born(struct partition *p);
 
 /* The row of a topic of a cluster is new or has changed. */
 void assign_topic(struct topic *topic);
-/* It leads now, or its configuration has changed: is it as wished? */
-void assign_unsettle(struct partition *p);
+/* It leads now. */
+void assign_lead(struct partition *p);
 
 /* A message from a replica that is in no configuration here: is it to reach the core all the same? Else it is refused,
  * and told so if it can be known that it was removed. */

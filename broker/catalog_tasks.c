@@ -142,7 +142,7 @@ void catalog_partition_ready(struct catalog *catalog, struct partition *p)
 {
     struct topic_task *task = p->topic != NULL ? p->topic->task : NULL;
     (void)catalog;
-    assign_unsettle(p);
+    assign_lead(p);
     if (task != NULL && task->unready > 0 && --task->unready == 0) {
         task__end(task, OK, "");
     }

@@ -55,6 +55,8 @@ struct broker {
     struct partition_list awake; /* with other members: ticked */
     TAILQ_HEAD(, dying) dying;   /* groups.c: killed; their files or rows are still there */
     uint64_t assign_due_us;      /* assign.h */
+    uint64_t readings_wanted, readings_begun, readings_done; /* of the registry, by their numbers */
+    bool is_reading;
     uint64_t tick_due_us;        /* UINT64_MAX while nobody is awake */
     uint64_t yield_due_us;       /* yield.h */
     uint64_t kept_bytes;         /* of all windows: applied entries that followers may lack */

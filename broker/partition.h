@@ -117,7 +117,9 @@ struct partition {
 
     /* leader */
     bool leader_ready; /* own LEADER entry applied: judging and serving are allowed */
-    uint64_t gave_way_term; /* the last one in which it tried to give its leadership away: assign.c */
+    /* assign.c */
+    uint64_t gave_way_term; /* the last one in which it tried to give its leadership away */
+    uint64_t reading;       /* of the registry, that its leadership needs before it follows a wish */
     bool log_start_in_flight;
     bool traffic;               /* data applied since the last TIMEOUT entry */
     bool clock_moved;           /* TIMEOUT or LEADER applied: the next deadline is to be found */

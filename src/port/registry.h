@@ -127,6 +127,10 @@ struct registry_ops {
     void (*load)(struct registry *registry, const struct registry_self *self, const struct registry_visitor *visitor,
                  registry_done done, void *context);
 
+    /* What is told before done comes is no older than this call. ERR_TIMED_OUT and the like: ask again. NULL where
+     * create_topic is. */
+    void (*refresh)(struct registry *registry, registry_done done, void *context);
+
     /* Asks the controller for a topic: name, kind, partitions_count and config of `wish` count; replicas 0 leaves it
      * their number. OK: it is LIVE; ERR_TOPIC_EXISTS, ERR_NOT_ENOUGH_BROKERS (nothing is left of it). NULL: we are the
      * controller ourselves, see reserve_ids and put_topic. */

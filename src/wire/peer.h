@@ -42,7 +42,7 @@ enum peer_refusal {
     PEER_OTHER_REPLICA = 34, /* the group is here under another replica id */
     PEER_NOT_BORN = 35,      /* being made: ask again */
     PEER_REMOVED = 36,       /* `to` is in no configuration that `from` knows; the one at `index` is committed */
-    PEER_AM_I_MEMBER = 37,   /* a replica that suspects its end; whoever knows answers REMOVED, others nothing */
+    PEER_AM_I_MEMBER = 37,   /* `from` suspects its end; whatever member knows answers REMOVED, others nothing */
 };
 
 /* --- writing --- */

@@ -290,7 +290,7 @@ static void check_talks(struct judge *judge, struct judge_group *group, struct j
     }
     for (uint32_t i = 0; i < s->config->count; i++) {
         const struct judge_replica *to = judge__replica(group, s->config->members[i].replica);
-        if (to == NULL || to == r) {
+        if (to == NULL || to == r || to->broker == s->broker) { /* the one that this machine lost is still a member */
             continue;
         }
         bool is_excused = now_us - judge->machines[s->broker].dropped_us[to->broker] <= limit_us;

@@ -97,7 +97,16 @@ void registry__tell_everybody(struct sim_registry *registry)
 
 /* --- answers --- */
 
-enum errand { ERRAND_ANSWER, ERRAND_LOAD, ERRAND_BORN, ERRAND_LOST, ERRAND_CREATE, ERRAND_DELETE, ERRAND_FORGET };
+enum errand {
+    ERRAND_ANSWER,
+    ERRAND_LOAD,
+    ERRAND_REFRESH,
+    ERRAND_BORN,
+    ERRAND_LOST,
+    ERRAND_CREATE,
+    ERRAND_DELETE,
+    ERRAND_FORGET
+};
 
 struct later {
     struct sim_registry *registry;
@@ -118,8 +127,8 @@ static void send_later(struct sim_registry *registry, const struct later *what)
     struct view *view = &registry->views[what->asked.broker];
     *later = *what;
     later->registry = registry;
-    world_at(what->errand == ERRAND_ANSWER || what->errand == ERRAND_LOAD ? view->world : registry->world,
-             later_us(registry), on_later, later, 0);
+    bool is_there = what->errand == ERRAND_ANSWER || what->errand == ERRAND_LOAD || what->errand == ERRAND_REFRESH;
+    world_at(is_there ? view->world : registry->world, later_us(registry), on_later, later, 0);
 }
 
 static void answer(struct sim_registry *registry, const struct asked *asked, enum err error)
@@ -208,6 +217,18 @@ static void on_load(const struct later *later)
     world_leave(view->world);
 }
 
+/* A read, not a notice: also who is deaf is answered. */
+static void on_refresh(const struct later *later)
+{
+    struct view *view = &later->registry->views[later->asked.broker];
+    world_enter(view->world);
+    tell_all(view, false);
+    if (view->life == later->asked.life) {
+        later->asked.done(later->asked.context, OK);
+    }
+    world_leave(view->world);
+}
+
 static void on_later(void *context, uint64_t argument)
 {
     struct later *later = context;
@@ -227,6 +248,9 @@ static void on_later(void *context, uint64_t argument)
             break;
         case ERRAND_LOAD:
             on_load(later);
+            break;
+        case ERRAND_REFRESH:
+            on_refresh(later);
             break;
         case ERRAND_BORN:
             controller__on_born(registry, view->id, later->group, later->replica);
@@ -268,6 +292,12 @@ static void registry__load(struct registry *port, const struct registry_self *se
     view->visitor = *visitor;
     view->context = context;
     send_later(view->registry, &later);
+}
+
+static void registry__refresh(struct registry *port, registry_done done, void *context)
+{
+    struct later later = errand_of(port, ERRAND_REFRESH, done, context);
+    send_later(view_of(port)->registry, &later);
 }
 
 static void registry__create(struct registry *port, const struct registry_topic *wish, registry_done done,
@@ -354,6 +384,7 @@ static void registry__publish(struct registry *port, uint64_t group, uint64_t br
 }
 
 static const struct registry_ops ops = {.load = registry__load,
+                                        .refresh = registry__refresh,
                                         .create_topic = registry__create,
                                         .delete_topic = registry__delete,
                                         .forget_deleted = registry__forget,
