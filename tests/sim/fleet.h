@@ -46,6 +46,7 @@
 #include "sim_point.h"
 #include "sim_registry.h"
 #include "sim_run.h"
+#include "sim_wire.h"
 
 #define FLEET_BROKERS_MAX     7u
 #define FLEET_GROUPS_MAX      64u
@@ -65,9 +66,10 @@ struct fleet_options {
     uint32_t groups; /* of all topics together: topic t has those with number % topics == t */
     uint32_t heartbeat_ms, election_ms;
     uint64_t cable_us_max; /* one way between brokers */
-    bool has_long_log;     /* nothing leaves the logs: nobody ever needs a snapshot */
-    bool is_simple;        /* its clients are fleet_simple, else fleet_clients */
-    uint64_t fault_us;     /* between two faults that have their time, at most twice that */
+    struct sim_wire_options wire;
+    bool has_long_log; /* nothing leaves the logs: nobody ever needs a snapshot */
+    bool is_simple;    /* its clients are fleet_simple, else fleet_clients */
+    uint64_t fault_us; /* between two faults that have their time, at most twice that */
 };
 
 void fleet_options_draw(struct fleet_options *options, uint64_t seed);
@@ -123,6 +125,7 @@ struct fleet {
     uint32_t brokers;
     struct fleet_broker broker[FLEET_BROKERS_MAX + 1]; /* from 1 on */
     struct sim_cables *cables;
+    struct sim_wire *wire; /* NULL: no class of its faults is on */
     struct sim_registry *registry;
     const struct fleet_load_class *load_class;
     struct fleet_load *load;
@@ -192,6 +195,13 @@ bool fleet_broker_withholds(const struct fleet_broker *b);
 
 /* Faults that have their time, drawn anew as long as the safety phase lasts (fleet_faults.c). */
 void fleet_faults_begin(struct fleet *fleet);
+/* Those of the net (fleet_net.c): which a seed has; whether a class has its time; one of it: false if it could not
+ * happen just now. */
+void fleet_net_draw(struct fleet_options *options);
+bool fleet_net_has_wire(const struct fleet_options *options);
+bool fleet_net_has(enum sim_fault fault);
+bool fleet_net_strike(struct fleet *fleet, enum sim_fault fault);
+void fleet_net_heal(struct fleet *fleet, uint64_t one, uint64_t other); /* what leaves one for the other */
 /* The core is drawn and healed, the others are left to their fate (fleet_core.c). */
 void fleet_core_draw(struct fleet *fleet);
 bool fleet_core_has(const struct fleet *fleet, uint64_t id);

@@ -73,7 +73,11 @@ void fleet_core_draw(struct fleet *fleet)
     }
     for (uint64_t id = 1; id <= fleet->brokers; id++) {
         for (uint64_t other = 1; other <= fleet->brokers; other++) {
-            sim_cables_cut(fleet->cables, id, other, false);
+            if (lost[id] || lost[other]) {
+                sim_cables_cut(fleet->cables, id, other, false); /* and all else stays as it is */
+            } else {
+                fleet_net_heal(fleet, id, other);
+            }
         }
     }
     for (uint64_t id = 1; id <= fleet->brokers; id++) {

@@ -1,14 +1,11 @@
-/* Trouble that comes by time and not at a call: machines that stand still, die together, lose power all at once; cables
- * that are cut or break; clocks that are set; disks that are full for a while. Every class that the seed has strikes
+/* Trouble that comes by time and not at a call: machines that stand still, die together, lose power all at once; clocks
+ * that are set; disks that are full for a while; the net's (fleet_net.c). Every class that the seed has strikes
  * once early on; afterwards they come as they are drawn. What begins here ends with the safety phase at the latest. */
 #include "fleet.h"
-
-#include "base/assert.h"
 
 #define STALL_CHANCE 0.002
 #define DOWN_US_MAX  5000000u
 #define PAUSE_US_MAX 30000000u
-#define CUT_US_MAX   15000000u
 #define FULL_US_MAX  15000000u
 #define FULL_BYTES   ((uint64_t)2 << 20)
 
@@ -85,60 +82,6 @@ static bool strike_pause(struct fleet *fleet)
     return true;
 }
 
-/* --- cables --- */
-
-static void on_mended(void *context, uint64_t pair)
-{
-    struct fleet *fleet = context;
-    if (fleet->phase == FLEET_SAFETY) {
-        sim_cables_cut(fleet->cables, pair / 16, pair % 16, false);
-    }
-}
-
-static void cut(struct fleet *fleet, uint64_t from, uint64_t to, uint64_t for_us)
-{
-    sim_cables_cut(fleet->cables, from, to, true);
-    world_at(&fleet->world, fleet->world.now_us + for_us, on_mended, fleet, from * 16 + to);
-}
-
-/* Whether a cable from one to another is cut: a broker alone, the fleet in halves, or each by itself. */
-static bool strike_cut(struct fleet *fleet, enum sim_fault fault)
-{
-    struct rng *rng = rng_of(fleet);
-    uint64_t for_us = draw_us(fleet, 50000, CUT_US_MAX), alone = rng_between(rng, 1, fleet->brokers);
-    uint64_t half = rng_next(rng), shape = rng_below(rng, 3);
-    bool outwards = rng_chance(rng, 0.5);
-    uint32_t struck = 0;
-    for (uint64_t from = 1; from <= fleet->brokers; from++) {
-        for (uint64_t to = 1; to <= fleet->brokers; to++) {
-            bool crosses = shape == 0   ? (outwards ? from : to) == alone
-                           : shape == 1 ? (half >> from & 1) > (half >> to & 1)
-                                        : rng_chance(rng, 0.2);
-            if (from == to || !crosses)
-                continue;
-            cut(fleet, from, to, for_us);
-            if (fault == FAULT_CUT) {
-                cut(fleet, to, from, for_us);
-            }
-            struck++;
-        }
-    }
-    fleet->world.tally.faults[fault] += struck > 0;
-    return struck > 0;
-}
-
-static bool strike_break(struct fleet *fleet)
-{
-    struct rng *rng = rng_of(fleet);
-    uint64_t one = rng_between(rng, 1, fleet->brokers), other = rng_between(rng, 1, fleet->brokers);
-    if (one == other || sim_cables_count(fleet->cables, one) == 0) {
-        return false;
-    }
-    sim_cables_break(fleet->cables, one, other);
-    world_fault(&fleet->world, FAULT_BREAK);
-    return true;
-}
-
 /* --- clocks and room --- */
 
 static bool strike_clock(struct fleet *fleet, enum sim_fault fault)
@@ -188,8 +131,12 @@ static bool has_time(enum sim_fault fault)
     case FAULT_LEAP:
     case FAULT_FULL:
         return true;
+    case FAULT_PAUSE:
+    case FAULT_MINORITY:
+    case FAULT_BLACKOUT:
+        return true;
     default:
-        return fault >= FAULT_CLASSES;
+        return fleet_net_has(fault);
     }
 }
 
@@ -210,13 +157,8 @@ static bool strike(struct fleet *fleet, enum sim_fault fault)
         return strike_minority(fleet);
     case FAULT_BLACKOUT:
         return strike_all(fleet);
-    case FAULT_CUT:
-    case FAULT_ONE_WAY:
-        return strike_cut(fleet, fault);
-    case FAULT_BREAK:
-        return strike_break(fleet);
     default:
-        UNREACHABLE();
+        return fleet_net_strike(fleet, fault);
     }
 }
 
@@ -258,6 +200,9 @@ void fleet_faults_begin(struct fleet *fleet)
             sim_points_plan_delays(&b->points);
         }
         fleet_broker_plan(b);
+    }
+    if (fleet->wire != NULL) {
+        sim_wire_begin(fleet->wire);
     }
     world_at(&fleet->world, fleet->world.now_us + fleet->options->fault_us, on_tick, fleet, 0);
 }

@@ -36,7 +36,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     struct fleet_options o = {0};
     sim_options_draw(&o.one, seed);
     rng_seed(&rng, seed ^ 0x0f1ee70f1ee7u);
-    for (int i = 0; i < FAULT_CLASSES_ALL; i++) {
+    for (int i = 0; i <= FAULT_BREAK; i++) { /* those behind it: fleet_net_draw */
         bool is_on = rng_chance(&rng, 0.5);
         o.one.faults[i] = i < FAULT_CLASSES ? o.one.faults[i] && is_for_fleet((enum sim_fault)i) : is_on;
     }
@@ -49,8 +49,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     o.election_ms = o.heartbeat_ms * (uint32_t)(rng_chance(&rng, 0.7) ? 8 : rng_between(&rng, 5, 12));
     o.cable_us_max = sim_log_between(&rng, 100, 60000);
     o.fault_us = sim_log_between(&rng, 500000, 8000000);
-    if (o.brokers == 1) { /* there is nobody to be cut off from */
-        o.one.faults[FAULT_CUT] = o.one.faults[FAULT_ONE_WAY] = o.one.faults[FAULT_BREAK] = false;
+    if (o.brokers == 1) {
         o.one.faults[FAULT_MINORITY] = false;
     }
     if (o.replicas < 3) {
@@ -73,6 +72,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     o.has_long_log = rng_chance(&rng, 0.3);
     fleet_options_keep_logs(&o);
     o.is_simple = rng_chance(&rng, 0.1);
+    fleet_net_draw(&o);
     *options = o;
 }
 
@@ -95,6 +95,12 @@ void fleet_options_print(const struct fleet_options *o, FILE *out)
             "long_log=%d ",
             o->is_simple ? "simple clients, " : "", o->brokers, o->replicas, o->groups, o->topics, o->heartbeat_ms,
             o->election_ms, (unsigned long long)o->cable_us_max, (unsigned long long)o->fault_us, o->has_long_log);
+    if (fleet_net_has_wire(o)) {
+        fprintf(out, "loss=%.3f twice=%.3f replay=%.3f late_us=%llu+%llu queue=%u slow=%llu clog_us=%llu ",
+                o->wire.loss, o->wire.twice, o->wire.replay, (unsigned long long)o->wire.late_least_us,
+                (unsigned long long)o->wire.late_mean_us, o->wire.queue_frames_max,
+                (unsigned long long)o->wire.bytes_per_s, (unsigned long long)o->wire.clog_us_max);
+    }
     sim_options_print(&o->one, out);
 }
 

@@ -283,6 +283,10 @@ static void fleet_open(struct fleet *fleet, const struct fleet_options *o, bool 
     fleet->options = o;
     fleet->brokers = o->brokers;
     fleet->cables = sim_cables_new(&fleet->world, o->cable_us_max);
+    if (fleet_net_has_wire(o)) {
+        fleet->wire = sim_wire_new(&fleet->world, &o->wire, o->one.faults);
+        sim_cables_set_wire(fleet->cables, fleet->wire, sim_wire_send);
+    }
     fleet->registry = sim_registry_new(&fleet->world);
     fleet->judge = judge_new(&fleet->world);
     const struct sim_cable_watcher watcher = {fleet, on_sent, on_delivered};
@@ -306,6 +310,9 @@ static void fleet_close(struct fleet *fleet)
     judge_free(fleet->judge);
     world_done(&fleet->world);
     sim_cables_free(fleet->cables);
+    if (fleet->wire != NULL) {
+        sim_wire_free(fleet->wire);
+    }
     sim_registry_free(fleet->registry);
     sim_memory_begin(NULL);
 }

@@ -16,7 +16,8 @@
  *   sim_atlas     which stored batches rotted while the broker ran, and so may be CORRUPT
  *   sim_kv        twin of port/kv
  *   sim_link      twin of port/link: delays, split and merged reads, connections cut in the middle of a frame
- *   sim_cable     links between brokers;  sim_registry  the registry that they share
+ *   sim_cable     links between brokers;  sim_wire  what becomes of frames on them
+ *   sim_registry  the registry that they share
  *   sim_trio      several whole brokers, for tests by hand
  *   fleet         the same with load, faults and checkers: one to seven brokers, up to 64 groups (fleet.h)
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read

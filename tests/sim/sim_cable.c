@@ -1,4 +1,4 @@
-/* See sim_cable.h. An end holds what is on its way to it. */
+/* See sim_cable.h. An end holds what is on its way to it: bytes, or with a wire packets of a time each. */
 #include "sim_cable.h"
 
 #include <stdio.h>
@@ -11,13 +11,25 @@
 struct end;
 TAILQ_HEAD(ends, end);
 
+/* With a wire: what will arrive at an end, and when. */
+struct packet {
+    struct sim_wire_arrival arrival;
+    TAILQ_ENTRY(packet) of_end;
+};
+
 struct end {
     struct link link;
     struct sim_cables *cables;
     struct end *other; /* NULL: not connected, or gone */
     uint64_t owner, to;
-    uint8_t *bytes; /* on their way to this end */
+    uint8_t *bytes; /* on their way to this end; with a wire: arrived, to be read */
     uint64_t size, capacity;
+    TAILQ_HEAD(, packet) packets;
+    uint32_t packets_count;
+    uint64_t packets_bytes, last_at_us;
+    struct sim_event *event; /* valid while is_scheduled */
+    uint64_t event_us;
+    bool is_severed; /* the last that arrived was its last */
     void (*on_connected)(struct link *link);
     bool is_new; /* its broker has not accepted it yet */
     bool is_closing, is_paused, is_scheduled, is_dead, is_over;
@@ -41,7 +53,11 @@ struct sim_cables {
     struct ends ends;
     struct port_of_broker brokers[CABLE_BROKERS_MAX + 1];
     bool cut[CABLE_BROKERS_MAX + 1][CABLE_BROKERS_MAX + 1];
+    uint64_t answers[CABLE_BROKERS_MAX + 1]; /* who does, at each address */
+    uint32_t misled;
     struct sim_cable_watcher watcher;
+    struct sim_wire *wire; /* NULL: bytes go as they come */
+    sim_wire_sender wire_send;
 };
 
 static void end_schedule(struct end *end, uint64_t at_us);
@@ -58,8 +74,25 @@ static struct sim_world *world_of(const struct end *end)
     return end->cables->brokers[end->owner].world;
 }
 
+static void packet_drop(struct end *end, struct packet *packet)
+{
+    TAILQ_REMOVE(&end->packets, packet, of_end);
+    end->packets_count--;
+    end->packets_bytes -= packet->arrival.size;
+    free(packet->arrival.bytes);
+    free(packet);
+}
+
+static void packets_drop(struct end *end)
+{
+    while (!TAILQ_EMPTY(&end->packets)) {
+        packet_drop(end, TAILQ_FIRST(&end->packets));
+    }
+}
+
 static void end_drop(struct end *end)
 {
+    packets_drop(end);
     TAILQ_REMOVE(&end->cables->ends, end, all);
     free(end->bytes);
     free(end);
@@ -79,6 +112,37 @@ static void end_finish(struct end *end, enum err reason)
         world_leave(world_of(end));
     }
     end_drop(end);
+}
+
+static void end_append(struct end *to, const void *bytes, uint64_t size)
+{
+    if (to->size + size > to->capacity) {
+        to->capacity = 2 * (to->size + size);
+        to->bytes = sim_resized(to->bytes, to->capacity);
+    }
+    memcpy(to->bytes + to->size, bytes, size);
+    to->size += size;
+}
+
+static void end_break(struct end *end)
+{
+    end->is_closing = end->is_over = true;
+    end->reason = ERR_IO;
+    end->size = 0;
+    packets_drop(end);
+    end_schedule(end, end->cables->world->now_us + 1);
+}
+
+/* What has arrived by now; behind a packet that ends the connection there is nothing. */
+static void end_arrive(struct end *end)
+{
+    struct packet *packet;
+    uint64_t now_us = end->cables->world->now_us;
+    while ((packet = TAILQ_FIRST(&end->packets)) != NULL && packet->arrival.at_us <= now_us && !end->is_severed) {
+        end->is_severed = packet->arrival.ends;
+        end_append(end, packet->arrival.bytes, packet->arrival.size);
+        packet_drop(end, packet);
+    }
 }
 
 static void end_read(struct end *end)
@@ -106,8 +170,11 @@ static struct end *end_new(struct sim_cables *cables, uint64_t owner, uint64_t t
 static void end_connect(struct end *end)
 {
     struct sim_cables *cables = end->cables;
-    struct port_of_broker *target = &cables->brokers[end->to];
-    if (target->accept == NULL || cables->cut[end->owner][end->to] || cables->cut[end->to][end->owner]) {
+    struct port_of_broker *target = &cables->brokers[cables->answers[end->to]];
+    cables->misled += target->id != end->to && target->accept != NULL;
+    end->to = target->id;
+    if (target->id == end->owner || target->accept == NULL || cables->cut[end->owner][end->to] ||
+        cables->cut[end->to][end->owner]) {
         end_finish(end, ERR_REFUSED);
         return;
     }
@@ -152,18 +219,35 @@ static void end_step(void *context, uint64_t argument)
     }
     if (cables->cut[end->to][end->owner])
         return; /* it waits on the wire */
+    end_arrive(end);
     end_read(end);
-    if (!end->is_closing && end->other == NULL && end->size == 0) { /* who closed it has its event under way */
+    if (end->is_closing) {
+        return; /* its event is under way */
+    }
+    if (end->is_severed && end->size == 0) {
+        if (end->other != NULL && !end->other->is_closing) {
+            end_break(end->other);
+        }
+        end_break(end);
+    } else if (!TAILQ_EMPTY(&end->packets)) {
+        end_schedule(end, TAILQ_FIRST(&end->packets)->arrival.at_us);
+    } else if (end->other == NULL && end->size == 0) {
         end_finish(end, ERR_CLOSED);
     }
 }
 
+/* One event at a time; with a wire the earliest that was asked for. */
 static void end_schedule(struct end *end, uint64_t at_us)
 {
-    if (!end->is_scheduled) {
-        end->is_scheduled = true;
-        world_at(world_of(end), at_us, end_step, end, 0);
+    if (end->is_scheduled && (end->cables->wire == NULL || at_us >= end->event_us)) {
+        return;
     }
+    if (end->is_scheduled) {
+        world_cancel(world_of(end), end->event);
+    }
+    end->is_scheduled = true;
+    end->event_us = at_us;
+    end->event = world_at(world_of(end), at_us, end_step, end, 0);
 }
 
 /* --- the port --- */
@@ -178,40 +262,52 @@ static void tell_sent(const struct end *end, const uint8_t *bytes, size_t size)
     }
 }
 
+/* What the wire makes of the frame that stands at the end of `sent`. */
+static void send_frame(struct end *end, struct end *other, const uint8_t *frame, uint64_t size)
+{
+    struct sim_cables *cables = end->cables;
+    struct sim_wire_arrival arrivals[WIRE_ARRIVALS_MAX];
+    uint32_t count = cables->wire_send(cables->wire, end->owner, end->to, other->packets_count, frame, size, arrivals);
+    for (uint32_t i = 0; i < count; i++) {
+        struct packet *packet = sim_zeroed(1, sizeof *packet);
+        packet->arrival = arrivals[i];
+        if (packet->arrival.at_us < other->last_at_us) {
+            packet->arrival.at_us = other->last_at_us; /* nothing overtakes */
+        }
+        other->last_at_us = packet->arrival.at_us;
+        TAILQ_INSERT_TAIL(&other->packets, packet, of_end);
+        other->packets_count++;
+        other->packets_bytes += packet->arrival.size;
+        end_schedule(other, packet->arrival.at_us);
+    }
+}
+
 static void link_send(struct link *link, const void *head, size_t head_size, const struct slice *parts, size_t count)
 {
     struct end *end = (struct end *)link, *other = end->other;
-    struct end nobody = {0}; /* the other side is gone, and its farewell still on the way: it leaves all the same */
-    uint64_t size = head_size;
+    struct end nobody = {0}; /* on its way out, or to nobody: the other side is gone, its farewell still under way */
     if (end->is_closing || world_of(end)->crashed) { /* nothing of the dead leaves */
         return;
     }
+    struct end *to = other != NULL && end->cables->wire == NULL ? other : &nobody;
+    uint64_t before = to->size;
+    end_append(to, head, head_size);
     for (size_t i = 0; i < count; i++) {
-        size += parts[i].size;
+        end_append(to, parts[i].data, parts[i].size);
     }
-    struct end *to = other != NULL ? other : &nobody;
-    if (to->size + size > to->capacity) {
-        to->capacity = 2 * (to->size + size);
-        to->bytes = realloc(to->bytes, to->capacity);
-        ASSERT(to->bytes != NULL);
-    }
-    memcpy(to->bytes + to->size, head, head_size);
-    to->size += head_size;
-    for (size_t i = 0; i < count; i++) {
-        memcpy(to->bytes + to->size, parts[i].data, parts[i].size);
-        to->size += parts[i].size;
-    }
-    tell_sent(end, to->bytes + to->size - size, size);
-    free(nobody.bytes);
-    if (other != NULL) {
+    tell_sent(end, to->bytes + before, to->size - before);
+    if (other != NULL && to == &nobody) {
+        send_frame(end, other, nobody.bytes, nobody.size);
+    } else if (other != NULL) {
         end_schedule(other, end->cables->world->now_us + cables_delay(end->cables));
     }
+    free(nobody.bytes);
 }
 
 static size_t link_queued(const struct link *link)
 {
     const struct end *end = (const struct end *)link;
-    return end->other != NULL ? (size_t)end->other->size : 0;
+    return end->other != NULL ? (size_t)(end->other->size + end->other->packets_bytes) : 0;
 }
 
 static void link_pause(struct link *link)
@@ -242,6 +338,7 @@ static struct end *end_new(struct sim_cables *cables, uint64_t owner, uint64_t t
     end->cables = cables;
     end->owner = owner;
     end->to = to;
+    TAILQ_INIT(&end->packets);
     end->link.ops = &link_ops;
     snprintf(end->link.remote, sizeof end->link.remote, "%s", cables->brokers[to].address);
     TAILQ_INSERT_TAIL(&cables->ends, end, all);
@@ -284,6 +381,7 @@ struct sim_cables *sim_cables_new(struct sim_world *world, uint64_t delay_us_max
         cables->brokers[id].cables = cables;
         cables->brokers[id].world = world;
         cables->brokers[id].id = id;
+        cables->answers[id] = id;
         snprintf(cables->brokers[id].address, sizeof cables->brokers[id].address, "broker-%lu:9641", id);
     }
     return cables;
@@ -300,6 +398,12 @@ void sim_cables_free(struct sim_cables *cables)
 void sim_cables_set_world(struct sim_cables *cables, uint64_t id, struct sim_world *world)
 {
     cables->brokers[id].world = world;
+}
+
+void sim_cables_set_wire(struct sim_cables *cables, struct sim_wire *wire, sim_wire_sender send)
+{
+    cables->wire = wire;
+    cables->wire_send = send;
 }
 
 void sim_cables_watch(struct sim_cables *cables, const struct sim_cable_watcher *watcher)
@@ -356,12 +460,19 @@ void sim_cables_break(struct sim_cables *cables, uint64_t one, uint64_t other)
     {
         bool between = (end->owner == one && end->to == other) || (end->owner == other && end->to == one);
         if (between && !end->is_closing) {
-            end->is_closing = end->is_over = true;
-            end->reason = ERR_IO;
-            end->size = 0;
-            end_schedule(end, cables->world->now_us + 1);
+            end_break(end);
         }
     }
+}
+
+void sim_cables_swap(struct sim_cables *cables, uint64_t id, uint64_t answers)
+{
+    cables->answers[id] = answers;
+}
+
+uint32_t sim_cables_misled(const struct sim_cables *cables)
+{
+    return cables->misled;
 }
 
 size_t sim_cables_count(const struct sim_cables *cables, uint64_t id)

@@ -1,11 +1,13 @@
 /* Links between brokers: both ends of each, and the dialler. Bytes take time and stay in order; a direction may be cut
- * (what is under way waits there), a connection may break, a process may die with its ends. What happens at an end
- * happens in its broker's world: it waits while that one is held. */
+ * (what is under way waits there), a connection may break, a process may die with its ends. With a sim_wire whole
+ * frames have a fate of their own. What happens at an end happens in its broker's world: it waits while that one is
+ * held. */
 #ifndef FLOTILLA_SIM_CABLE_H
 #define FLOTILLA_SIM_CABLE_H
 
 #include "port/link.h"
 #include "sim.h"
+#include "sim_wire.h"
 
 #define CABLE_BROKERS_MAX 8u
 
@@ -16,6 +18,8 @@ void sim_cables_free(struct sim_cables *cables);
 
 void sim_cables_set_world(struct sim_cables *cables, uint64_t id,
                           struct sim_world *world); /* of a machine; else the whole */
+/* Borrowed; before the first connection. send: sim_wire_send. */
+void sim_cables_set_wire(struct sim_cables *cables, struct sim_wire *wire, sim_wire_sender send);
 /* Somebody who sees the traffic. sent: a broker sends, one call for each of link_send: whole frames, at the moment they
  * leave. delivered: bytes of one broker are about to be read by another. */
 struct sim_cable_watcher {
@@ -35,6 +39,9 @@ struct dialer *sim_cables_dialer(struct sim_cables *cables, uint64_t id);
 void sim_cables_kill(struct sim_cables *cables, uint64_t id);
 void sim_cables_cut(struct sim_cables *cables, uint64_t from, uint64_t to, bool cut);
 void sim_cables_break(struct sim_cables *cables, uint64_t one, uint64_t other); /* all links between them */
-size_t sim_cables_count(const struct sim_cables *cables, uint64_t id);          /* ends of `id` that are open */
+/* At the address of `id` broker `answers` answers from now on; `id` itself: all is well again. */
+void sim_cables_swap(struct sim_cables *cables, uint64_t id, uint64_t answers);
+uint32_t sim_cables_misled(const struct sim_cables *cables);           /* connections that reached somebody else */
+size_t sim_cables_count(const struct sim_cables *cables, uint64_t id); /* ends of `id` that are open */
 
 #endif

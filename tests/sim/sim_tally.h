@@ -49,7 +49,21 @@
     X(FAULT_BLACKOUT, "blackout")       /* power cut of all machines at once */                                        \
     X(FAULT_CUT, "cut")                 /* some cables are cut, both ways */                                           \
     X(FAULT_ONE_WAY, "cut-one-way")     /* some cables are cut, one way */                                             \
-    X(FAULT_BREAK, "cable-break")       /* links between two brokers break, also inside a frame */
+    X(FAULT_BREAK, "cable-break")       /* links between two brokers break */                                          \
+    X(FAULT_BRIDGE, "bridge")           /* two halves, and one broker that both of them reach */                       \
+    X(FAULT_RING, "ring")               /* everybody reaches a majority, no two of them the same one */                \
+    X(FAULT_FLAP, "flapping")           /* cables of one broker that are cut and mended, over and over */              \
+    X(FAULT_IDENTITY, "identity-swap")  /* behind a restart another broker answers at an address */                    \
+    X(FAULT_LOSS, "frame-loss")         /* and nobody is told */                                                       \
+    X(FAULT_TWICE, "frame-twice")       /* a frame comes twice */                                                      \
+    X(FAULT_REPLAY, "frame-replay")     /* frames of earlier: of other connections, other lives */                     \
+    X(FAULT_LATE, "frame-late")         /* one way takes long, and not always the same */                              \
+    X(FAULT_QUEUE, "short-queue")       /* a few frames under way, all others are dropped */                           \
+    X(FAULT_CLOG, "clog")               /* nothing arrives for up to five seconds, then all of it */                   \
+    X(FAULT_SLOW_LINK, "slow-link")     /* so many bytes a second */                                                   \
+    X(FAULT_FLIP, "bit-flip")           /* in a frame: its connection has to end */                                    \
+    X(FAULT_SEVER, "cut-in-frame")      /* a connection breaks in the middle of a frame */                             \
+    X(FAULT_ASTRAY, "row-astray")       /* a row names another group than it was sent for */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,
