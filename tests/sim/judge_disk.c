@@ -430,7 +430,7 @@ void disk__reread(struct judge *judge, struct judge_machine *machine)
     machine->commits = sim_kv_commits_count(machine->kv);
     read_pictures(judge, machine);
     enum err error = wal_inspect(sim_disk_shadow(machine->disk), "wal", &inspector);
-    machine->top_lsn = reading.top_lsn > machine->top_lsn ? reading.top_lsn : machine->top_lsn;
+    machine->top_lsn = reading.top_lsn;
     if (!machine->is_doubted && ((error != OK && error != ERR_NO_FILE) || reading.is_damaged)) {
         world_fail(judge->world, "W2", "broker %llu: its log on the disk is damaged, or does not read: %s",
                    (unsigned long long)machine->id, err_name(error));
