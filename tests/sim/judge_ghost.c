@@ -112,7 +112,8 @@ static bool is_held_by(void *context, uint64_t replica)
 {
     const struct counting *c = context;
     const struct judge_replica *r = judge__replica(c->group, replica);
-    return r != NULL && !r->is_lost && disk__holds(c->judge, c->group, r, c->index, c->term);
+    /* Who was deleted meanwhile had it: deleting is no loss. */
+    return r != NULL && !r->is_lost && (r->image.is_dead || disk__holds(c->judge, c->group, r, c->index, c->term));
 }
 
 /* The configuration may have changed behind the commit, in the same turn. */
