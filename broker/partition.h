@@ -195,7 +195,8 @@ bool partition_leads(const struct partition *p);      /* leader, own LEADER entr
 enum err partition_status(const struct partition *p); /* OK or why it cannot serve: NOT_LEADER, NOT_READY, CORRUPT */
 /* OK or why nothing may be proposed: as partition_status says, and NOT_READY while the leadership is given away. */
 enum err partition_may_propose(const struct partition *p);
-/* Proposes one entry; only if that is OK (the LEADER entry is proposed before). Takes over the payload reference. Returns its index. */
+/* Proposes one entry; only if that is OK (the LEADER entry is proposed before). Takes over the payload reference.
+ * Returns its index. */
 uint64_t partition_propose(struct partition *p, enum entry_type type, struct slice payload, struct waiter *waiter);
 /* Leader: goes over to this plain configuration, by way of a joint one if voters change; the second step is made here
  * when the first one is committed, whoever leads by then. OK: begun, or it is that already; the roster and the entries

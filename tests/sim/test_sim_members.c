@@ -13,15 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 
+#include "sim_carry.h"
 #include "sim_trio.h"
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "broker/impl.h"
-#include "meta/layout.h"
-#include "meta/row.h"
+#include "broker/router.h"
 
 #define GROUP         900u
 #define STEP_US       20000u
@@ -30,7 +29,6 @@
 static struct trio t;
 static struct members wish;
 static uint64_t next_replica;
-static uint32_t carried;
 
 /* The memory of jobs under way goes with a process that dies: not to be looked for as a leak. */
 const char *__asan_default_options(void);
@@ -111,178 +109,9 @@ static void run(uint64_t for_us)
     tend();
 }
 
-/* --- snapshots, by hand --- */
-
-struct copying {
-    struct kv *kv;
-    struct kv_txn *txn;
-};
-
-static enum err copy_row(void *context, struct kv_bytes key, struct kv_bytes value)
-{
-    struct copying *to = context;
-    return row_put(to->kv, to->txn, key, value);
-}
-
-/* The rows of the group as they stand in one store, put into another one as those of this replica. */
-static void copy_rows(struct kv *from, struct kv *to_kv, const struct meta_group *replica)
-{
-    static const enum layout_type types[] = {LAYOUT_SEGMENT, LAYOUT_EPOCH, LAYOUT_DONE};
-    struct copying to = {.kv = to_kv};
-    struct kv_txn *txn;
-    struct meta_group row;
-    enum err error = from->ops->begin(from, false, &txn);
-    ASSERT(error == OK);
-    error = to_kv->ops->begin(to_kv, true, &to.txn);
-    ASSERT(error == OK);
-    error = meta_delete_group(to_kv, to.txn, GROUP);
-    for (size_t i = 0; error == OK && i < sizeof types / sizeof types[0]; i++) {
-        struct layout_key prefix;
-        layout_group_key(&prefix, types[i], GROUP);
-        error = row_scan(from, txn, layout_bytes(&prefix), copy_row, &to);
-    }
-    ASSERT(error == OK);
-    error = meta_get_group(from, txn, GROUP, &row);
-    ASSERT(error == OK);
-    row.vote = replica->term >= row.term ? replica->vote : 0;
-    row.term = replica->term >= row.term ? replica->term : row.term;
-    row.replica = replica->replica;
-    row.snapshot_lsn = replica->snapshot_lsn;
-    row.repaired_lsn = 0;
-    error = meta_put_group(to_kv, to.txn, &row);
-    ASSERT(error == OK);
-    from->ops->abort(from, txn);
-    error = to_kv->ops->commit(to_kv, to.txn);
-    ASSERT(error == OK);
-}
-
-static void copy_file(void *context, const char *name)
-{
-    static uint8_t bytes[8u << 20];
-    const uint64_t *ids = context;
-    struct disk *from = sim_disk_port(t.broker[ids[0]].disk), *to = sim_disk_port(t.broker[ids[1]].disk);
-    struct disk_file *file;
-    char path[128];
-    size_t size;
-    if (strstr(name, ".log") == NULL) {
-        return;
-    }
-    snprintf(path, sizeof path, "parts/%u/%s", GROUP, name);
-    enum err error = from->ops->open(from, path, DISK_READ, &file);
-    ASSERT(error == OK);
-    error = from->ops->read(from, file, bytes, sizeof bytes, 0, &size);
-    ASSERT(error == OK && size < sizeof bytes);
-    from->ops->close(from, file);
-    error = to->ops->open(to, path, DISK_WRITE | DISK_CREATE, &file);
-    ASSERT(error == OK);
-    error = to->ops->truncate(to, file, 0);
-    ASSERT(error == OK);
-    error = to->ops->write(to, file, &(struct iovec){bytes, size}, 1, 0);
-    ASSERT(error == OK);
-    error = to->ops->sync(to, file);
-    ASSERT(error == OK);
-    to->ops->close(to, file);
-}
-
-/* Waits until the log of this broker is at rest; false: it does not come to rest, or the broker died. */
-static bool is_at_rest(uint64_t id)
-{
-    for (int i = 0; i < 500; i++) {
-        const struct broker *b = broker_at(id);
-        if (b == NULL || wal_durable_lsn(b->wal) == wal_next_lsn(b->wal)) {
-            return b != NULL;
-        }
-        trio_run(&t, 1000);
-    }
-    return false;
-}
-
-static bool leads_in(uint64_t id, uint64_t term)
-{
-    const struct partition *p = replica_at(id);
-    return p != NULL && p->raft != NULL && raft_role(p->raft) == RAFT_LEADER && raft_term(p->raft) == term;
-}
-
-/* The leader's last checkpoint goes to another broker, whose process dies meanwhile. */
-static void carry(uint64_t from, uint64_t to)
-{
-    struct partition *leader = replica_at(from), *p = replica_at(to);
-    uint64_t ids[] = {from, to}, replica = p->replica, index = leader->applied_index;
-    uint64_t term = raft_term(leader->raft);
-    world_enter(&t.world);
-    checkpoint_want(leader);
-    world_leave(&t.world);
-    for (int i = 0; i < 100 && leader->checkpoint_index < index; i++) {
-        trio_run(&t, 10000);
-    }
-    if (!is_at_rest(to) || !leads_in(from, term) || replica_at(to) != p || p->state != PARTITION_LIVE ||
-        leader->checkpoint_index < index || p->applied_index >= leader->checkpoint_index ||
-        window_last(&p->window) >= leader->checkpoint_index) {
-        return;
-    }
-    index = leader->checkpoint_index;
-    const struct meta_group row = {.replica = replica,
-                                   .term = p->term_saved,
-                                   .vote = p->vote_saved,
-                                   .snapshot_lsn = wal_next_lsn(broker_at(to)->wal)};
-    struct disk *disk = sim_disk_port(t.broker[from].disk), *other = sim_disk_port(t.broker[to].disk);
-    char path[64];
-    snprintf(path, sizeof path, "parts/%u", GROUP);
-    trio_crash(&t, to, false);
-    enum err error = other->ops->make_dir(other, path);
-    ASSERT(error == OK);
-    error = disk->ops->list(disk, path, copy_file, ids);
-    ASSERT(error == OK || error == ERR_NO_FILE);
-    error = other->ops->sync_dir(other, path);
-    ASSERT(error == OK);
-    error = other->ops->sync_all(other);
-    ASSERT(error == OK);
-    copy_rows(t.broker[from].kv, t.broker[to].kv, &row);
-    trio_start(&t, to);
-    for (int i = 0; i < 200 && broker_at(to) == NULL; i++) {
-        trio_run(&t, 10000);
-    }
-    tend();
-    carried++;
-    if (leads_in(from, term)) {
-        world_enter(&t.world);
-        raft_step(replica_at(from)->raft,
-                  &(struct raft_event){.type = RAFT_SNAPSHOT_DONE,
-                                       .snapshot = {.peer = replica, .index = index, .ok = true}});
-        partition_mark_dirty(replica_at(from));
-        world_leave(&t.world);
-    }
-}
-
-/* Whoever needs one gets a snapshot, from whoever leads in the highest term: he may need it to serve anybody. */
-static void carry_all(void)
-{
-    struct members now;
-    uint64_t leader = 0, term = 0;
-    for (uint64_t id = 1; id <= t.brokers; id++) {
-        const struct partition *p = replica_at(id);
-        if (p != NULL && p->raft != NULL && leads_in(id, raft_term(p->raft)) && raft_term(p->raft) > term) {
-            leader = id;
-            term = raft_term(p->raft);
-        }
-    }
-    if (leader == 0) {
-        return;
-    }
-    (void)roster_newest(&replica_at(leader)->roster, &now);
-    for (uint32_t i = 0; i < now.count; i++) {
-        struct raft_peer_state state;
-        const struct partition *p = replica_at(leader), *to = replica_at(now.member[i].broker);
-        if (leads_in(leader, term) && to != NULL && to->replica == now.member[i].replica &&
-            to->state == PARTITION_LIVE && raft_peer_state(p->raft, to->replica, &state) && state.in_snapshot) {
-            carry(leader, now.member[i].broker);
-        }
-    }
-}
-
 static uint64_t leader_within(uint64_t limit_us)
 {
-    for (uint64_t end_us = t.world.now_us + limit_us;; run(STEP_US), carry_all()) {
+    for (uint64_t end_us = t.world.now_us + limit_us;; run(STEP_US), sim_carry(&t, GROUP)) {
         uint64_t id = trio_leader(&t, GROUP, 0);
         if (id != 0 || t.world.now_us >= end_us) {
             return id;
@@ -374,7 +203,7 @@ static void wish_for_who_is_there(const struct members *now)
 static bool walk(void)
 {
     struct members now, next;
-    carry_all();
+    sim_carry(&t, GROUP);
     uint64_t id = trio_leader(&t, GROUP, 0);
     struct partition *p = id != 0 ? replica_at(id) : NULL;
     if (p == NULL) {
@@ -475,7 +304,7 @@ static bool produce_within(uint64_t limit_us)
     for (uint64_t end_us = t.world.now_us + limit_us; t.world.now_us < end_us;) {
         bool asked = produce();
         run(asked ? 200000 : STEP_US);
-        carry_all();
+        sim_carry(&t, GROUP);
         if (t.acknowledged > before) {
             return true;
         }
@@ -488,7 +317,7 @@ static void check(void)
     assert_true(leader_within(30000000) != 0);
     for (int i = 0; i < 10; i++) { /* who voted all along may still need a snapshot */
         run(500000);
-        carry_all();
+        sim_carry(&t, GROUP);
     }
     trio_check(&t, GROUP);
 }
@@ -635,6 +464,136 @@ static void what_makes_no_sense_is_refused(void **state)
     check();
 }
 
+/* The replica learns by this one's wish and is nowhere: what matters is the entry. */
+static enum err change_by(struct partition *p, uint64_t replica, enum raft_membership membership)
+{
+    struct members next;
+    (void)roster_newest(&p->roster, &next);
+    members_set(&next, replica, 4, membership);
+    world_enter(&t.world);
+    enum err error = partition_change(p, &next);
+    world_leave(&t.world);
+    return error;
+}
+
+static void a_change_that_nobody_heard_of_is_undone(void **state)
+{
+    found(8, 4, 3);
+    assert_true(produce_within(5000000));
+    uint64_t old = leader_within(0);
+    struct partition *p = replica_at(old);
+    for (uint64_t id = 1; id <= 4; id++) {
+        sim_cables_cut(t.cables, old, id, old != id);
+        sim_cables_cut(t.cables, id, old, old != id);
+    }
+    assert_int_equal(change_by(p, 5000, RAFT_LEARNER), OK);
+    run(5000000);
+    assert_true(roster_is_in_force(&p->roster, 5000)); /* nobody told it anything yet */
+    assert_true(produce_within(10000000));
+    for (uint64_t id = 1; id <= 4; id++) {
+        sim_cables_cut(t.cables, old, id, false);
+        sim_cables_cut(t.cables, id, old, false);
+    }
+    run(5000000);
+    assert_false(roster_is_member(&p->roster, 5000));
+    assert_int_equal(p->roster.newest->index, 0);
+    check();
+}
+
+/* No checkpoint can be taken: the log takes so many configurations, and everything else. */
+static void there_are_never_more_configurations_than_a_start_can_bear(void **state)
+{
+    uint32_t changes = 0;
+    found(9, 3, 3);
+    assert_true(produce_within(5000000));
+    for (uint64_t id = 1; id <= 3; id++) {
+        sim_kv_set_full(t.broker[id].kv, true);
+    }
+    for (int i = 0; i < 100; i++) {
+        uint64_t id = leader_within(10000000);
+        changes += change_by(replica_at(id), 5000, changes % 2 == 0 ? RAFT_LEARNER : RAFT_ABSENT) == OK;
+        run(100000);
+    }
+    assert_int_equal(changes, RAFT_CONFIGS_MAX - 1);
+    assert_true(produce_within(5000000));
+    for (uint64_t id = 1; id <= 3; id++) { /* a start finds them all */
+        trio_crash(&t, id, true);
+        sim_kv_set_full(t.broker[id].kv, false);
+        trio_start(&t, id);
+    }
+    assert_true(leader_within(20000000) != 0);
+    assert_true(produce_within(5000000));
+    run(5000000);
+    assert_int_equal(change_by(replica_at(leader_within(5000000)), 5000, RAFT_ABSENT), OK);
+    assert_true(produce_within(5000000));
+    check();
+}
+
+/* A follower that can take no more goes on with what stands in front of the next one, and with everything once it can
+ * take a checkpoint. */
+static void who_has_no_room_for_another_one_takes_what_is_before_it(void **state)
+{
+    found(10, 3, 3);
+    assert_true(produce_within(5000000));
+    uint64_t id = leader_within(0), full = id % 3 + 1;
+    sim_kv_set_full(t.broker[full].kv, true);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(change_by(replica_at(id), 5000, i % 2 == 0 ? RAFT_LEARNER : RAFT_ABSENT), OK);
+        assert_true(produce_within(5000000));
+        run(500000);
+    }
+    const struct partition *leader = replica_at(id), *p = replica_at(full);
+    assert_int_equal(p->roster.count, RAFT_CONFIGS_MAX);
+    assert_true(p->applied_index < leader->applied_index);
+    assert_true(p->applied_index > p->roster.newest->index); /* the record behind it came through */
+    sim_kv_set_full(t.broker[full].kv, false);
+    for (int i = 0; i < 20; i++) {
+        run(500000);
+        sim_carry(&t, GROUP);
+    }
+    assert_int_equal(replica_at(full)->applied_index, replica_at(leader_within(0))->applied_index);
+    check();
+}
+
+/* As from the leader, with such entries; true: the log took them. */
+static bool takes(struct partition *p, uint64_t from, const uint8_t types[2])
+{
+    uint64_t last = raft_last_index(p->raft);
+    RaftRow row = {.type = RAFT_APPEND,
+                   .group = GROUP,
+                   .from = from,
+                   .to = p->replica,
+                   .term = raft_term(p->raft),
+                   .index = last,
+                   .index_term = raft_term_of(p->raft, last),
+                   .run_terms = {raft_term(p->raft)},
+                   .run_terms_count = 1,
+                   .run_counts = {2},
+                   .run_counts_count = 1,
+                   .entry_sizes_count = 2,
+                   .entry_types = {.size = 2, .bytes = {types[0], types[1]}}};
+    world_enter(&t.world);
+    router_on_row(p->broker, roster_broker_of(&p->roster, from), &row, NULL);
+    world_leave(&t.world);
+    return raft_last_index(p->raft) != last;
+}
+
+static void rows_with_impossible_configurations_are_refused(void **state)
+{
+    static const uint8_t last[] = {ENTRY_TIMEOUT, ENTRY_CONFIG}, first[] = {ENTRY_CONFIG, ENTRY_TIMEOUT};
+    found(11, 3, 3);
+    assert_true(produce_within(5000000));
+    uint64_t id = leader_within(0);
+    struct partition *p = replica_at(id % 3 + 1);
+    uint64_t from = replica_at(id)->replica, refused = p->broker->counters.raft_rows_refused_total;
+    assert_false(takes(p, from, last));
+    assert_false(takes(p, from, first));
+    assert_int_equal(p->broker->counters.raft_rows_refused_total, refused + 2);
+    assert_int_equal(p->roster.count, 1);
+    assert_true(produce_within(5000000));
+    check();
+}
+
 /* --- whatever happens --- */
 
 static void any_trouble(struct rng *rng, bool down[TRIO_BROKERS_MAX + 1])
@@ -749,10 +708,18 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(a_replica_moves_to_another_broker),      TEST(the_group_outlives_everybody_who_founded_it),
-        TEST(one_becomes_three_and_three_become_one), TEST(who_was_away_follows_strangers),
-        TEST(power_fails_in_the_middle_of_a_change),  TEST(leadership_is_given_to_whom_one_likes),
-        TEST(what_makes_no_sense_is_refused),         TEST(nothing_is_lost_while_members_change),
+        TEST(a_replica_moves_to_another_broker),
+        TEST(the_group_outlives_everybody_who_founded_it),
+        TEST(one_becomes_three_and_three_become_one),
+        TEST(who_was_away_follows_strangers),
+        TEST(power_fails_in_the_middle_of_a_change),
+        TEST(leadership_is_given_to_whom_one_likes),
+        TEST(what_makes_no_sense_is_refused),
+        TEST(nothing_is_lost_while_members_change),
+        TEST(a_change_that_nobody_heard_of_is_undone),
+        TEST(there_are_never_more_configurations_than_a_start_can_bear),
+        TEST(who_has_no_room_for_another_one_takes_what_is_before_it),
+        TEST(rows_with_impossible_configurations_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
