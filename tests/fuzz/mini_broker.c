@@ -60,31 +60,13 @@ void mini_broker_run(struct mini_broker *m, uint64_t for_us)
 
 static void configure(struct config *config, uint64_t memory_bytes)
 {
-    *config = (struct config){.id = 1,
-                              .data = "sim",
-                              .cluster = "sim",
-                              .client_count = 1,
-                              .partitions = 1,
-                              .segment_bytes = SEGMENT_BYTES_MIN,
-                              .segment_ms = -1,
-                              .retention_bytes = -1,
-                              .retention_ms = -1,
-                              .max_batch_bytes = SEGMENT_BYTES_MIN,
-                              .heartbeat_ms = 100,
-                              .election_ms = 800,
-                              .timeout_entry_ms = 1000,
-                              .snapshot_bytes = 64 << 10,
-                              .snapshot_entries = 50,
-                              .producer_expiry_ms = (int64_t)7 * 86400 * 1000,
-                              .wal_file_bytes = 64 << 10, /* less than the configuration allows: they are zero-filled */
-                              .wal_budget_bytes = 1 << 20,
-                              .connections = 100,
-                              .inflight_bytes = BATCH_BYTES_MAX,
-                              .memory_bytes = memory_bytes,
-                              .open_files = 8,
-                              .level = TRACE_ERROR};
-    strcpy(config->client[0].name, "client");
-    strcpy(config->root, "/flotilla");
+    sim_config_small(config, 1);
+    config->snapshot_bytes = 64 << 10;
+    config->snapshot_entries = 50;
+    config->wal_file_bytes = 64 << 10;
+    config->wal_budget_bytes = 1 << 20;
+    config->memory_bytes = memory_bytes;
+    config->open_files = 8;
 }
 
 static void start(struct mini_broker *m)

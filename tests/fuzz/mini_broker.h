@@ -5,6 +5,7 @@
 #define FLOTILLA_TESTS_MINI_BROKER_H
 
 #include "../sim/sim_clock.h"
+#include "../sim/sim_config.h"
 #include "../sim/sim_disk.h"
 #include "../sim/sim_kv.h"
 #include "../sim/sim_link.h"

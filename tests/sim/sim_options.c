@@ -2,7 +2,7 @@
  * that mixes everything a little finds less than many runs that each mix a few things a lot. */
 #include "sim_options.h"
 
-#include <string.h>
+#include "sim_config.h"
 
 #define PRODUCER_EXPIRY_MS_LONG ((int64_t)7 * 86400 * 1000)
 
@@ -107,38 +107,22 @@ void sim_options_print(const struct sim_options *o, FILE *out)
 
 void sim_options_config(const struct sim_options *o, struct config *ret_config)
 {
-    struct config config = {
-        .id = 1,
-        .data = "sim",
-        .cluster = "sim",
-        .client_count = 1,
-        .partitions = 1,
-        .replicas = 0,
-        .segment_bytes = o->segment_bytes,
-        .segment_ms = -1,
-        .retention_bytes = -1,
-        .retention_ms = -1,
-        .max_batch_bytes = (uint32_t)(o->segment_bytes < BATCH_BYTES_DEFAULT ? o->segment_bytes : BATCH_BYTES_DEFAULT),
-        .heartbeat_ms = 100,
-        .election_ms = 800,
-        .timeout_entry_ms = o->timeout_entry_ms,
-        .snapshot_bytes = o->snapshot_bytes,
-        .snapshot_entries = o->snapshot_entries,
-        .producer_expiry_ms = o->producer_expiry_ms,
-        .wal_file_bytes = o->wal_file_bytes,
-        .wal_budget_bytes = o->wal_budget_bytes,
-        .group_session_timeout_ms = 10000,
-        .ack_timeout_ms = 30000,
-        .offsets_retention_ms = (int64_t)7 * 86400 * 1000,
-        .connections = o->connections,
-        .inflight_bytes = o->inflight_bytes,
-        .memory_bytes = o->memory_bytes,
-        .open_files = o->open_files,
-        .scrub_period_ms = o->scrub_period_ms,
-        .registry_session_timeout_ms = 6000,
-        .level = TRACE_DEBUG,
-    };
-    strcpy(config.client[0].name, "client");
-    strcpy(config.root, "/flotilla");
+    struct config config;
+    sim_config_small(&config, 1);
+    config.segment_bytes = o->segment_bytes;
+    config.max_batch_bytes =
+        (uint32_t)(o->segment_bytes < BATCH_BYTES_DEFAULT ? o->segment_bytes : BATCH_BYTES_DEFAULT);
+    config.timeout_entry_ms = o->timeout_entry_ms;
+    config.snapshot_bytes = o->snapshot_bytes;
+    config.snapshot_entries = o->snapshot_entries;
+    config.producer_expiry_ms = o->producer_expiry_ms;
+    config.wal_file_bytes = o->wal_file_bytes;
+    config.wal_budget_bytes = o->wal_budget_bytes;
+    config.connections = o->connections;
+    config.inflight_bytes = o->inflight_bytes;
+    config.memory_bytes = o->memory_bytes;
+    config.open_files = o->open_files;
+    config.scrub_period_ms = o->scrub_period_ms;
+    config.level = TRACE_DEBUG;
     *ret_config = config;
 }

@@ -9,6 +9,7 @@
 #include "base/batch.h"
 #include "broker/impl.h"
 #include "broker/produce.h"
+#include "sim_config.h"
 #include "wire/builder.h"
 
 #define STEP_US     20000u
@@ -126,35 +127,6 @@ void trio_run(struct trio *t, uint64_t for_us)
     }
 }
 
-static void configure(struct config *config, uint64_t id)
-{
-    *config = (struct config){.id = id,
-                              .data = "sim",
-                              .cluster = "sim",
-                              .client_count = 1,
-                              .partitions = 1,
-                              .segment_bytes = SEGMENT_BYTES_MIN,
-                              .segment_ms = -1,
-                              .retention_bytes = -1,
-                              .retention_ms = -1,
-                              .max_batch_bytes = SEGMENT_BYTES_MIN,
-                              .heartbeat_ms = 100,
-                              .election_ms = 800,
-                              .timeout_entry_ms = 1000,
-                              .snapshot_bytes = 256 << 10,
-                              .snapshot_entries = 200,
-                              .producer_expiry_ms = (int64_t)7 * 86400 * 1000,
-                              .wal_file_bytes = 256 << 10,
-                              .wal_budget_bytes = 4 << 20,
-                              .connections = 100,
-                              .inflight_bytes = BATCH_BYTES_MAX,
-                              .memory_bytes = 256 << 20,
-                              .open_files = 32,
-                              .level = TRACE_ERROR};
-    strcpy(config->client[0].name, "client");
-    strcpy(config->root, "/flotilla");
-}
-
 void trio_start(struct trio *t, uint64_t id)
 {
     static const uint8_t cluster_id[UUID_BYTES] = {1, 2, 3};
@@ -266,7 +238,7 @@ void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partiti
         judge_machine(t->judge, id, b->disk, b->kv);
         sim_clock_init(&b->clock, &t->world, on_timer, b);
         b->net = sim_net_new(&t->world, &net);
-        configure(&b->config, id);
+        sim_config_small(&b->config, id);
         trio_start(t, id);
     }
     for (uint64_t end_us = t->world.now_us + START_US;;) {
