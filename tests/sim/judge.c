@@ -338,7 +338,7 @@ static void sweep(struct judge *judge, struct judge_machine *machine, bool is_fi
 static void turn(struct judge *judge, struct judge_machine *machine, bool must_sweep)
 {
     uint64_t now_us = judge->world->now_us;
-    machine->was_held |= now_us - machine->turn_us > 2000u * machine->broker->config->heartbeat_ms;
+    machine->was_held |= now_us - machine->turn_us > 1250u * machine->broker->config->heartbeat_ms;
     machine->turn_us = now_us;
     bool is_small = HASH_COUNT(machine->broker->groups) <= SWEEP_GROUPS_MAX;
     bool has_applied = machine->broker->counters.apply_entries_total != machine->applied_total;

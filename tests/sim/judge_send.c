@@ -284,7 +284,7 @@ static void check_hears(struct judge *judge, struct judge_group *group, const st
 static void check_talks(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                         const struct judge_sight *s)
 {
-    uint64_t now_us = judge->world->now_us, limit_us = 4000u * (uint64_t)s->heartbeat_ms;
+    uint64_t now_us = judge->world->now_us, limit_us = 6000u * (uint64_t)s->heartbeat_ms;
     if (now_us - r->excuse_us <= limit_us) {
         return;
     }
