@@ -385,7 +385,7 @@ static void r21_one_member_hears_nothing(void **context)
 {
     (void)context;
     story_elect(1, 2, 1);
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 20; i++) {
         story_row(RAFT_BEAT, 1, 2, 1, (struct judge_row){0});
         story_passes(100);
         story_saw(1);
