@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mark.h"
 #include "base/point.h"
 #include "broker/impl.h"
 #include "broker/router.h"
@@ -98,6 +99,7 @@ void assign_birth(struct topic *topic, uint32_t number, uint64_t replica)
     uint64_t lsn = partition__log(p, &record);
     slice_unref(&record.payload);
     groups_persist_add(b, p, 0, lsn);
+    point(b->trace, POINT_REPLICA_LOGGED);
 }
 
 void assign_born(struct partition *p)
@@ -121,7 +123,9 @@ static void say_lost(struct topic *topic, uint32_t number, const struct registry
         trace_error(b->trace, "partition_lost", "topic=%s partition=%u group=%lu replica=%lu", topic->row.name, number,
                     group, own->replica);
     }
+    mark(b->trace, MARK_LOST);
     b->registry->ops->report_lost(b->registry, group, own->replica);
+    point(b->trace, POINT_REPLICA_LOST);
 }
 
 /* A topic's groups start when it is live; also who is wished no more may still be needed. What is here under the name
@@ -148,6 +152,8 @@ static bool settle_own(struct topic *topic, uint32_t number, const struct regist
     if (p == NULL) {
         if (may_be_born(b, group)) {
             assign_birth(topic, number, own->replica);
+        } else {
+            mark(b->trace, MARK_BIRTH_WAITS);
         }
         return false;
     }
@@ -156,6 +162,7 @@ static bool settle_own(struct topic *topic, uint32_t number, const struct regist
     }
     if (own->state == REPLICA_NEW) {
         b->registry->ops->report_born(b->registry, group, own->replica);
+        point(b->trace, POINT_REPLICA_BORN);
     }
     return own->state == REPLICA_BORN && topic->row.state == TOPIC_LIVE;
 }
@@ -221,6 +228,7 @@ static bool gives_way(struct partition *p, const struct registry_partition *wish
         struct raft_peer_state state;
         if (raft_peer_state(p->raft, wish->replicas[r].replica, &state) && state.active &&
             partition_transfer(p, wish->replicas[r].replica) == OK) {
+            mark(p->broker->trace, MARK_WAY_GIVEN);
             return true;
         }
     }
@@ -263,7 +271,11 @@ static bool settle_members(struct partition *p, const struct registry_partition 
     if (members_equal(&now, &next)) {
         return true;
     }
-    if (!can_do_without_others(p, &next) || (wished(wish, p->replica) == NULL && gives_way(p, wish))) {
+    if (!can_do_without_others(p, &next)) {
+        mark(p->broker->trace, MARK_NEEDED);
+        return false;
+    }
+    if (wished(wish, p->replica) == NULL && gives_way(p, wish)) {
         return false;
     }
     (void)partition_change(p, &next);
@@ -283,6 +295,7 @@ static void row_to(struct partition *p, enum peer_refusal type, uint64_t replica
 static void ask_members(struct partition *p)
 {
     struct peers_state peer;
+    mark(p->broker->trace, MARK_ASKS_MEMBERS);
     for (uint32_t i = 0; peers_state(p->broker->peers, i, &peer); i++) {
         if (peer.up) {
             row_to(p, PEER_AM_I_MEMBER, 0, peer.broker, 0);
@@ -294,6 +307,7 @@ static void end_replica(struct partition *p, const char *why)
 {
     struct topic *topic = p->topic;
     trace_info(p->broker->trace, "replica_removed", "group=%lu replica=%lu why=\"%s\"", p->group, p->replica, why);
+    point(p->broker->trace, POINT_REPLICA_ENDS);
     unsettle(topic, false); /* another one may be wished here */
     topic->partitions[p->number] = NULL;
     p->topic = NULL;
@@ -336,7 +350,10 @@ static void on_removed(struct partition *p, const RaftRow *row)
     catalog_wish(p->topic, p->number, &wish);
     bool is_newer = named_at(&p->roster, p->replica, &index) && index > row->index;
     if (wished(&wish, p->replica) == NULL && !is_newer) {
+        mark(p->broker->trace, MARK_REMOVED_BY_WORD);
         end_replica(p, "a member says so");
+    } else {
+        mark(p->broker->trace, MARK_REMOVED_IS_OLD);
     }
 }
 
@@ -357,6 +374,7 @@ static void tell_removed(struct partition *p, uint64_t replica, uint64_t broker)
             return; /* it is to become a member */
         }
     }
+    mark(p->broker->trace, MARK_TOLD_REMOVED);
     row_to(p, PEER_REMOVED, replica, broker, index);
 }
 
@@ -383,6 +401,7 @@ bool assign_lets_speak(struct partition *p, uint64_t broker, const RaftRow *row)
         if (raft_leader(p->raft) == 0 && !raft_is_quiet(p->raft)) {
             return true;
         }
+        mark(p->broker->trace, MARK_STRANGER_CAMPAIGNS);
         tell_removed(p, row->from, broker);
         return false;
     default:

@@ -5,6 +5,7 @@
  * bookkeeping of a log that must not hold too many of them happens when it is applied: a checkpoint is asked for, which
  * lets the older ones go. */
 #include "base/assert.h"
+#include "base/mark.h"
 #include "base/point.h"
 #include "broker/impl.h"
 #include "broker/yield.h"
@@ -21,11 +22,15 @@ static void change__append(struct partition *p, const struct members *members)
               &(struct raft_event){.type = RAFT_CHANGE, .change = {.config = &config, .bytes = entry.payload.size}});
     ASSERT(raft_last_index(p->raft) == window_last(&p->window));
     roster_push(&p->roster, window_last(&p->window), members);
+    mark(p->broker->trace, MARK_CHANGE_PROPOSED);
+    if (members_are_joint(members)) {
+        mark(p->broker->trace, MARK_CHANGE_JOINT);
+    }
     trace_info(p->broker->trace, "config_proposed", "group=%lu index=%lu members=%u joint=%d", p->group,
                window_last(&p->window), members->count, (int)members_are_joint(members));
     partition__members_changed(p);
     partition_mark_dirty(p);
-    point(p->broker->trace, POINT_PROPOSED);
+    point(p->broker->trace, POINT_CONFIG_APPENDED);
 }
 
 static enum err change__error_of(enum raft_change_verdict verdict)
@@ -77,6 +82,7 @@ enum err partition_change(struct partition *p, const struct members *next)
         return ERR_INVALID;
     }
     if (!roster_has_room(&p->roster, window_last(&p->window) + 1, members_are_joint(&step) ? 2 : 1)) {
+        mark(p->broker->trace, MARK_CHANGE_CROWDED);
         checkpoint_want(p);
         return ERR_BUSY;
     }
@@ -84,6 +90,8 @@ enum err partition_change(struct partition *p, const struct members *next)
     error = change__error_of(raft_may_change(p->raft, &config));
     if (error == OK) {
         change__append(p, &step);
+    } else {
+        mark(p->broker->trace, MARK_CHANGE_NOT_NOW);
     }
     return error;
 }
@@ -100,6 +108,7 @@ void partition__end_joint(struct partition *p)
         return;
     }
     p->leave_due = false;
+    mark(p->broker->trace, MARK_CHANGE_LEFT);
     members_leave(&joint, &left);
     change__append(p, &left);
 }
@@ -111,8 +120,11 @@ enum err partition_transfer(struct partition *p, uint64_t replica)
         return error;
     }
     if (!raft_may_transfer(p->raft, replica)) {
+        mark(p->broker->trace, MARK_TRANSFER_NOT_NOW);
         return ERR_BUSY;
     }
+    mark(p->broker->trace, MARK_TRANSFER);
+    point(p->broker->trace, POINT_TRANSFER);
     trace_info(p->broker->trace, "leadership_given", "group=%lu to=%lu", p->group, replica);
     raft_step(p->raft, &(struct raft_event){.type = RAFT_TRANSFER, .peer = replica});
     partition_mark_dirty(p);
@@ -138,6 +150,8 @@ void partition__take_config(struct partition *p, uint64_t index, struct slice pa
     enum err error = members_decode(payload, &members); /* the router has looked at it */
     ASSERT(error == OK);
     roster_push(&p->roster, index, &members);
+    mark(p->broker->trace, MARK_CHANGE_TAKEN);
+    point(p->broker->trace, POINT_CONFIG_TAKEN);
     partition__members_changed(p);
 }
 
@@ -151,9 +165,12 @@ enum err partition__apply_config(struct partition *p, uint64_t index, struct sli
     roster_at(&p->roster, index - 1, &before);
     if (members_find(&before, p->replica) != NULL && members_find(&now, p->replica) == NULL) {
         trace_info(p->broker->trace, "removed", "group=%lu replica=%lu index=%lu", p->group, p->replica, index);
+        mark(p->broker->trace, MARK_REMOVED);
         p->is_removed = true;
     }
+    mark(p->broker->trace, MARK_CHANGE_APPLIED);
     p->broker->counters.configs_applied_total++;
+    point(p->broker->trace, POINT_CONFIG_APPLIED);
     checkpoint_want(p);
     return OK;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mark.h"
 #include "base/mem.h"
 #include "base/plant.h"
 #include "base/point.h"
@@ -293,15 +294,24 @@ void partition__trim(struct partition *p)
     uint64_t limit = p->applied_index < durable ? p->applied_index : durable;
     uint64_t slowest = partition__slowest(p), crowded = partition__crowded(p);
     uint64_t before = p->window.first_index;
-    slowest = crowded > slowest ? crowded : slowest;
+    if (crowded > slowest) {
+        mark(b->trace, MARK_WINDOW_CROWDED);
+        slowest = crowded;
+    }
     bool is_short = b->kept_bytes > memory_kept_max(b);
     while (p->window.first_index <= limit &&
            (p->window.first_index <= slowest || p->kept_bytes > WINDOW_KEPT_BYTES_MAX || is_short)) {
         uint64_t bytes = window_at(&p->window, p->window.first_index)->payload.size;
+        if (p->window.first_index > slowest) {
+            mark(b->trace, is_short ? MARK_WINDOW_SHORT : MARK_WINDOW_LONG);
+        }
         p->kept_bytes -= bytes;
         b->kept_bytes -= bytes;
         window_pop_front(&p->window);
         is_short = b->kept_bytes > memory_kept_max(b);
+    }
+    if (p->window.first_index <= limit) {
+        mark(b->trace, MARK_WINDOW_KEPT);
     }
     if (p->window.first_index != before) {
         raft_step(p->raft, &(struct raft_event){.type = RAFT_COMPACTED, .index = p->window.first_index - 1});
@@ -343,9 +353,15 @@ static void partition__write(struct partition *p, const struct raft_write *write
     if (write->truncate_from != 0) {
         struct wal_record record = partition__record(p, WAL_TRUNCATE, write->truncate_from, write->term);
         struct outcome cut = {.error = ERR_UNKNOWN_OUTCOME, .offset = -1};
+        mark(p->broker->trace, MARK_TRUNCATED);
+        point(p->broker->trace, POINT_TRUNCATE);
+        if (roster_first_behind(&p->roster, write->truncate_from - 1) != UINT64_MAX) {
+            mark(p->broker->trace, MARK_TRUNCATED_CONFIG);
+        }
         window_truncate(&p->window, write->truncate_from, &cut);
         roster_truncate(&p->roster, write->truncate_from);
         lsn = partition__log(p, &record);
+        point(p->broker->trace, POINT_TRUNCATED);
     }
     if (write->first <= write->last) {
         partition__take_incoming(p, write->last);
@@ -364,6 +380,9 @@ static void partition__fail_waiters(struct partition *p, enum err error)
         struct window_entry *entry = window_at(&p->window, p->window.first_index + i);
         struct waiter *waiter = entry->waiters;
         entry->waiters = NULL;
+        if (waiter != NULL) {
+            mark(p->broker->trace, MARK_WAITERS_FAILED);
+        }
         while (waiter != NULL) {
             struct waiter *next = waiter->next;
             waiter->complete(waiter, &outcome);
@@ -375,6 +394,9 @@ static void partition__fail_waiters(struct partition *p, enum err error)
 static void partition__role_changed(struct partition *p, const struct raft_update *update)
 {
     struct broker *b = p->broker;
+    if (p->leader_ready) {
+        mark(b->trace, MARK_STEPPED_DOWN);
+    }
     p->leader_ready = false;
     p->log_start_in_flight = false;
     submitted_clear(p->submitted);
@@ -506,6 +528,7 @@ void partition_give_up(struct partition *p)
 {
     static const struct outcome nobody_waits = {.error = ERR_CORRUPT};
     ASSERT(p->state == PARTITION_LIVE || p->state == PARTITION_DAMAGED);
+    mark(p->broker->trace, MARK_GAVE_UP);
     p->state = PARTITION_DAMAGED;
     p->is_withheld = false;
     p->leader_ready = false;
@@ -528,6 +551,7 @@ void partition_kill(struct partition *p, enum err error)
     struct broker *b = p->broker;
     struct wal_record record = partition__record(p, WAL_GROUP_DEAD, 0, 0);
     ASSERT(p->state != PARTITION_DEAD);
+    mark(b->trace, MARK_KILLED);
     p->state = PARTITION_DEAD;
     HASH_DEL(b->groups, p);
     partition__leave_lists(p);

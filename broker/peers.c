@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mark.h"
+#include "base/point.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "broker/peers_impl.h"
@@ -167,6 +169,7 @@ static void peer__end_life(struct peer *peer, const struct lane *but)
     for (uint32_t i = 0; i < PEER_LANES; i++) {
         struct lane *lane = peer->berths[i].lane;
         if (lane != NULL && lane != but && lane->state == LANE_UP) {
+            mark(peer->peers->options.trace, MARK_PEER_NEW_LIFE);
             lane__close(lane, "the broker was started again");
         }
     }
@@ -179,6 +182,7 @@ void peers__lane_up(struct lane *lane, const uint8_t disk_uuid[UUID_BYTES], uint
     struct berth *berth = peers__berth(peer, lane->number);
     bool is_same_disk = memcmp(peer->disk_uuid, disk_uuid, UUID_BYTES) == 0;
     if (is_same_disk && boot < peer->boot) {
+        mark(peers->options.trace, MARK_PEER_EARLIER_LIFE);
         lane__close(lane, "it is of an earlier life");
         return;
     }
@@ -188,6 +192,7 @@ void peers__lane_up(struct lane *lane, const uint8_t disk_uuid[UUID_BYTES], uint
         memcpy(peer->disk_uuid, disk_uuid, UUID_BYTES);
     }
     if (berth->lane != NULL && berth->lane != lane) {
+        mark(peers->options.trace, MARK_PEER_REPLACED);
         lane__close(berth->lane, "a newer link takes its place");
     }
     lane->state = LANE_UP;
@@ -198,6 +203,7 @@ void peers__lane_up(struct lane *lane, const uint8_t disk_uuid[UUID_BYTES], uint
                (int)lane->number, boot, lane->link->remote);
     if (!peer->is_up && peer__has_both(peer)) {
         peer->is_up = true;
+        point(peers->options.trace, POINT_PEER_UP);
         peers->options.handler->on_up(peers->options.context, peer->broker, peer->disk_uuid, peer->boot);
     }
 }
@@ -228,7 +234,9 @@ void peers__lane_gone(struct lane *lane)
     struct lane *twin =
         peers__berth(peer, lane->number == PEER_LANE_APPEND ? PEER_LANE_CONTROL : PEER_LANE_APPEND)->lane;
     peer->is_up = false;
+    point(peers->options.trace, POINT_PEER_DOWN);
     if (twin != NULL) {
+        mark(peers->options.trace, MARK_PEER_TWIN_CLOSED);
         lane__close(twin, "the other link to that broker ended");
     }
     peers->options.handler->on_down(peers->options.context, peer->broker);
@@ -273,8 +281,10 @@ static void lane__look(struct lane *lane, uint64_t now_us)
 {
     bool greets = lane->state == LANE_CONNECTING || lane->state == LANE_GREETING;
     if (greets && now_us >= lane->since_us + PEER_HELLO_US) {
+        mark(lane->peers->options.trace, MARK_PEER_NO_GREETING);
         lane__close(lane, "no greeting in time");
     } else if (lane->state == LANE_UP && now_us >= lane->heard_us + PEER_SILENCE_US && !lane->waits) {
+        mark(lane->peers->options.trace, MARK_PEER_SILENT);
         lane__close(lane, "nothing was heard for too long");
     } else if (lane->state == LANE_UP && now_us >= lane->pinged_us + PEER_PING_US) {
         lane__ping(lane, now_us);

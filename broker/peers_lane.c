@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mark.h"
+#include "base/point.h"
 #include "base/mem.h"
 #include "broker/peers_impl.h"
 
@@ -92,6 +94,7 @@ static void lane__on_hello(struct lane *lane, const PeerHello *hello)
     memcpy(reply.disk_uuid, us->disk_uuid, sizeof reply.disk_uuid);
     lane__say(lane, FRAME_PEER_HELLO_REPLY, &reply);
     if (error != OK) {
+        mark(peers->options.trace, MARK_PEER_REFUSED);
         trace_warn(peers->options.trace, "peer_refused", "broker=%lu remote=%s error=%s", hello->broker,
                    lane->link->remote, err_name(error));
         lane__close(lane, err_text(error));
@@ -111,6 +114,7 @@ static void lane__on_hello_reply(struct lane *lane, const PeerHelloReply *reply)
     }
     enum err error = reply->status != OK ? (enum err)reply->status : ERR_UNKNOWN_BROKER;
     peer->stats.refusals++;
+    mark(lane->peers->options.trace, MARK_PEER_OTHER_ANSWERS);
     lane__close(lane, err_text(error));
     if (error == ERR_REMOVED_BROKER && !peer->is_final) {
         struct peers *peers = peer->peers;
@@ -131,6 +135,7 @@ static void lane__on_rows(struct lane *lane, const struct frame *frame)
         const uint8_t *payload;
         enum err error = peer_reader_next(&reader, &row, &payload);
         if (error != OK) {
+            mark(peers->options.trace, MARK_PEER_BAD_ROW);
             lane__close(lane, err_text(error));
             break;
         }
@@ -217,6 +222,7 @@ static void lane__work(struct lane *lane)
     }
     lane->is_reading = false;
     if (lane->state != LANE_CLOSING && error != OK && error != ERR_AGAIN) {
+        mark(lane->peers->options.trace, MARK_PEER_BAD_FRAME);
         lane__close(lane, err_text(error));
     }
     if (lane->state == LANE_CLOSING) {
@@ -308,6 +314,7 @@ void lane__flush(struct lane *lane)
         return;
     }
     peer_builder_finish(b);
+    point(lane->peers->options.trace, POINT_ROWS_LEAVE);
     lane->link->ops->send(lane->link, b->head, b->size, b->parts, b->parts_count);
     lane->peer->stats.sent_rows += b->rows;
     lane->peer->stats.sent_frames++;

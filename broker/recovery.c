@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mark.h"
 #include "base/mem.h"
 #include "base/plant.h"
 #include "base/point.h"
@@ -48,6 +49,7 @@ static void recovery__damage(struct recovery *r, struct partition *p, uint64_t l
         return;
     }
     trace_error(r->broker->trace, "group_damaged", "group=%lu lsn=%lu why=\"%s\"", p->group, lsn, why);
+    mark(r->broker->trace, MARK_REPLAY_DAMAGED);
     p->is_withheld = false;
     p->state = PARTITION_DAMAGED;
     p->damaged_lsn = lsn;
@@ -60,6 +62,7 @@ static void recovery__withhold(struct recovery *r, struct partition *p, enum err
 {
     trace_error(r->broker->trace, "group_withheld", "group=%lu error=%s why=\"its segment cannot be opened\"", p->group,
                 err_name(error));
+    mark(r->broker->trace, MARK_REPLAY_WITHHELD);
     p->state = PARTITION_DAMAGED;
     p->damaged_lsn = UINT64_MAX;
     p->is_withheld = true;
@@ -253,6 +256,7 @@ static void recovery__config(struct recovery *r, struct partition *p, const stru
         recovery__damage(r, p, lsn, "an entry that says who is in the group is unreadable");
         return;
     }
+    mark(r->broker->trace, MARK_REPLAY_CONFIG);
     roster_push(&p->roster, record->index, &members);
 }
 
@@ -277,6 +281,7 @@ static void recovery__entry(struct recovery *r, struct partition *p, const struc
         /* What was before it may have been released after it was written again further on; it then comes again too. */
         p->unjoined_index = record->index > p->unjoined_index ? record->index : p->unjoined_index;
         p->unjoined_lsn = lsn;
+        mark(r->broker->trace, MARK_REPLAY_UNJOINED);
         return;
     }
     if (record->term < last_term) {
@@ -306,6 +311,7 @@ static void recovery__truncate(struct partition *p, uint64_t index)
     if (p->window.count == 0) {
         return;
     }
+    mark(p->broker->trace, MARK_REPLAY_TRUNCATED);
     window_truncate(&p->window, index, &nobody_waits);
     roster_truncate(&p->roster, index);
 }
@@ -322,6 +328,7 @@ static bool recovery__is_dead(const struct partition *p, enum wal_record_type ty
 /* Another replica of the group is born: the one before, of which only the log still speaks, had left the disk. */
 static void recovery__bury(struct recovery *r, struct partition *p)
 {
+    mark(r->broker->trace, MARK_REPLAY_REBORN);
     for (uint32_t i = 0; i < r->dead_count; i++) {
         if (r->dead[i] == p->group) {
             r->dead[i--] = r->dead[--r->dead_count];

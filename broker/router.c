@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mark.h"
+#include "base/point.h"
 #include "base/mem.h"
 #include "broker/assign.h"
 #include "broker/impl.h"
@@ -68,6 +70,7 @@ static void send_row(struct partition *p, RaftRow *row, const struct slice *part
     row->group = p->group;
     row->from = p->replica;
     if (!peers_send(b->peers, broker, lane_of((enum raft_message_type)row->type), row, parts, parts_count)) {
+        mark(b->trace, MARK_ROW_UNSENT);
         raft_step(p->raft, &(struct raft_event){.type = RAFT_UNREACHABLE, .peer = row->to});
         partition_mark_dirty(p);
     }
@@ -134,6 +137,9 @@ void router_send_after(struct partition *p, const struct raft_message *m, uint64
     /* Behind what waits for a later record it waits a little longer than it must. */
     const struct waiting *last = &router->ring[(router->head + router->count - 1) & (router->capacity - 1)];
     uint64_t latest = router->count > 0 && last->lsn > lsn ? last->lsn : lsn;
+    if (latest > lsn) {
+        mark(p->broker->trace, MARK_WAITS_LONGER);
+    }
     router->ring[(router->head + router->count++) & (router->capacity - 1)] =
         (struct waiting){.partition = p,
                          .lsn = latest,
@@ -147,17 +153,22 @@ void router_send_after(struct partition *p, const struct raft_message *m, uint64
                          .damage = m->damage,
                          .type = (uint8_t)m->type,
                          .flags = flags_of(m)};
+    point(p->broker->trace, POINT_ANSWER_WAITS);
 }
 
 void router_on_persisted(struct broker *b, uint64_t lsn_end)
 {
     struct router *router = b->router;
     router->durable_lsn = lsn_end;
+    if (router->count > 0 && router->ring[router->head].lsn < lsn_end) {
+        point(b->trace, POINT_ANSWERS_LEAVE);
+    }
     while (router->count > 0 && router->ring[router->head].lsn < lsn_end) {
         struct waiting w = router->ring[router->head];
         router->head = (router->head + 1) & (router->capacity - 1);
         router->count--;
         if (w.partition == NULL || w.partition->raft == NULL) {
+            mark(b->trace, MARK_WAITER_GONE);
             continue;
         }
         RaftRow row = {.type = w.type,
@@ -240,6 +251,7 @@ static bool take_config(struct partition *p, const RaftRow *row, const struct sl
     }
     members_to_raft(&members, &m->config);
     if (!roster_has_room(&p->roster, m->index + m->count, 1)) {
+        mark(p->broker->trace, MARK_ROW_CONFIG_LATER);
         checkpoint_want(p);
         m->has_config = false;
         m->count--;
@@ -266,6 +278,9 @@ static void deliver(struct partition *p, const RaftRow *row, const uint8_t *payl
                                            .count = row->entry_sizes_count,
                                            .types = row->entry_types.bytes,
                                            .payloads = payloads};
+    if (row->entry_sizes_count > 0) {
+        point(p->broker->trace, POINT_ROW_TAKEN);
+    }
     if (take_config(p, row, payloads, &m)) {
         partition_receive(p, &m, &entries);
     } else {
@@ -289,6 +304,7 @@ static bool may_speak(struct partition *p, const RaftRow *row, uint64_t broker)
         return false;
     }
     if (home == 0) {
+        mark(p->broker->trace, MARK_ROW_NEW_MEMBER);
         roster_meet(&p->roster, row->from, broker);
     }
     return true;
@@ -298,6 +314,7 @@ static bool may_speak(struct partition *p, const RaftRow *row, uint64_t broker)
 static void on_refusal(struct partition *p, const RaftRow *row)
 {
     p->broker->counters.raft_refusals_total++;
+    mark(p->broker->trace, MARK_ROW_REFUSED);
     raft_step(p->raft, &(struct raft_event){.type = RAFT_UNREACHABLE, .peer = row->from});
     partition_mark_dirty(p);
 }
@@ -309,12 +326,16 @@ void router_on_row(void *context, uint64_t broker, const RaftRow *row, const uin
     if (row->type == PEER_AM_I_MEMBER || row->type == PEER_REMOVED) {
         assign_on_row(b, broker, row);
     } else if (p == NULL || p->state == PARTITION_DEAD) {
+        mark(b->trace, MARK_ROW_NO_GROUP);
         refuse(b, broker, row, PEER_NO_GROUP);
     } else if (p->replica != row->to) {
+        mark(b->trace, MARK_ROW_OTHER_REPLICA);
         refuse(b, broker, row, PEER_OTHER_REPLICA);
     } else if (p->raft == NULL) {
+        mark(b->trace, MARK_ROW_NOT_BORN);
         refuse(b, broker, row, PEER_NOT_BORN);
     } else if (!may_speak(p, row, broker)) {
+        mark(b->trace, MARK_ROW_STRANGER);
         b->counters.raft_rows_refused_total++; /* it speaks for a replica that is not its own, or for a stranger */
     } else if (row->type >= PEER_NO_GROUP) {
         on_refusal(p, row);

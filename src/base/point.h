@@ -53,9 +53,30 @@
     X(POINT_STOP_CHECKPOINT, "stop-checkpoint")           /* a clean stop has asked for its checkpoints */             \
     X(POINT_STOP_TRIM, "stop-trim")                       /* a clean stop has asked for its trims */
 
+/* What a broker that is alone never comes by. */
+#define POINT_CLUSTER_TABLE(X)                                                                                         \
+    X(POINT_PEER_UP, "peer-up")                 /* a broker answers on both lanes, nobody was told */                  \
+    X(POINT_PEER_DOWN, "peer-down")             /* a link ended, nobody was told */                                    \
+    X(POINT_ROWS_LEAVE, "rows-leave")           /* a frame of rows is about to leave */                                \
+    X(POINT_ROW_TAKEN, "row-taken")             /* a row with entries is about to reach its replica */                 \
+    X(POINT_ANSWER_WAITS, "answer-waits")       /* an answer was put behind the log record that it needs */            \
+    X(POINT_ANSWERS_LEAVE, "answers-leave")     /* that record is durable, the answers are about to be sent */         \
+    X(POINT_TRUNCATE, "truncate")               /* a truncation is about to be appended, the window still whole */     \
+    X(POINT_TRUNCATED, "truncated")             /* it is appended, what replaces the entries is not */                 \
+    X(POINT_CONFIG_APPENDED, "config-appended") /* a leader has a new configuration in its window */                   \
+    X(POINT_CONFIG_TAKEN, "config-taken")       /* a follower has it in its window */                                  \
+    X(POINT_CONFIG_APPLIED, "config-applied")   /* it is committed, the checkpoint that keeps it is to come */         \
+    X(POINT_TRANSFER, "transfer")               /* a leadership is about to be given away */                           \
+    X(POINT_REPLICA_LOGGED, "replica-logged")   /* GROUP_NEW of a replica is appended, not durable */                  \
+    X(POINT_REPLICA_BORN, "replica-born")       /* it is durable, the registry was just told so */                     \
+    X(POINT_REPLICA_LOST, "replica-lost")       /* the registry was told that a replica is not here */                 \
+    X(POINT_REPLICA_ENDS, "replica-ends")       /* a removed replica is about to end itself */
+
 enum point {
 #define POINT_ENUM(name, text) name,
-    POINT_TABLE(POINT_ENUM)
+    POINT_TABLE(POINT_ENUM) POINTS_OF_ONE,   /* of a broker that is alone */
+    POINT_CLUSTER_FIRST = POINTS_OF_ONE - 1, /* the next one follows directly */
+    POINT_CLUSTER_TABLE(POINT_ENUM)
 #undef POINT_ENUM
         POINTS
 };

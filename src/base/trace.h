@@ -11,6 +11,7 @@ struct trace {
     void (*sink)(void *context, enum trace_level level, const char *line); /* line without time, level and newline */
     void *context;
     void (*point)(void *context, unsigned point); /* fault points, see base/point.h; NULL but in tests. Any thread. */
+    void (*mark)(void *context, unsigned mark);   /* coverage marks, see base/mark.h; NULL but in tests */
 };
 
 /* Formats "event key=value ..." and hands it to the sink; t may be NULL (nothing happens). Lines are cut at 1 KiB. */

@@ -35,6 +35,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/mark.h"
 #include "base/trace.h"
 #include "broker/broker.h"
 #include "sim_cable.h"
@@ -93,6 +94,7 @@ struct fleet_broker {
     struct sim_net *net; /* where its clients connect: sim_conn_open */
     struct sim_net_options net_options;
     struct sim_points points;
+    uint32_t marks[MARKS]; /* how often its processes came by each */
     struct config config;
     struct trace trace;
     struct broker *broker; /* NULL: down */

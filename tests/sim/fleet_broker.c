@@ -59,6 +59,11 @@ static void on_point(void *context, unsigned which)
     sim_points_visit(&((struct fleet_broker *)context)->points, (enum point)which);
 }
 
+static void on_mark(void *context, unsigned which)
+{
+    ((struct fleet_broker *)context)->marks[which]++;
+}
+
 static bool on_kv_point(void *context, const char *point)
 {
     struct fleet_broker *b = context;
@@ -146,9 +151,13 @@ void fleet_broker_open(struct fleet *fleet, uint64_t id)
                                               .on_reply = on_reply};
     b->net = sim_net_new(&b->world, &b->net_options);
     sim_points_init(&b->points, &b->world, b->disk);
+    b->points.kinds = POINTS;
     fleet_options_config(fleet->options, id, &b->config);
-    b->trace = (struct trace){
-        .level = fleet->world.verbose ? TRACE_DEBUG : TRACE_ERROR, .sink = on_trace, .context = b, .point = on_point};
+    b->trace = (struct trace){.level = fleet->world.verbose ? TRACE_DEBUG : TRACE_ERROR,
+                              .sink = on_trace,
+                              .context = b,
+                              .point = on_point,
+                              .mark = on_mark};
     sim_cables_set_world(fleet->cables, id, &b->world);
     sim_registry_place(fleet->registry, id, &b->world);
     judge_machine(fleet->judge, id, b->disk, b->kv);
@@ -329,6 +338,7 @@ void fleet_broker_hold(struct fleet_broker *b, uint64_t for_us)
     world_hold(&b->world, for_us);
 }
 
+/* A pause ends by itself: what fell due in it comes at its end, and must not be overtaken. */
 void fleet_broker_heal(struct fleet_broker *b)
 {
     world_plan_crash(&b->world, SIM_IO_ANY, 0);
@@ -343,7 +353,6 @@ void fleet_broker_heal(struct fleet_broker *b)
     b->is_full = false;
     b->net_options.slow_reader = false;
     sim_net_set(b->net, &b->net_options);
-    b->world.held_until_us = 0;
 }
 
 bool fleet_broker_is_up(const struct fleet_broker *b)

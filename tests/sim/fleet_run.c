@@ -349,6 +349,9 @@ static void sum_up(struct fleet *fleet, struct sim_result *result)
         for (int i = 0; i < JUDGES_ALL; i++) {
             result->tally.judged[i] += b->world.tally.judged[i];
         }
+        for (int i = 0; i < MARKS; i++) {
+            result->marks[i] += b->marks[i];
+        }
         for (int i = 0; i < POINTS; i++) {
             result->points.visits[i] += b->points.counts.visits[i];
             result->points.crashes[i] += b->points.counts.crashes[i];

@@ -11,6 +11,10 @@ void coverage_add(struct coverage *coverage, const struct sim_options *options, 
         coverage->crashes[i] += result->points.crashes[i];
         coverage->delays[i] += result->points.delays[i];
     }
+    for (int i = 0; i < MARKS; i++) {
+        coverage->marks[i] += result->marks[i];
+        coverage->marked_seeds[i] += result->marks[i] > 0;
+    }
     for (int i = 0; i < FAULT_CLASSES_ALL; i++) {
         coverage->drawn[i] += options->faults[i];
         coverage->struck[i] += options->faults[i] && result->tally.faults[i] > 0;
@@ -30,10 +34,10 @@ static uint32_t is_missing(const char *what, const char *name, uint64_t count)
     return count == 0;
 }
 
-static void print_points(const struct coverage *coverage, uint32_t *io_missing)
+static void print_points(const struct coverage *coverage, int points, uint32_t *io_missing)
 {
     printf("%-22s %10s %8s %8s\n", "fault point", "visits", "crashes", "delays");
-    for (int i = 0; i < POINTS; i++) {
+    for (int i = 0; i < points; i++) {
         const char *name = sim_point_name((enum point)i);
         printf("%-22s %10" PRIu64 " %8" PRIu64 " %8" PRIu64 "\n", name, coverage->visits[i], coverage->crashes[i],
                coverage->delays[i]);
@@ -54,6 +58,20 @@ static void print_faults(const struct coverage *coverage, int classes, bool draw
     }
 }
 
+static void print_marks(const struct coverage *coverage, uint32_t *io_missing)
+{
+    static const char *const names[] = {
+#define MARK_TEXT(name, text) text,
+        MARK_TABLE(MARK_TEXT)
+#undef MARK_TEXT
+    };
+    printf("%-22s %10s %8s\n", "mark", "times", "seeds");
+    for (int i = 0; i < MARKS; i++) {
+        printf("%-22s %10" PRIu64 " %8" PRIu64 "\n", names[i], coverage->marks[i], coverage->marked_seeds[i]);
+        *io_missing += is_missing("mark", names[i], coverage->marks[i]);
+    }
+}
+
 static void print_judges(const struct coverage *coverage, int judges, uint32_t *io_missing)
 {
     printf("%-22s %10s %8s\n", "checker", "judged", "seeds");
@@ -67,7 +85,7 @@ static void print_judges(const struct coverage *coverage, int judges, uint32_t *
 uint32_t coverage_print(const struct coverage *coverage)
 {
     uint32_t missing = 0;
-    print_points(coverage, &missing);
+    print_points(coverage, POINTS_OF_ONE, &missing);
     print_faults(coverage, FAULT_CLASSES, false, &missing);
     print_judges(coverage, JUDGES, &missing);
     return missing;
@@ -76,8 +94,9 @@ uint32_t coverage_print(const struct coverage *coverage)
 uint32_t coverage_print_fleet(const struct coverage *coverage)
 {
     uint32_t missing = 0;
-    print_points(coverage, &missing);
+    print_points(coverage, POINTS, &missing);
     print_faults(coverage, FAULT_CLASSES_ALL, true, &missing);
     print_judges(coverage, JUDGES_ALL, &missing);
+    print_marks(coverage, &missing);
     return missing;
 }

@@ -10,6 +10,7 @@
 
 struct coverage {
     uint64_t visits[POINTS], crashes[POINTS], delays[POINTS];
+    uint64_t marks[MARKS], marked_seeds[MARKS];
     uint64_t drawn[FAULT_CLASSES_ALL];  /* seeds that have the class */
     uint64_t struck[FAULT_CLASSES_ALL]; /* those of them in which it happened */
     uint64_t faults[FAULT_CLASSES_ALL]; /* how often, in all of them */
@@ -20,7 +21,7 @@ struct coverage {
 void coverage_add(struct coverage *coverage, const struct sim_options *options, const struct sim_result *result);
 /* Three tables on stdout; returns how many points, classes and checkers stand at 0. */
 uint32_t coverage_print(const struct coverage *coverage);
-/* The same of fleets: the classes that their seeds drew, all checkers. */
+/* The same of fleets: the classes that their seeds drew, all checkers, and the coverage marks (base/mark.h). */
 uint32_t coverage_print_fleet(const struct coverage *coverage);
 
 #endif

@@ -17,7 +17,7 @@ const char *sim_point_name(enum point which)
 {
     static const char *const names[] = {
 #define SIM_POINT_NAME(name, text) text,
-        POINT_TABLE(SIM_POINT_NAME)
+        POINT_TABLE(SIM_POINT_NAME) POINT_CLUSTER_TABLE(SIM_POINT_NAME)
 #undef SIM_POINT_NAME
     };
     ASSERT((unsigned)which < POINTS);
@@ -26,14 +26,14 @@ const char *sim_point_name(enum point which)
 
 void sim_points_init(struct sim_points *points, struct sim_world *world, struct sim_disk *disk)
 {
-    *points = (struct sim_points){.world = world, .disk = disk};
+    *points = (struct sim_points){.world = world, .disk = disk, .kinds = POINTS_OF_ONE};
 }
 
 void sim_points_plan_delays(struct sim_points *points)
 {
     struct rng *rng = &points->world->points;
     points->delay_us_max = sim_log_between(rng, DELAY_US_LEAST, DELAY_US_MOST);
-    for (int i = 0; i < POINTS; i++) {
+    for (int i = 0; i < (int)points->kinds; i++) {
         bool is_delayed = rng_below(rng, DELAYED_ONE_IN) == 0;
         double chance = 1.0 / (double)sim_log_between(rng, 2, 2000);
         points->delay_chance[i] = is_delayed ? chance : 0;
@@ -47,7 +47,7 @@ void sim_points_plan_crash(struct sim_points *points)
     bool only_one = rng_chance(rng, 0.5); /* so that rare ones get their turn before a common one ends the life */
     uint64_t count = only_one ? 1 : rng_between(rng, 2, POINTS_PER_LIFE_MAX);
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t which = rng_below(rng, POINTS);
+        uint64_t which = rng_below(rng, points->kinds);
         points->crash_in[which] = (uint32_t)sim_log_between(rng, 1, only_one ? FIRST_VISITS_MAX : VISITS_MAX);
     }
     points->crash_in[POINT_WAL_REAPPENDED] = 1; /* so few lives come by it that none may be left out */

@@ -20,6 +20,7 @@ struct sim_point_counts {
 struct sim_points {
     struct sim_world *world;
     struct sim_disk *disk;
+    uint32_t kinds; /* so many there are: POINTS_OF_ONE, unless the owner says POINTS */
     struct sim_point_counts counts;
     uint32_t crash_in[POINTS];   /* this life ends at so many more visits; 0: not here */
     double delay_chance[POINTS]; /* of a visit, all through the run */

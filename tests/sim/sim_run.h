@@ -10,6 +10,7 @@
 #ifndef FLOTILLA_SIM_RUN_H
 #define FLOTILLA_SIM_RUN_H
 
+#include "base/mark.h"
 #include "sim.h"
 #include "sim_options.h"
 #include "sim_point.h"
@@ -24,6 +25,7 @@ struct sim_result {
     uint64_t faults, events, io_calls, lives, acked, records;
     struct sim_point_counts points;
     struct sim_tally tally;
+    uint32_t marks[MARKS]; /* of a fleet */
 };
 
 void sim_run(const struct sim_options *options, bool verbose, struct sim_result *ret_result);
