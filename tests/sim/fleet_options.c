@@ -1,19 +1,14 @@
 /* Swarm options of a fleet: those of one broker, and how many machines, groups and kinds of trouble there are. */
 #include "fleet.h"
 
-/* Classes of one broker that a fleet leaves alone: rot for which no broker answers to others yet, enemies of one
- * connection that one broker alone shows as well, and what ends a run of its own. */
+/* Classes of one broker that a fleet leaves alone: rot for which no broker answers to others yet, and what ends a run of
+ * its own. */
 static bool is_for_fleet(enum sim_fault fault)
 {
     switch (fault) {
-    case FAULT_ZOMBIE:
-    case FAULT_FENCE:
     case FAULT_TOPICS:
     case FAULT_RETENTION:
     case FAULT_STOP:
-    case FAULT_VANDAL:
-    case FAULT_LIAR:
-    case FAULT_CROWD:
     case FAULT_EXPIRY:
     case FAULT_ROT:
     case FAULT_RUST:
@@ -57,6 +52,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     }
     o.one.load_us = FLEET_SAFETY_US + rng_below(&rng, 30000000);
     o.one.producers = (uint32_t)rng_between(&rng, 6, 12);
+    o.one.consumers = (uint32_t)rng_between(&rng, 0, 3);
     o.one.batch_records_max = (uint32_t)rng_between(&rng, 4, 12);
     o.one.value_bytes_max = (uint32_t)sim_log_between(&rng, 24, 4000);
     o.one.think_us_max = 1000000;
@@ -72,6 +68,10 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     o.has_long_log = rng_chance(&rng, 0.3);
     fleet_options_keep_logs(&o);
     o.is_simple = rng_chance(&rng, 0.1);
+    if (o.is_simple) {
+        o.one.faults[FAULT_ZOMBIE] = o.one.faults[FAULT_FENCE] = o.one.faults[FAULT_VANDAL] = false;
+        o.one.faults[FAULT_LIAR] = o.one.faults[FAULT_CROWD] = false;
+    }
     fleet_net_draw(&o);
     *options = o;
 }

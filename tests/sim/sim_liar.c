@@ -269,6 +269,7 @@ static void send_init(struct liar *liar)
     InitProducerRequest message = {.timeout_ms = 10000};
     strcpy(message.name, "liar");
     strcpy(request->name, "liar");
+    request->floor = check_epoch(liar->client.load->check, "liar");
     client_send(&liar->client, request, &message, NULL, 0);
 }
 
