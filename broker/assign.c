@@ -120,6 +120,7 @@ static void say_lost(struct topic *topic, uint32_t number, const struct registry
     struct broker *b = topic_broker(topic);
     uint64_t group = topic->row.partitions[number].group;
     if (!topic->is_lost_said) {
+        b->counters.replicas_lost_total++;
         trace_error(b->trace, "partition_lost", "topic=%s partition=%u group=%lu replica=%lu", topic->row.name, number,
                     group, own->replica);
     }
@@ -307,6 +308,7 @@ static void end_replica(struct partition *p, const char *why)
 {
     struct topic *topic = p->topic;
     trace_info(p->broker->trace, "replica_removed", "group=%lu replica=%lu why=\"%s\"", p->group, p->replica, why);
+    p->broker->counters.replicas_removed_total++;
     point(p->broker->trace, POINT_REPLICA_ENDS);
     unsettle(topic, false); /* another one may be wished here */
     topic->partitions[p->number] = NULL;

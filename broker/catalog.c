@@ -176,7 +176,8 @@ bool catalog_mend(struct catalog *catalog, uint64_t first_group)
 {
     struct broker *b = catalog->broker;
     for (struct topic *topic = catalog->topics; topic != NULL; topic = topic->hh.next) {
-        if (topic->row.first_group == first_group && topic->row.state == TOPIC_LIVE && topic->task == NULL) {
+        if (topic->row.first_group == first_group && topic->row.state == TOPIC_LIVE && topic->task == NULL &&
+            topic->row.partitions == NULL) {
             catalog->tasks_count++;
             b->registry->ops->put_topic(b->registry, &topic->row, mend__done, catalog);
             return true;

@@ -131,6 +131,7 @@ void catalog_partition_born(struct catalog *catalog, struct partition *p)
         return;
     }
     p->is_unborn = false;
+    catalog->broker->counters.replicas_born_total++;
     if (task == NULL || task->unborn == 0) {
         assign_born(p);
     } else if (--task->unborn == 0) {
@@ -204,11 +205,20 @@ struct asked {
     catalog_done done;
     void *context;
     struct catalog *catalog;
+    bool is_made; /* the topic is live, this broker is about to hear of it */
 };
 
+/* Whoever is told that a topic is there finds it, here at least. */
 static void asked__done(void *context, enum err error)
 {
     struct asked asked = *(struct asked *)context;
+    if (error == OK && !asked.is_made) {
+        struct registry *registry = asked.catalog->broker->registry;
+        ((struct asked *)context)->is_made = true;
+        registry->ops->refresh(registry, asked__done, context);
+        return;
+    }
+    error = asked.is_made ? OK : error;
     free(context);
     asked.catalog->tasks_count--;
     asked.done(asked.context, error, error == OK ? "" : err_text(error));

@@ -46,6 +46,9 @@
     X(groups_reappended_total, "groups whose live records were re-appended to release a WAL file")                     \
     X(raft_rows_refused_total, "messages of other brokers' replicas to replicas that are not here")                    \
     X(raft_rows_dropped_total, "votes and acknowledgements dropped because too many wait for the log")                 \
+    X(replicas_born_total, "replicas that were made here")                                                             \
+    X(replicas_removed_total, "replicas that ended here because they are no members any more")                         \
+    X(replicas_lost_total, "times that a replica which should be here was found missing")                              \
     X(leaderships_yielded_total, "leaderships given away: the disk is full, or ranges of records are damaged")         \
     X(configs_applied_total, "entries applied that say who is in a group")                                             \
     X(raft_refusals_total, "messages of replicas here that other brokers refused")                                     \

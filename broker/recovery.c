@@ -325,29 +325,36 @@ static bool recovery__is_dead(const struct partition *p, enum wal_record_type ty
     return given_up && (type == WAL_ENTRY || type == WAL_TRUNCATE);
 }
 
-/* Another replica of the group is born: the one before, of which only the log still speaks, had left the disk. */
-static void recovery__bury(struct recovery *r, struct partition *p)
+static bool recovery__drop(uint64_t *groups, uint32_t *io_count, uint64_t group)
 {
-    mark(r->broker->trace, MARK_REPLAY_REBORN);
-    for (uint32_t i = 0; i < r->dead_count; i++) {
-        if (r->dead[i] == p->group) {
-            r->dead[i--] = r->dead[--r->dead_count];
+    for (uint32_t i = 0; i < *io_count; i++) {
+        if (groups[i] == group) {
+            groups[i] = groups[--*io_count];
+            return true;
         }
     }
-    for (uint32_t i = 0; i < r->damaged_count; i++) {
-        if (r->damaged[i] == p->group) {
-            r->damaged[i--] = r->damaged[--r->damaged_count];
-        }
+    return false;
+}
+
+/* Another replica of the group is born: if the log said that the one before ended, that had left the disk by then. What
+ * the log does not say so of stays, above all a group whose own row is gone. */
+static bool recovery__bury(struct recovery *r, struct partition *p)
+{
+    if (p->has_picture || !recovery__drop(r->dead, &r->dead_count, p->group)) {
+        return false;
+    }
+    while (recovery__drop(r->dead, &r->dead_count, p->group) ||
+           recovery__drop(r->damaged, &r->damaged_count, p->group)) {
     }
     partition_free(p);
+    return true;
 }
 
 static void recovery__record(void *context, const struct wal_record *record, uint64_t lsn)
 {
     struct recovery *r = context;
     struct partition *p = groups_find(r->broker, record->group);
-    if (p != NULL && record->type == WAL_GROUP_NEW && p->replica != record->replica && !p->has_picture) {
-        recovery__bury(r, p);
+    if (p != NULL && record->type == WAL_GROUP_NEW && p->replica != record->replica && recovery__bury(r, p)) {
         p = NULL;
     }
     if (p == NULL && record->type == WAL_GROUP_NEW) {

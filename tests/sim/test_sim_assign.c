@@ -131,6 +131,7 @@ static void any_broker_makes_and_deletes_topics(void **state)
     assert_int_equal(ask_broker(2, &wish), OK);
     const struct registry_topic *row = sim_registry_topic(t.registry, "v");
     assert_true(row->state == TOPIC_LIVE && row->config.replicas == 3);
+    assert_int_equal(catalog_find(t.broker[2].broker->catalog, "v")->row.state, TOPIC_LIVE);
     uint64_t group = row->partitions[0].group;
     kit_produce(group, 5);
     trio_check(&t, group);

@@ -10,6 +10,7 @@
 
 #include "assign_kit.h"
 #include "base/rng.h"
+#include "meta/layout.h"
 
 static uint64_t counter_of_refused(uint64_t id)
 {
@@ -229,6 +230,38 @@ static void a_learner_that_nobody_took_in_goes(void **state)
     assert_null(kit_replica_at(4, group));
 }
 
+/* --- what is lost, and comes back as a snapshot --- */
+
+static void rot_group_row(uint64_t id, uint64_t group)
+{
+    struct kv *kv = t.broker[id].kv;
+    struct layout_key key;
+    struct kv_txn *txn;
+    layout_group_key(&key, LAYOUT_GROUP, group);
+    enum err error = kv->ops->begin(kv, true, &txn);
+    error = error == OK ? kv->ops->put(kv, txn, layout_bytes(&key), (struct kv_bytes){"rot", 3}) : error;
+    error = error == OK ? kv->ops->commit(kv, txn) : error;
+    assert_int_equal(error, OK);
+    judge_doubts(t.judge, id);
+}
+
+/* Not even its id can be read any more: another one takes its place when a member has said that it is none. */
+static void a_replica_of_which_nothing_is_known_is_replaced(void **state)
+{
+    trio_open(&t, 15, 3, 1);
+    uint64_t group = kit_make_topic(1, 3);
+    kit_produce(group, 300); /* a checkpoint was taken */
+    uint64_t before = kit_replica_at(2, group)->replica;
+    trio_crash(&t, 2, false);
+    rot_group_row(2, group);
+    trio_start(&t, 2);
+    trio_run(&t, SECOND_US);
+    assert_true(kit_replica_at(2, group) == NULL || kit_replica_at(2, group)->replica != before);
+    assert_true(kit_wait_for(kit_is_as_wished, &group, 60 * SECOND_US));
+    kit_produce(group, 10);
+    trio_check(&t, group);
+}
+
 /* --- any moves in any trouble --- */
 
 struct trouble {
@@ -386,6 +419,7 @@ int main(void)
         TEST(who_knows_nobody_any_more_asks_everybody),
         TEST(who_was_removed_while_down_goes),
         TEST(a_learner_that_nobody_took_in_goes),
+        TEST(a_replica_of_which_nothing_is_known_is_replaced),
         TEST(moves_survive_any_trouble),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
