@@ -210,6 +210,9 @@ bool fleet_core_has(const struct fleet *fleet, uint64_t id);
 /* The replicas of the core are equal, or what they wait for. */
 bool fleet_core_is_equal(struct fleet *fleet, const char **ret_waits_for);
 
+/* Replicas of the core that lack entries which nobody there has in his log any more: they need a snapshot. */
+uint32_t fleet_core_lags(struct fleet *fleet);
+
 /* Broker `id` is to have a replica of fleet.group[number]. */
 bool fleet_replica_on(const struct fleet *fleet, uint32_t number, uint64_t id);
 /* The broker that leads the group and says so, of those that live; 0: none. */

@@ -95,6 +95,26 @@ void fleet_core_draw(struct fleet *fleet)
     }
 }
 
+uint32_t fleet_core_lags(struct fleet *fleet)
+{
+    uint32_t lags = 0;
+    for (uint32_t g = 0; g < fleet->groups; g++) {
+        const struct partition *best = NULL;
+        for (uint64_t id = 1; id <= fleet->brokers; id++) {
+            const struct partition *p = fleet_core_has(fleet, id) ? replica_at(fleet, id, fleet->group[g]) : NULL;
+            bool has_core = p != NULL && p->raft != NULL;
+            if (has_core && (best == NULL || raft_last_index(p->raft) > raft_last_index(best->raft))) {
+                best = p;
+            }
+        }
+        for (uint64_t id = 1; best != NULL && id <= fleet->brokers; id++) {
+            const struct partition *p = fleet_core_has(fleet, id) ? replica_at(fleet, id, fleet->group[g]) : NULL;
+            lags += p != NULL && p->raft != NULL && raft_last_index(p->raft) + 1 < best->window.first_index;
+        }
+    }
+    return lags;
+}
+
 /* --- convergence --- */
 
 struct content {

@@ -243,7 +243,8 @@ static void check_phase(struct fleet *fleet)
     const char *waits_for = phase_waits_for(fleet);
     if (waits_for != NULL && world->now_us > fleet->phase_until_us) {
         tell_groups(fleet);
-        world_fail(world, "L1", "phase %s: %s", phase_names[fleet->phase], waits_for);
+        world_fail(world, "L1", "phase %s: %s; %u replicas need a snapshot", phase_names[fleet->phase], waits_for,
+                   fleet_core_lags(fleet));
     }
 }
 
