@@ -128,6 +128,8 @@ static void broker__open_peers(struct broker *b)
                                                  .on_down = router_on_down,
                                                  .on_removed = broker__on_removed,
                                                  .on_row = router_on_row,
+                                                 .on_snapshot = snapshot_on_message,
+                                                 .on_snapshot_down = snapshot_on_lane_down,
                                                  .quiet_told = broker__quiet_told,
                                                  .quiet_agrees = broker__quiet_agrees,
                                                  .on_quiet_differs = broker__on_quiet_differs};
@@ -178,6 +180,9 @@ enum err broker_new(const struct broker_options *options, struct broker **ret_br
         error = recovery_run(b);
     }
     if (error == OK) {
+        error = snapshots_new(b, &b->snapshots);
+    }
+    if (error == OK) {
         broker__open_peers(b);
     }
     if (error != OK) {
@@ -200,6 +205,8 @@ void broker_free(struct broker *b)
     struct partition *p, *next;
     struct session *s, *next_session;
     checkpoint_free(b);
+    snapshots_free(b->snapshots);
+    b->snapshots = NULL;
     catalog_free(b->catalog); /* its topics point at partitions, and these at their topics */
     HASH_ITER(hh, b->groups, p, next)
     {
@@ -365,7 +372,7 @@ static bool broker__registry_busy(const struct broker *b)
 
 static bool broker__storage_idle(const struct broker *b)
 {
-    return !checkpoint_is_busy(b) && !scrub_is_busy(b->scrub) && !store_is_busy(b->store) &&
+    return !checkpoint_is_busy(b) && !snapshot_is_busy(b) && !scrub_is_busy(b->scrub) && !store_is_busy(b->store) &&
            (wal_pending_bytes(b->wal) == 0 || wal_is_stalled(b->wal)) && !broker__registry_busy(b) &&
            !catalog_is_busy(b->catalog) && !b->abandoning && b->dead_count == 0;
 }
@@ -450,7 +457,8 @@ static void broker__arm(struct broker *b)
                                b->stopping ? b->stop_due_us : UINT64_MAX,
                                b->tick_due_us,
                                assign_deadline_us(b),
-                               peers_deadline_us(b->peers)};
+                               peers_deadline_us(b->peers),
+                               snapshot_deadline_us(b)};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         due = others[i] < due ? others[i] : due;
     }
@@ -501,6 +509,7 @@ void broker_turn(struct broker *b)
     produce_serve_waiting(b);
     broker__drain_dirty(b);
     session_resume_all(b);
+    snapshot_turn(b);
     broker__drain_dirty(b);
     if (b->stopping) {
         broker__stop_turn(b); /* before checkpoint_turn: the checkpoints it asks for start in this turn, nothing else
@@ -552,6 +561,7 @@ void broker_timer(struct broker *b)
     scrub_tick(b->scrub, now_us);
     patience_sweep(b, now_us);
     peers_timer(b->peers, now_us);
+    snapshot_timer(b, now_us);
     assign_timer(b, now_us);
     broker__tick(b, now_us);
     if (now_us >= b->sweep_due_us) {

@@ -353,7 +353,8 @@ static void checkpoint__drop(struct checkpoint_item *item)
     groups_reap(p);
 }
 
-/* The oldest delayed pictures are tried again. Nobody wants those of a group that died or was found damaged. */
+/* The oldest delayed pictures are tried again. Nobody wants those of a group that died, was found damaged, or is about
+ * to get a newer one from another broker. */
 static void checkpoint__retry(struct broker *b, struct checkpoint_job *job)
 {
     uint32_t count = job->count;
@@ -362,7 +363,7 @@ static void checkpoint__retry(struct broker *b, struct checkpoint_job *job)
     for (uint32_t i = 0; i < count; i++) {
         struct checkpoint_item *item = &job->items[i];
         struct partition *p = item->partition;
-        if (p->state == PARTITION_DEAD || p->state == PARTITION_DAMAGED) {
+        if (p->state == PARTITION_DEAD || p->state == PARTITION_DAMAGED || p->installing) {
             b->delayed_count--;
             b->delayed_full_count -= item->error == ERR_STORAGE_FULL;
             checkpoint__drop(item);
@@ -433,7 +434,7 @@ static void checkpoint__done(struct disk_job *base)
 
 static bool checkpoint__possible(const struct partition *p)
 {
-    return p->state != PARTITION_DEAD && p->state != PARTITION_DAMAGED && !p->checkpoint_delayed &&
+    return p->state != PARTITION_DEAD && p->state != PARTITION_DAMAGED && !p->checkpoint_delayed && !p->installing &&
            (p->kind == TOPIC_STATE || p->log != NULL);
 }
 

@@ -52,6 +52,12 @@
     X(leaderships_yielded_total, "leaderships given away: the disk is full, or ranges of records are damaged")         \
     X(configs_applied_total, "entries applied that say who is in a group")                                             \
     X(raft_refusals_total, "messages of replicas here that other brokers refused")                                     \
+    X(snapshots_sent_total, "snapshots that a replica on another broker has got from here")                            \
+    X(snapshots_installed_total, "snapshots of other brokers that took the place of what a replica here had")          \
+    X(snapshots_resumed_total, "transfers of snapshots to here that went on where a link broke")                       \
+    X(snapshot_sent_bytes_total, "bytes of snapshots sent")                                                            \
+    X(snapshot_received_bytes_total, "bytes of snapshots received")                                                    \
+    X(snapshot_chunks_ignored_total, "pieces of snapshots that nobody had asked for")                                  \
     X(scrub_bytes_total, "bytes at rest read again and judged by the scrub")                                           \
     X(scrub_rounds_total, "times that the scrub read everything at rest")                                              \
     X(scrub_damaged_total, "damaged ranges of segments, rows and parts of the log that the scrub found")

@@ -13,6 +13,7 @@
 #include "broker/partition.h"
 #include "broker/peers.h"
 #include "broker/session.h"
+#include "broker/snapshot.h"
 #include "meta/meta.h"
 #include "wal/wal.h"
 
@@ -62,6 +63,7 @@ struct broker {
     uint64_t kept_bytes;         /* of all windows: applied entries that followers may lack */
     struct peers *peers;
     struct router *router;
+    struct snapshots *snapshots; /* NULL until recovery is through */
     struct order deadlines; /* of partitions, by monotonic time: age.h */
     struct order live;      /* partitions that need WAL records, by the oldest of them */
     struct partition_list checkpoint_queue;

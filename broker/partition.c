@@ -16,6 +16,7 @@
 #include "broker/memory.h"
 #include "broker/produce.h"
 #include "broker/router.h"
+#include "broker/snapshot.h"
 #include "broker/state.h"
 #include "store/scrub.h"
 
@@ -206,6 +207,7 @@ uint64_t partition__log(struct partition *p, const struct wal_record *record)
 {
     uint64_t lsn = wal_append(p->broker->wal, record);
     partition__note_lsn(p, lsn);
+    p->logged_lsn = lsn;
     return lsn;
 }
 
@@ -226,8 +228,8 @@ static void partition__log_entries(struct partition *p, uint64_t first, uint64_t
     }
 }
 
-enum err partition_open_log(struct partition *p, const struct segment_row *rows, uint32_t rows_count, int64_t log_start,
-                            int64_t next_offset)
+static enum err partition__open_log(struct partition *p, const struct segment_row *rows, uint32_t rows_count,
+                                    int64_t log_start, int64_t next_offset, bool is_placed)
 {
     if (p->kind != TOPIC_DATA) {
         return OK;
@@ -240,8 +242,21 @@ enum err partition_open_log(struct partition *p, const struct segment_row *rows,
                                           .next_offset = next_offset,
                                           .rows = rows,
                                           .rows_count = rows_count,
-                                          .owner = p};
+                                          .owner = p,
+                                          .is_placed = is_placed};
     return segment_log_open(&options, &p->log);
+}
+
+enum err partition_open_log(struct partition *p, const struct segment_row *rows, uint32_t rows_count, int64_t log_start,
+                            int64_t next_offset)
+{
+    return partition__open_log(p, rows, rows_count, log_start, next_offset, false);
+}
+
+enum err partition_open_placed_log(struct partition *p, const struct segment_row *rows, uint32_t rows_count,
+                                   int64_t log_start, int64_t next_offset)
+{
+    return partition__open_log(p, rows, rows_count, log_start, next_offset, true);
 }
 
 void partition__reappend(struct partition *p)
@@ -273,9 +288,12 @@ static uint64_t partition__slowest(const struct partition *p)
     struct roster_other other;
     for (uint32_t place = 0; roster_each(&p->roster, &place, &other);) { /* who leaves gets his removal too */
         struct raft_peer_state peer;
-        if (raft_peer_state(p->raft, other.replica, &peer) && peer.match < index) {
-            index = peer.match;
+        if (!raft_peer_state(p->raft, other.replica, &peer)) {
+            continue;
         }
+        uint64_t floor = peer.in_snapshot ? snapshot_floor(p, other.replica) : 0;
+        uint64_t needed = peer.match > floor ? peer.match : floor;
+        index = needed < index ? needed : index;
     }
     return index;
 }
@@ -293,6 +311,7 @@ void partition__trim(struct partition *p)
     uint64_t durable = raft_durable_index(p->raft);
     uint64_t limit = p->applied_index < durable ? p->applied_index : durable;
     uint64_t slowest = partition__slowest(p), crowded = partition__crowded(p);
+    uint64_t kept_max = snapshot_is_sent(p) ? SNAPSHOT_KEPT_BYTES_MAX : WINDOW_KEPT_BYTES_MAX;
     uint64_t before = p->window.first_index;
     if (crowded > slowest) {
         mark(b->trace, MARK_WINDOW_CROWDED);
@@ -300,7 +319,7 @@ void partition__trim(struct partition *p)
     }
     bool is_short = b->kept_bytes > memory_kept_max(b);
     while (p->window.first_index <= limit &&
-           (p->window.first_index <= slowest || p->kept_bytes > WINDOW_KEPT_BYTES_MAX || is_short)) {
+           (p->window.first_index <= slowest || p->kept_bytes > kept_max || is_short)) {
         uint64_t bytes = window_at(&p->window, p->window.first_index)->payload.size;
         if (p->window.first_index > slowest) {
             mark(b->trace, is_short ? MARK_WINDOW_SHORT : MARK_WINDOW_LONG);
@@ -423,6 +442,9 @@ static void partition__carry_out(struct partition *p, const struct raft_update *
     for (uint32_t i = 0; i < update->send_after_sync_count; i++) {
         router_send_after(p, &update->send_after_sync[i], p->last_lsn);
     }
+    for (uint32_t i = 0; i < update->snapshots_count; i++) {
+        snapshot_want(p, update->snapshots[i]);
+    }
     if (update->role_changed) {
         partition__role_changed(p, update);
     }
@@ -437,6 +459,9 @@ static void partition__carry_out(struct partition *p, const struct raft_update *
 void partition_receive(struct partition *p, const struct raft_message *m, const struct router_entries *entries)
 {
     struct raft_update update;
+    if (p->installing) {
+        return; /* it is said again */
+    }
     while (p->state == PARTITION_LIVE && raft_take(p->raft, &update)) { /* one message between two takes */
         partition__carry_out(p, &update);
     }
@@ -492,6 +517,7 @@ static void partition__leave_others(struct partition *p)
         p->awake = false;
     }
     router_forget(p);
+    snapshot_forget(p);
     b->kept_bytes -= p->kept_bytes;
     p->kept_bytes = 0;
 }

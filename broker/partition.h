@@ -96,6 +96,10 @@ struct partition {
     uint64_t kept_bytes;                   /* of the window's entries that are applied: followers may lack them */
     uint64_t last_lsn;                     /* of the last record that a raft write gave to the WAL */
     const struct router_entries *incoming; /* with the message that is being stepped; NULL: none */
+    uint64_t logged_lsn;                   /* of the last record that anybody gave to it for this group */
+    uint32_t installs;                     /* of snapshots, in this life */
+    uint32_t sends_count;                  /* transfers of its picture: snapshot.h */
+    bool installing; /* a snapshot is about to take the place of all this: only time and durability reach the core */
     bool awake;                            /* in broker->awake: its core has a timer */
     TAILQ_ENTRY(partition) awake_link;
     struct roster roster;
@@ -178,6 +182,9 @@ struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t 
 /* Opens the segment log of a DATA partition from manifest rows (none: a new one). Blocking when there are rows. */
 enum err partition_open_log(struct partition *p, const struct segment_row *rows, uint32_t rows_count, int64_t log_start,
                             int64_t next_offset);
+/* The same, at any time, over files that were just put there: store/snapshot.h. */
+enum err partition_open_placed_log(struct partition *p, const struct segment_row *rows, uint32_t rows_count,
+                                   int64_t log_start, int64_t next_offset);
 /* Opens the raft core over the recovered window; state becomes LIVE unless DAMAGED. */
 void partition_start(struct partition *p);
 /* Ends it: waiters and fetches are answered with `error`, files and rows go when nothing holds them. */

@@ -228,7 +228,11 @@ void peers__lane_gone(struct lane *lane)
     struct peers *peers = peer->peers;
     berth->lane = NULL;
     berth__wait(peers, berth);
-    if (lane->number == PEER_LANE_SNAPSHOT || !peer->is_up) {
+    if (lane->number == PEER_LANE_SNAPSHOT) {
+        peers->options.handler->on_snapshot_down(peers->options.context, peer->broker);
+        return;
+    }
+    if (!peer->is_up) {
         return;
     }
     struct lane *twin =
@@ -354,6 +358,21 @@ bool peers_send(struct peers *peers, uint64_t broker, enum peer_lane number, Raf
     return false;
 }
 
+bool peers_send_snapshot(struct peers *peers, uint64_t broker, PeerSnapshot *message, struct slice payload)
+{
+    struct peer *peer = peers__find(peers, broker);
+    struct lane *lane = peer != NULL ? peers__berth(peer, PEER_LANE_SNAPSHOT)->lane : NULL;
+    uint8_t head[CODEC_HEAD_BYTES_MAX];
+    if (lane == NULL || lane->state != LANE_UP ||
+        lane->link->ops->queued_bytes(lane->link) + payload.size > PEER_QUEUE_BYTES_MAX) {
+        return false;
+    }
+    uint32_t size = peer_snapshot_write(message, payload, head);
+    lane->link->ops->send(lane->link, head, size, &payload, payload.size > 0 ? 1 : 0);
+    peer->stats.sent_frames++;
+    return true;
+}
+
 void peers_flush(struct peers *peers)
 {
     struct lane *lane;
@@ -377,6 +396,13 @@ struct slice peers_keep(struct peers *peers, const uint8_t *data, uint32_t size)
 uint64_t peers_bytes(const struct peers *peers)
 {
     return receive_bytes(&peers->receive);
+}
+
+bool peers_snapshot_is_up(const struct peers *peers, uint64_t broker)
+{
+    struct peer *peer = peers__find(peers, broker);
+    const struct lane *lane = peer != NULL ? peers__berth(peer, PEER_LANE_SNAPSHOT)->lane : NULL;
+    return lane != NULL && lane->state == LANE_UP;
 }
 
 bool peers_is_up(const struct peers *peers, uint64_t broker)

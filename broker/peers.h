@@ -26,6 +26,7 @@
 #include "port/link.h"
 #include "port/registry.h"
 #include "wire/peer.h"
+#include "wire/peer_snapshot.h"
 
 struct peers;
 
@@ -52,6 +53,11 @@ struct peers_handler {
     void (*on_removed)(void *context, uint64_t by_broker);
     /* A row, checked as wire/peer.h says; borrowed for the call. Payload is kept with peers_keep. */
     void (*on_row)(void *context, uint64_t broker, const RaftRow *row, const uint8_t *payload);
+    /* A frame of the snapshot lane, checked as wire/peer_snapshot.h says; payload as of on_row. */
+    void (*on_snapshot)(void *context, uint64_t broker, const PeerSnapshot *message, const uint8_t *payload,
+                        uint32_t payload_size);
+    /* The snapshot lane ended: what was sent on it may be lost. */
+    void (*on_snapshot_down)(void *context, uint64_t broker);
     /* For a ping to this broker: what sleeps under us there. */
     void (*quiet_told)(void *context, uint64_t broker, struct peers_quiet *ret_quiet);
     /* A ping: is that what sleeps under it here? */
@@ -91,9 +97,13 @@ bool peers_send(struct peers *peers, uint64_t broker, enum peer_lane lane, RaftR
                 uint32_t parts_count);
 void peers_flush(struct peers *peers);
 
-/* Within on_row: a reference to (part of) its payload. */
+/* On the snapshot lane, at once, with the bytes of a CHUNK. False: there is no such lane now, or its queue is full. */
+bool peers_send_snapshot(struct peers *peers, uint64_t broker, PeerSnapshot *message, struct slice payload);
+
+/* Within on_row and on_snapshot: a reference to (part of) its payload. */
 struct slice peers_keep(struct peers *peers, const uint8_t *data, uint32_t size);
 
+bool peers_snapshot_is_up(const struct peers *peers, uint64_t broker); /* its snapshot lane is */
 bool peers_is_up(const struct peers *peers, uint64_t broker);
 uint64_t peers_bytes(const struct peers *peers); /* memory that received frames take, kept ones included */
 

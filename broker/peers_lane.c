@@ -145,6 +145,21 @@ static void lane__on_rows(struct lane *lane, const struct frame *frame)
     peers->reading = NULL;
 }
 
+static void lane__on_snapshot(struct lane *lane, const struct frame *frame)
+{
+    struct peers *peers = lane->peers;
+    PeerSnapshot message;
+    enum err error = peer_snapshot_read(frame, &message);
+    if (error != OK) {
+        lane__close(lane, err_text(error));
+        return;
+    }
+    peers->reading = lane;
+    peers->options.handler->on_snapshot(peers->options.context, lane->peer->broker, &message, frame->payload,
+                                        frame->payload_size);
+    peers->reading = NULL;
+}
+
 static void lane__on_ping(struct lane *lane, const PeerPing *ping)
 {
     struct peers *peers = lane->peers;
@@ -176,7 +191,8 @@ static bool lane__expects(const struct lane *lane, enum frame_type type)
     if (lane->state == LANE_GREETING) {
         return type == (lane->is_dialled ? FRAME_PEER_HELLO_REPLY : FRAME_PEER_HELLO);
     }
-    return lane->state == LANE_UP && (type == FRAME_RAFT || type == FRAME_PEER_PING || type == FRAME_PEER_PONG);
+    bool is_for_groups = type == (lane->number == PEER_LANE_SNAPSHOT ? FRAME_SNAPSHOT : FRAME_RAFT);
+    return lane->state == LANE_UP && (is_for_groups || type == FRAME_PEER_PING || type == FRAME_PEER_PONG);
 }
 
 static void lane__handle(struct lane *lane, const struct frame *frame)
@@ -188,6 +204,10 @@ static void lane__handle(struct lane *lane, const struct frame *frame)
     }
     if (frame->type == FRAME_RAFT) {
         lane__on_rows(lane, frame);
+        return;
+    }
+    if (frame->type == FRAME_SNAPSHOT) {
+        lane__on_snapshot(lane, frame);
         return;
     }
     enum err error = codec_decode(frame->type, frame->proto, frame->proto_size, &message);

@@ -71,7 +71,9 @@ static void send_row(struct partition *p, RaftRow *row, const struct slice *part
     row->from = p->replica;
     if (!peers_send(b->peers, broker, lane_of((enum raft_message_type)row->type), row, parts, parts_count)) {
         mark(b->trace, MARK_ROW_UNSENT);
-        raft_step(p->raft, &(struct raft_event){.type = RAFT_UNREACHABLE, .peer = row->to});
+        if (!p->installing) {
+            raft_step(p->raft, &(struct raft_event){.type = RAFT_UNREACHABLE, .peer = row->to});
+        }
         partition_mark_dirty(p);
     }
 }
@@ -350,7 +352,7 @@ static void tell_members(struct broker *b, uint64_t broker, enum raft_event_type
 {
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
         struct roster_other other;
-        for (uint32_t place = 0; p->raft != NULL && roster_each(&p->roster, &place, &other);) {
+        for (uint32_t place = 0; p->raft != NULL && !p->installing && roster_each(&p->roster, &place, &other);) {
             if (other.broker == broker && other.replica != p->replica) {
                 raft_step(p->raft, &(struct raft_event){.type = type, .peer = other.replica});
                 partition_mark_dirty(p);

@@ -67,9 +67,10 @@ void snapshots_free(struct snapshots *snapshots);
 void snapshot_want(struct partition *p, uint64_t replica);
 /* The partition ends here, or may not go on: nothing of it is sent or received any more. */
 void snapshot_forget(struct partition *p);
-/* Up to where entries need not be kept for a replica that gets a snapshot: the index of its picture, or, while it has
- * none, UINT64_MAX, since a newer picture is to come. */
+/* Up to where entries need not be kept for a replica that gets a snapshot: the index of its picture, or of the last
+ * checkpoint while there is none. */
 uint64_t snapshot_floor(const struct partition *p, uint64_t replica);
+bool snapshot_is_sent(const struct partition *p); /* to anybody, now or soon */
 
 /* Of peers_handler. */
 void snapshot_on_message(void *context, uint64_t broker, const PeerSnapshot *message, const uint8_t *payload,
@@ -92,6 +93,7 @@ void snapshot_state(const struct broker *b, struct snapshots_state *ret_state);
 /* Other limits than limits.h has: tests. */
 struct snapshots_limits {
     uint64_t held_bytes, age_us, sweep_us, idle_us, silence_us, retry_us;
+    uint32_t chunk_bytes; /* at most SNAPSHOT_CHUNK_BYTES_MAX */
 };
 void snapshot_limit(struct broker *b, const struct snapshots_limits *limits);
 

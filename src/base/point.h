@@ -47,6 +47,10 @@
     X(POINT_CHECKPOINT_COMMIT, "checkpoint-commit")       /* lane: rows are put, the commit is to come */              \
     X(POINT_CHECKPOINT_COMMITTED, "checkpoint-committed") /* lane: the pictures are durable, the loop does not know */ \
     X(POINT_CHECKPOINT_SETTLED, "checkpoint-settled")     /* all groups know, no WAL file is released yet */           \
+    X(POINT_SNAPSHOT_MADE, "snapshot-made")               /* lane: a picture is copied, the loop does not know */      \
+    X(POINT_SNAPSHOT_PLACED, "snapshot-placed")           /* lane: segments are in their places, the rows are not */   \
+    X(POINT_SNAPSHOT_COMMIT, "snapshot-commit")           /* lane: the rows are put, the commit is to come */          \
+    X(POINT_SNAPSHOT_COMMITTED, "snapshot-committed")     /* lane: they are durable, the loop does not know */         \
     X(POINT_START_LOADED, "start-loaded")                 /* a start has read the checkpoint store */                  \
     X(POINT_START_REPLAYED, "start-replayed")             /* and the WAL */                                            \
     X(POINT_START_CONCLUDED, "start-concluded")           /* what the replay learned is appended, not durable */       \

@@ -206,7 +206,7 @@ static void look(const struct judge_machine *machine, const struct partition *p,
                                       .is_quiet = raft_is_quiet(r),
                                       .is_damaged = raft_is_damaged(r),
                                       .end = p->leader_ready ? partition_high_watermark(p) : 0,
-                                      .snapshot_lsn = p->snapshot_lsn,
+                                      .installs = p->installs,
                                       .heartbeat_ms = machine->broker->config->heartbeat_ms,
                                       .election_ms = machine->broker->config->election_ms,
                                       .context = p,
@@ -290,7 +290,7 @@ static bool is_as_seen(const struct judge *judge, const struct partition *p, con
     bool is_same = r->was_seen && raft->term == r->term && raft->role == r->role && raft->commit_index == r->commit &&
                    p->applied_index == r->applied && raft->trail.last_index == r->last &&
                    raft->damaged == r->was_damaged && raft->quiet == r->was_quiet &&
-                   p->snapshot_lsn == r->snapshot_lsn && raft->writes.last_id == r->write_id;
+                   p->installs == r->installs && raft->writes.last_id == r->write_id;
     if (!is_same || raft->role != RAFT_LEADER) {
         return is_same;
     }
@@ -321,7 +321,7 @@ static void sweep(struct judge *judge, struct judge_machine *machine, bool is_fi
         if (was_held) {
             r->excuse_us = judge->world->now_us;
         }
-        if (r->was_seen && r->snapshot_lsn == sight.snapshot_lsn) {
+        if (r->was_seen && r->installs == sight.installs) {
             moved += sight.applied - r->applied;
         }
         r->looked_us = judge->world->now_us;

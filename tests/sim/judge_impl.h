@@ -87,7 +87,7 @@ struct judge_replica {
     uint64_t matches[JUDGE_REPLICAS_MAX];
     uint64_t round;
     bool was_damaged, was_quiet, accepted;
-    uint64_t snapshot_lsn;
+    uint32_t installs; /* of snapshots, in its present life */
     uint64_t looked_us;   /* when it was last looked at, */
     uint64_t write_id;    /* behind this write of its log or hard state */
     uint64_t excuse_us;   /* up to here nobody had to hear or be heard */
@@ -177,7 +177,7 @@ struct judge_sight {
     bool has_own_commit; /* leader: an entry of its own term is committed */
     uint64_t round;      /* of reads, confirmed */
     int64_t end;         /* high watermark */
-    uint64_t snapshot_lsn;
+    uint32_t installs; /* of snapshots, in its present life */
     uint32_t heartbeat_ms, election_ms;
     /* Questions; 0 or false: it does not know. */
     const void *context;

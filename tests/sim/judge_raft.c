@@ -290,5 +290,5 @@ void raft__saw(struct judge *judge, struct judge_group *group, struct judge_repl
     r->round = s->round;
     r->accepted = s->accepts;
     r->was_quiet = s->is_quiet;
-    r->snapshot_lsn = s->snapshot_lsn;
+    r->installs = s->installs;
 }

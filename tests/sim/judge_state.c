@@ -63,7 +63,7 @@ static void check_state(struct judge *judge, struct judge_group *group, const st
 
 void state__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r, const struct judge_sight *s)
 {
-    bool is_installed = r->was_seen && s->snapshot_lsn != r->snapshot_lsn;
+    bool is_installed = r->was_seen && s->installs != r->installs;
     if (is_installed) {
         judge__count(judge, JUDGE_R19);
         if (s->applied < r->applied || s->commit < r->commit || s->last < s->applied) {

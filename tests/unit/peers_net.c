@@ -220,6 +220,22 @@ static void node__on_row(void *context, uint64_t broker, const RaftRow *row, con
     node->payloads[at] = bytes > 0 ? peers_keep(node->peers, payload, bytes) : (struct slice){0};
 }
 
+static void node__on_snapshot(void *context, uint64_t broker, const PeerSnapshot *message, const uint8_t *payload,
+                              uint32_t payload_size)
+{
+    struct node *node = context;
+    (void)broker;
+    node->snapshot = *message;
+    node->snapshots_count++;
+    slice_unref(&node->snapshot_payload);
+    node->snapshot_payload = payload_size > 0 ? peers_keep(node->peers, payload, payload_size) : (struct slice){0};
+}
+
+static void node__on_snapshot_down(void *context, uint64_t broker)
+{
+    ((struct node *)context)->snapshot_downs[broker]++;
+}
+
 static void node__quiet_told(void *context, uint64_t broker, struct peers_quiet *ret_quiet)
 {
     (void)broker;
@@ -244,6 +260,8 @@ static const struct peers_handler handler = {.may_join = node__may_join,
                                              .on_down = node__on_down,
                                              .on_removed = node__on_removed,
                                              .on_row = node__on_row,
+                                             .on_snapshot = node__on_snapshot,
+                                             .on_snapshot_down = node__on_snapshot_down,
                                              .quiet_told = node__quiet_told,
                                              .quiet_agrees = node__quiet_agrees,
                                              .on_quiet_differs = node__on_quiet_differs};
@@ -271,6 +289,7 @@ void net_free(struct net *net)
     for (uint32_t i = 1; i <= NET_NODES_MAX; i++) {
         for (uint32_t n = 0; n < 64; n++) {
             slice_unref(&net->nodes[i].payloads[n]);
+            slice_unref(&net->nodes[i].snapshot_payload);
         }
         ASSERT(net->nodes[i].peers == NULL || peers_are_closed(net->nodes[i].peers));
         peers_free(net->nodes[i].peers);

@@ -26,7 +26,10 @@ struct node {
     struct peers_quiet quiet; /* what it tells, and what it agrees with */
     uint32_t rows_count;
     RaftRow rows[64];
-    struct slice payloads[64]; /* kept */
+    struct slice payloads[64];     /* kept */
+    PeerSnapshot snapshot;         /* the last one */
+    struct slice snapshot_payload; /* kept */
+    uint32_t snapshots_count, snapshot_downs[NET_NODES_MAX + 1];
 };
 
 struct net *net_new(void);
