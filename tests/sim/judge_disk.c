@@ -16,6 +16,20 @@ void disk__forget(struct image *image)
     *image = (struct image){0};
 }
 
+bool disk__is_sound(const struct judge_replica *r)
+{
+    return !r->is_lost && !r->image.is_given_up;
+}
+
+void disk__mended(struct judge_replica *r, uint64_t last)
+{
+    struct image *image = &r->image;
+    r->is_lost = image->is_given_up = false;
+    if (last < image->last && last >= image->picture.applied_index) {
+        image->last = last; /* what stood behind the damage is nobody's */
+    }
+}
+
 /* --- questions --- */
 
 /* Records below it are gone, or dead. */
@@ -91,6 +105,7 @@ static void on_entry(struct judge *judge, struct judge_group *group, struct judg
     struct image *image = &r->image;
     uint64_t index = record->index;
     image_reach(image, index);
+    is_new = is_new && disk__is_sound(r); /* else what it has is not known any more */
     struct image_entry *entry = &image->entries[index];
     judge__count(judge, JUDGE_R10);
     if (is_new && index > image->last + 1) {
@@ -114,14 +129,16 @@ static void on_entry(struct judge *judge, struct judge_group *group, struct judg
     if (is_new || ghost__at(group, index, record->term) == NULL) {
         ghost__durable(judge, group, r->id, record, prev_term(group, image, index));
     }
+    bool is_other = !disk__is_sound(r) && entry->term != record->term;
     *entry = (struct image_entry){.term = record->term, .lsn = lsn};
-    image->last = index > image->last ? index : image->last;
+    image->last = index > image->last || (is_other && index >= image->picture.applied_index) ? index : image->last;
 }
 
 static void on_truncate(struct judge *judge, struct judge_group *group, struct judge_replica *r, uint64_t from,
                         bool is_new)
 {
     struct image *image = &r->image;
+    is_new = is_new && disk__is_sound(r);
     if (is_new && from < image->capacity) {
         image->cut_index = from;
         image->cut_term = image->entries[from].term;
@@ -149,6 +166,7 @@ static void on_hard_state(struct judge *judge, struct judge_group *group, struct
 {
     struct image *image = &r->image;
     judge__count(judge, JUDGE_R8);
+    is_new = is_new && disk__is_sound(r);
     if (is_new && term < image->wal_term) {
         judge__fail(judge, JUDGE_R6, group, r->id, "term %llu is stored behind term %llu", (unsigned long long)term,
                     (unsigned long long)image->wal_term);
@@ -208,7 +226,7 @@ void disk__picture(struct judge *judge, struct judge_machine *machine, const str
     const struct meta_group old = image->picture;
     uint64_t applied = picture->applied_index;
     bool is_installed = picture->snapshot_lsn > old.snapshot_lsn && old.group != 0;
-    image->is_given_up = picture->damaged;
+    image->is_given_up |= picture->damaged;
     if (picture->replica == 0 || judge->world->failed || (picture->damaged && applied < old.applied_index)) {
         return; /* whoever marks a group need not know what it was */
     }
@@ -363,7 +381,7 @@ static const char *image_lacks(const struct judge *judge, const struct judge_rep
                                uint64_t old_term)
 {
     const struct image *image = &r->image;
-    if (image->is_dead || old->is_dead || image->is_given_up) {
+    if (image->is_dead || old->is_dead || image->is_given_up || old->is_given_up || r->is_lost) {
         return NULL;
     }
     if (disk__term(judge, r) < old_term) {

@@ -106,6 +106,7 @@ struct counting {
     struct judge *judge;
     struct judge_group *group;
     uint64_t index, term;
+    uint64_t leader_term;
 };
 
 static bool is_held_by(void *context, uint64_t replica)
@@ -113,14 +114,21 @@ static bool is_held_by(void *context, uint64_t replica)
     const struct counting *c = context;
     const struct judge_replica *r = judge__replica(c->group, replica);
     /* Who was deleted meanwhile had it: deleting is no loss. */
-    return r != NULL && !r->is_lost && (r->image.is_dead || disk__holds(c->judge, c->group, r, c->index, c->term));
+    if (r == NULL || r->image.is_dead) {
+        return r != NULL;
+    }
+    if (!disk__is_sound(r)) { /* lost since, but the leader was told before */
+        return r->ack_term == c->leader_term && r->ack_index >= c->index;
+    }
+    return disk__holds(c->judge, c->group, r, c->index, c->term);
 }
 
 /* The configuration may have changed behind the commit, in the same turn. */
 static bool is_held_by_quorum(struct judge *judge, struct judge_group *group, const struct judge_sight *sight)
 {
     const struct judge_replica *r = judge__replica(group, sight->replica);
-    struct counting counting = {judge, group, sight->commit, sight->term_of(sight->context, sight->commit)};
+    uint64_t term = sight->term_of(sight->context, sight->commit); /* the leader's own */
+    struct counting counting = {judge, group, sight->commit, term, term};
     judge__count(judge, JUDGE_W1);
     for (uint32_t i = 0; i < sight->config->count; i++) {
         const struct raft_member *m = &sight->config->members[i];
@@ -245,7 +253,7 @@ void ghost__elected(struct judge *judge, struct judge_group *group, const struct
                     (unsigned long long)disk__vote(judge, r));
     }
     t->votes[r->place] |= (uint64_t)1 << r->place;
-    struct counting counting = {judge, group, r->place, sight->term};
+    struct counting counting = {judge, group, r->place, sight->term, sight->term};
     judge__count(judge, JUDGE_R18);
     if (!judge__is_quorum(sight->config, has_voted, &counting)) {
         judge__fail(judge, JUDGE_R18, group, sight->replica, "it leads in term %llu without the votes of majorities",

@@ -70,6 +70,7 @@ struct judge_replica {
     uint64_t id, broker;
     uint32_t place; /* in its group */
     struct image image;
+    uint64_t ack_term, ack_index;         /* what it last acknowledged as a whole one, to the leader of that term */
     bool is_lost;                         /* its machine was wiped, or has lost bytes: see R20 */
     uint64_t lost_commit;                 /* what was committed then */
     uint64_t heard_rounds;                /* of reads: the highest one that it answered, */
@@ -87,7 +88,7 @@ struct judge_replica {
     uint64_t matches[JUDGE_REPLICAS_MAX];
     uint64_t round;
     bool was_damaged, was_quiet, accepted;
-    uint32_t installs; /* of snapshots, in its present life */
+    uint32_t installs;    /* of snapshots, in its present life */
     uint64_t looked_us;   /* when it was last looked at, */
     uint64_t write_id;    /* behind this write of its log or hard state */
     uint64_t excuse_us;   /* up to here nobody had to hear or be heard */
@@ -177,7 +178,7 @@ struct judge_sight {
     bool has_own_commit; /* leader: an entry of its own term is committed */
     uint64_t round;      /* of reads, confirmed */
     int64_t end;         /* high watermark */
-    uint32_t installs; /* of snapshots, in its present life */
+    uint32_t installs;   /* of snapshots, in its present life */
     uint32_t heartbeat_ms, election_ms;
     /* Questions; 0 or false: it does not know. */
     const void *context;
@@ -248,6 +249,8 @@ void disk__forget(struct image *image);
 uint64_t disk__term(const struct judge *judge, const struct judge_replica *r);
 uint64_t disk__vote(const struct judge *judge, const struct judge_replica *r); /* of that term */
 /* Its durable log reaches the index; and what stands there. */
+void disk__mended(struct judge_replica *r, uint64_t last); /* it is whole again, with this log */
+bool disk__is_sound(const struct judge_replica *r);        /* nothing of it is known or said to be missing */
 bool disk__reaches(const struct judge *judge, const struct judge_replica *r, uint64_t index);
 bool disk__holds(const struct judge *judge, const struct judge_group *group, const struct judge_replica *r,
                  uint64_t index, uint64_t term);

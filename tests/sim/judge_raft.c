@@ -30,7 +30,7 @@ static void check_start(struct judge *judge, struct judge_group *group, const st
                         const struct judge_sight *s)
 {
     uint64_t applied = r->image.picture.applied_index, last = r->image.last;
-    if (r->was_seen || !s->is_fresh || s->is_damaged || r->is_lost || judge->machines[r->broker].is_doubted) {
+    if (r->was_seen || !s->is_fresh || s->is_damaged || !disk__is_sound(r) || judge->machines[r->broker].is_doubted) {
         return;
     }
     uint64_t last_term = last == 0         ? 0
@@ -56,7 +56,7 @@ static void check_durable(struct judge *judge, struct judge_group *group, const 
 {
     uint64_t term = s->term_of(s->context, s->durable);
     judge__count(judge, JUDGE_R9);
-    if (term != 0 && !r->is_lost && !disk__holds(judge, group, r, s->durable, term)) {
+    if (term != 0 && disk__is_sound(r) && !s->is_damaged && !disk__holds(judge, group, r, s->durable, term)) {
         judge__fail(judge, JUDGE_R9, group, r->id, "it takes its own entry %llu of term %llu for durable",
                     (unsigned long long)s->durable, (unsigned long long)term);
     }
@@ -141,7 +141,7 @@ static void check_match(struct judge *judge, struct judge_group *group, struct j
         return;
     }
     uint64_t *match = &r->matches[peer->place];
-    if (state.damaged || peer->is_lost || peer->image.is_dead || disk__term(judge, peer) > s->term) {
+    if (state.damaged || !disk__is_sound(peer) || peer->image.is_dead || disk__term(judge, peer) > s->term) {
         *match = 0; /* it counts for nothing, or is of a later leader */
         return;
     }
@@ -241,18 +241,21 @@ static void check_damage(struct judge *judge, struct judge_group *group, struct 
     }
     judge__count(judge, JUDGE_R20);
     if (s->is_damaged) {
+        if (!r->was_damaged && !r->is_lost) {
+            r->lost_commit = group->committed;
+        }
         if (s->role != RAFT_FOLLOWER) {
             judge__fail(judge, JUDGE_R20, group, r->id, "it is damaged, and no mere follower");
         }
     } else if (r->is_lost && !r->was_damaged) {
         judge__fail(judge, JUDGE_R20, group, r->id, "it has lost what was durable, and takes itself for whole");
-    } else if (r->is_lost) {
+    } else {
         uint64_t term = ghost__committed_term(group, r->lost_commit);
         if (!disk__holds(judge, group, r, r->lost_commit, term)) {
             judge__fail(judge, JUDGE_R20, group, r->id, "it is whole again without entry %llu",
                         (unsigned long long)r->lost_commit);
         }
-        r->is_lost = false;
+        disk__mended(r, s->durable);
     }
     r->was_damaged = s->is_damaged;
 }

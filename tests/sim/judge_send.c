@@ -101,10 +101,14 @@ static void check_grant(struct judge *judge, struct judge_group *group, const st
 
 /* --- R9: acknowledgements --- */
 
-static void check_ack(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+static void check_ack(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                       const struct judge_row *row)
 {
     struct judge_sight s;
+    if (!(row->flags & PEER_FLAG_REJECT)) {
+        r->ack_index = r->ack_term == row->term && r->ack_index > row->index ? r->ack_index : row->index;
+        r->ack_term = row->term;
+    }
     if ((row->flags & PEER_FLAG_REJECT) || disk__term(judge, r) != row->term) {
         return; /* a disk of a later term may have been cut since; a leader of that term does not count this any more */
     }
