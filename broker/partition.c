@@ -379,6 +379,7 @@ static void partition__write(struct partition *p, const struct raft_write *write
         }
         window_truncate(&p->window, write->truncate_from, &cut);
         roster_truncate(&p->roster, write->truncate_from);
+        partition__members_changed(p);
         lsn = partition__log(p, &record);
         point(p->broker->trace, POINT_TRUNCATED);
     }

@@ -8,10 +8,12 @@
 /* That the others' ranges are whole is likely, not known: two who have damage each do not pass a group to and fro. */
 #define YIELD_DAMAGE_US   600000000u
 
+/* Who is alone is refused by what the log has room for, not by this. */
 void yield_tell(struct partition *p)
 {
-    if (p->raft != NULL && !roster_is_alone(&p->roster, p->replica)) {
-        raft_step(p->raft, &(struct raft_event){.type = RAFT_FULL, .full = p->broker->disk_is_full});
+    if (p->raft != NULL) {
+        bool full = p->broker->disk_is_full && !roster_is_alone(&p->roster, p->replica);
+        raft_step(p->raft, &(struct raft_event){.type = RAFT_FULL, .full = full});
     }
 }
 

@@ -12,7 +12,7 @@ struct partition;
 /* The disk became full, or has room again: every core with other members tells them, so that nobody gives it a
  * leadership, and leaders refuse what no majority has room for. */
 void yield_note_disk(struct broker *b);
-/* The same for one core, which was made or got its first other members just now. */
+/* The same for one core, which was made, or whose members have changed, just now. */
 void yield_tell(struct partition *p);
 /* With every tick: looks at the leaders now and then. */
 void yield_tick(struct broker *b, uint64_t now_us);
