@@ -289,8 +289,8 @@ static bool is_as_seen(const struct judge *judge, const struct partition *p, con
     const struct raft *raft = p->raft;
     bool is_same = r->was_seen && raft->term == r->term && raft->role == r->role && raft->commit_index == r->commit &&
                    p->applied_index == r->applied && raft->trail.last_index == r->last &&
-                   raft->damaged == r->was_damaged && raft->quiet == r->was_quiet &&
-                   p->installs == r->installs && raft->writes.last_id == r->write_id;
+                   raft->damaged == r->was_damaged && raft->quiet == r->was_quiet && p->installs == r->installs &&
+                   raft->writes.last_id == r->write_id;
     if (!is_same || raft->role != RAFT_LEADER) {
         return is_same;
     }
@@ -418,7 +418,8 @@ void judge_wiped(struct judge *judge, uint64_t id, struct sim_disk *disk, struct
         for (uint32_t i = 0; i < group->replicas_count; i++) {
             struct judge_replica *r = group->replicas[i];
             if (r->broker == id) {
-                r->is_lost = true;
+                /* Who never heard of a term has said nothing to anybody: it may be born once more. */
+                r->is_lost = r->is_lost || r->term != 0 || r->image.last != 0;
                 r->lost_commit = group->committed;
                 disk__forget(&r->image);
             }
