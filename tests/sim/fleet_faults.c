@@ -195,6 +195,7 @@ void fleet_faults_begin(struct fleet *fleet)
     for (uint32_t id = 1; id <= fleet->brokers; id++) {
         struct fleet_broker *b = &fleet->broker[id];
         sim_disk_set_faults(b->disk, faults);
+        sim_disk_raise_faults(b->disk);
         sim_disk_set_stall(b->disk, faults[FAULT_STALL] ? STALL_CHANCE : 0);
         if (faults[FAULT_POINT_DELAY]) {
             sim_points_plan_delays(&b->points);

@@ -1,8 +1,8 @@
 /* Swarm options of a fleet: those of one broker, and how many machines, groups and kinds of trouble there are. */
 #include "fleet.h"
 
-/* Classes of one broker that a fleet leaves alone: rot for which no broker answers to others yet, and what ends a run of
- * its own. */
+/* Classes of one broker that a fleet leaves alone: rot for which no broker answers to others yet, and what ends a run
+ * of its own. */
 static bool is_for_fleet(enum sim_fault fault)
 {
     switch (fault) {
@@ -43,7 +43,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     o.heartbeat_ms = (uint32_t)(rng_chance(&rng, 0.7) ? 100 : rng_between(&rng, 50, 200));
     o.election_ms = o.heartbeat_ms * (uint32_t)(rng_chance(&rng, 0.7) ? 8 : rng_between(&rng, 5, 12));
     o.cable_us_max = sim_log_between(&rng, 100, 60000);
-    o.fault_us = sim_log_between(&rng, 500000, 8000000);
+    o.fault_us = sim_log_between(&rng, 1200000, 8000000);
     if (o.brokers == 1) {
         o.one.faults[FAULT_MINORITY] = false;
     }
@@ -51,11 +51,11 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
         o.one.faults[FAULT_MINORITY] = false; /* no group can do without anybody */
     }
     o.one.load_us = FLEET_SAFETY_US + rng_below(&rng, 30000000);
-    o.one.producers = (uint32_t)rng_between(&rng, 6, 12);
+    o.one.producers = (uint32_t)rng_between(&rng, 8, 12);
     o.one.consumers = (uint32_t)rng_between(&rng, 0, 3);
     o.one.batch_records_max = (uint32_t)rng_between(&rng, 4, 12);
     o.one.value_bytes_max = (uint32_t)sim_log_between(&rng, 24, 4000);
-    o.one.think_us_max = 1000000;
+    o.one.think_us_max = 700000;
     o.one.memory_bytes = (uint64_t)64 << 20;
     if (o.one.faults[FAULT_READ_ERROR] || o.one.faults[FAULT_LATENT] || o.one.faults[FAULT_MISREAD]) {
         o.one.memory_bytes = sim_log_between(&rng, 256 << 10, 2 << 20); /* reads have to go to the disk */
@@ -82,8 +82,7 @@ void fleet_options_keep_logs(struct fleet_options *o)
         o->one.wal_budget_bytes = (uint64_t)1 << 30;
         o->one.snapshot_bytes = (uint64_t)1 << 40;
         o->one.snapshot_entries = (uint64_t)1 << 40;
-        o->one.memory_bytes = (uint64_t)64
-                              << 20; /* of which a part is kept for slow followers: hardly a read of the disk */
+        o->one.memory_bytes = (uint64_t)64 << 20; /* for slow followers too: hardly anything is read from the disk */
         o->one.faults[FAULT_READ_ERROR] = o->one.faults[FAULT_LATENT] = o->one.faults[FAULT_MISREAD] = false;
     }
 }

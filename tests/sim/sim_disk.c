@@ -665,6 +665,11 @@ void sim_disk_set_faults(struct sim_disk *disk, const bool faults[FAULT_CLASSES]
     sim_media_draw(&disk->media, faults);
 }
 
+void sim_disk_raise_faults(struct sim_disk *disk)
+{
+    sim_media_raise(&disk->media);
+}
+
 void sim_disk_set_room(struct sim_disk *disk, uint64_t room_bytes)
 {
     disk->bytes_max = room_bytes == UINT64_MAX ? UINT64_MAX : tree_bytes(disk->tree) + room_bytes;

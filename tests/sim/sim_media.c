@@ -52,6 +52,25 @@ void sim_media_draw(struct sim_media *media, const bool faults[FAULT_CLASSES])
     media->options.call_us_max = faults[FAULT_LATENCY] ? call_us_max : 0;
 }
 
+static void raise_to(double *chance, uint64_t one_in)
+{
+    if (*chance > 0 && *chance * (double)one_in < 1) {
+        *chance = 1.0 / (double)one_in;
+    }
+}
+
+void sim_media_raise(struct sim_media *media)
+{
+    raise_to(&media->options.read_error, 100);
+    raise_to(&media->options.write_error, 300);
+    raise_to(&media->options.name_error, 300);
+    raise_to(&media->options.misread, 50);
+    raise_to(&media->options.latent, 50);
+    raise_to(&media->options.files_error, 20);
+    raise_to(&media->options.kv_full, 200);
+    raise_to(&media->options.kv_error, 500);
+}
+
 static void latent_forget(struct sim_media_latent *latent)
 {
     inode_unref(latent->inode);

@@ -40,6 +40,8 @@ struct sim_media {
 
 void sim_media_init(struct sim_media *media, struct sim_world *world);
 void sim_media_draw(struct sim_media *media, const bool faults[FAULT_CLASSES]); /* rates of a run */
+/* Each fault that is on comes at least so often that a run of some minutes sees it. */
+void sim_media_raise(struct sim_media *media);
 void sim_media_calm(struct sim_media *media);     /* no faults from now on, and every sector reads again */
 void sim_media_new_life(struct sim_media *media); /* broke, erred: false */
 
