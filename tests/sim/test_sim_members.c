@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim_carry.h"
 #include "sim_trio.h"
 #include "base/assert.h"
 #include "base/mem.h"
@@ -111,7 +110,7 @@ static void run(uint64_t for_us)
 
 static uint64_t leader_within(uint64_t limit_us)
 {
-    for (uint64_t end_us = t.world.now_us + limit_us;; run(STEP_US), sim_carry(&t, GROUP)) {
+    for (uint64_t end_us = t.world.now_us + limit_us;; run(STEP_US)) {
         uint64_t id = trio_leader(&t, GROUP, 0);
         if (id != 0 || t.world.now_us >= end_us) {
             return id;
@@ -203,7 +202,6 @@ static void wish_for_who_is_there(const struct members *now)
 static bool walk(void)
 {
     struct members now, next;
-    sim_carry(&t, GROUP);
     uint64_t id = trio_leader(&t, GROUP, 0);
     struct partition *p = id != 0 ? replica_at(id) : NULL;
     if (p == NULL) {
@@ -304,7 +302,6 @@ static bool produce_within(uint64_t limit_us)
     for (uint64_t end_us = t.world.now_us + limit_us; t.world.now_us < end_us;) {
         bool asked = produce();
         run(asked ? 200000 : STEP_US);
-        sim_carry(&t, GROUP);
         if (t.acknowledged > before) {
             return true;
         }
@@ -315,10 +312,7 @@ static bool produce_within(uint64_t limit_us)
 static void check(void)
 {
     assert_true(leader_within(30000000) != 0);
-    for (int i = 0; i < 10; i++) { /* who voted all along may still need a snapshot */
-        run(500000);
-        sim_carry(&t, GROUP);
-    }
+    run(10000000); /* who voted all along may still need a snapshot */
     trio_check(&t, GROUP);
 }
 
@@ -547,10 +541,7 @@ static void who_has_no_room_for_another_one_takes_what_is_before_it(void **state
     assert_true(p->applied_index < leader->applied_index);
     assert_true(p->applied_index > p->roster.newest->index); /* the record behind it came through */
     sim_kv_set_full(t.broker[full].kv, false);
-    for (int i = 0; i < 20; i++) {
-        run(500000);
-        sim_carry(&t, GROUP);
-    }
+    run(10000000);
     assert_int_equal(replica_at(full)->applied_index, replica_at(leader_within(0))->applied_index);
     check();
 }
