@@ -264,12 +264,14 @@ static bool has_been_heard(void *context, uint64_t replica)
     return r != NULL && h->judge->world->now_us - machine->delivered_us[r->broker] <= h->limit_us;
 }
 
+/* Who has gone on to a later term may have answered before: a leader that was held hears of it late. */
 static bool has_answered_round(void *context, uint64_t replica)
 {
     const struct hearing *h = context;
     const struct judge_replica *r = judge__replica(h->group, replica);
     return replica == h->sight->replica ||
-           (r != NULL && r->heard_term == h->sight->term && r->heard_rounds >= h->sight->round);
+           (r != NULL && (r->heard_term > h->sight->term ||
+                          (r->heard_term == h->sight->term && r->heard_rounds >= h->sight->round)));
 }
 
 /* R13. What is delivered at all is more than what the leader hears for this group: so it errs on the mild side. */
