@@ -63,6 +63,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     o.one.wal_file_bytes = WAL_FILE_BYTES_MIN;
     o.one.wal_budget_bytes = WAL_FILE_BYTES_MIN * rng_between(&rng, 6, 12);
     o.one.scrub_period_ms = -1;
+    o.one.producer_expiry_ms = (int64_t)7 * 86400 * 1000; /* retries here may last longer than any short one */
     o.one.crashes = (uint32_t)rng_between(&rng, 0, 8);
     o.one.crash_calls_max = sim_log_between(&rng, 200, 4000);
     o.has_long_log = rng_chance(&rng, 0.3);
