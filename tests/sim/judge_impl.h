@@ -143,6 +143,7 @@ struct judge_machine {
     bool is_doubted;
     uint64_t applied_total;     /* the broker's own count, as last seen */
     uint64_t turn_us;           /* of its last turn */
+    uint64_t seen;              /* cores, when they were last looked at */
     uint64_t swept_us;          /* when all of its groups were last looked at */
     bool has_unborn;            /* groups without a core, which are seen as soon as they have one */
     bool was_held;              /* since then it stood still */
