@@ -72,7 +72,7 @@ static int64_t age__uncounted_ms(const struct partition *p)
     return (int64_t)((clock_now_us(p->broker->clock) - p->idle_since_us) / 1000);
 }
 
-static void age__propose_timeout(struct partition *p)
+void age_propose(struct partition *p)
 {
     struct broker *b = p->broker;
     struct entry_timeout entry = {
@@ -86,7 +86,7 @@ static void age__propose_timeout(struct partition *p)
 void age_freshen(struct partition *p)
 {
     if (clock_now_us(p->broker->clock) - p->clock_proposed_us > 2 * age__interval_us(p->broker)) {
-        age__propose_timeout(p);
+        age_propose(p);
     }
 }
 
@@ -197,7 +197,7 @@ static void age__expired(struct partition *p)
         p->traffic = traffic;
         age__arm(p, clock_now_us(p->broker->clock) + (uint64_t)p->broker->config->election_ms * 1000);
     } else if (traffic || age__wait_ms(p) <= 0) {
-        age__propose_timeout(p);
+        age_propose(p);
     } else {
         age__schedule(p);
     }

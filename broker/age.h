@@ -19,6 +19,7 @@ struct partition;
 
 /* This replica has just proposed its LEADER entry: clocks count from here. Returns the time for that entry. */
 int64_t age_lead(struct partition *p);
+void age_propose(struct partition *p); /* a TIMEOUT entry, now; only if partition_may_propose */
 void age_freshen(struct partition *p); /* data is about to be proposed */
 void age_traffic(struct partition *p); /* data was applied: a TIMEOUT entry is due one interval later. Any role */
 void age_turn(struct partition *p);   /* entries were applied: proposes LOG_START if retention asks for it, and sets the

@@ -15,6 +15,7 @@
 #include "broker/assign.h"
 #include "broker/fetch.h"
 #include "broker/forget.h"
+#include "broker/heal.h"
 #include "broker/impl.h"
 #include "broker/memory.h"
 #include "broker/patience.h"
@@ -374,7 +375,7 @@ static bool broker__storage_idle(const struct broker *b)
 {
     return !checkpoint_is_busy(b) && !snapshot_is_busy(b) && !scrub_is_busy(b->scrub) && !store_is_busy(b->store) &&
            (wal_pending_bytes(b->wal) == 0 || wal_is_stalled(b->wal)) && !broker__registry_busy(b) &&
-           !catalog_is_busy(b->catalog) && !b->abandoning && b->dead_count == 0;
+           !catalog_is_busy(b->catalog) && !b->abandoning && b->heal == NULL && b->dead_count == 0;
 }
 
 static void broker__stop_turn(struct broker *b)
@@ -458,7 +459,8 @@ static void broker__arm(struct broker *b)
                                b->tick_due_us,
                                assign_deadline_us(b),
                                peers_deadline_us(b->peers),
-                               snapshot_deadline_us(b)};
+                               snapshot_deadline_us(b),
+                               heal_deadline_us(b)};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         due = others[i] < due ? others[i] : due;
     }
@@ -520,6 +522,7 @@ void broker_turn(struct broker *b)
     }
     checkpoint_turn(b);
     forget_turn(b);
+    heal_turn(b);
     wal_flush(b->wal);
     store_flush(b->store);
     peers_flush(b->peers);

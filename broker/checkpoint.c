@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/plant.h"
 #include "base/point.h"
+#include "broker/heal.h"
 #include "broker/impl.h"
 #include "broker/state.h"
 
@@ -86,6 +87,9 @@ static void checkpoint__capture_group(const struct partition *p, struct meta_gro
         .snapshot_lsn = p->snapshot_lsn,
         .repaired_lsn = p->repaired_lsn,
         .accepted_lsn = p->accepted_lsn,
+        .damaged = p->healing,
+        .healing = p->healing,
+        .damaged_lsn = p->healing ? UINT64_MAX : 0,
         .csm_count = (uint32_t)submitted_count(p->submitted),
     };
     struct members members;
@@ -308,6 +312,7 @@ static void checkpoint__settle(struct checkpoint_item *item)
     partition__set_live_lsn(p, item->live_lsn < p->live_lsn_since ? item->live_lsn : p->live_lsn_since);
     p->checkpoint_index = item->picture.group.applied_index;
     p->has_picture = true;
+    heal_on_picture(p, item->picture.group.healing);
     struct wal_record record = {.type = WAL_CHECKPOINT,
                                 .group = p->group,
                                 .replica = p->replica,
@@ -435,7 +440,7 @@ static void checkpoint__done(struct disk_job *base)
 static bool checkpoint__possible(const struct partition *p)
 {
     return p->state != PARTITION_DEAD && p->state != PARTITION_DAMAGED && !p->checkpoint_delayed && !p->installing &&
-           (p->kind == TOPIC_STATE || p->log != NULL);
+           (p->kind == TOPIC_STATE || p->log != NULL) && (!p->is_blank || p->applied_index > 0);
 }
 
 void checkpoint_want(struct partition *p)

@@ -6,6 +6,7 @@
 #include "base/plant.h"
 #include "base/point.h"
 #include "broker/forget.h"
+#include "broker/heal.h"
 #include "broker/impl.h"
 #include "broker/router.h"
 
@@ -75,6 +76,8 @@ void groups_on_persisted(void *context, uint64_t lsn_end)
             groups_reap(p);
         } else if (item.write_id == 0) {
             catalog_partition_born(b->catalog, p);
+        } else if (item.write_id == HEAL_WRITE_ID) {
+            heal_on_persisted(p);
         } else {
             partition_persisted(p, item.write_id);
         }

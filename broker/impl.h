@@ -81,6 +81,9 @@ struct broker {
     bool forgetting;
     bool abandoning; /* a group that is given up is being marked */
     uint64_t abandon_due_us;
+    struct heal_job *heal; /* heal.h: rows are being written; owned by the lane */
+    bool heals_waiting;    /* some partitions are heal_due */
+    uint64_t heal_due_us;  /* not before; 0: at any time */
     struct scrub *scrub;
     uint64_t doubted_lsn; /* the scrub found rot in the WAL below it; 0: none */
 

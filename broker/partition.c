@@ -12,6 +12,7 @@
 #include "base/point.h"
 #include "broker/age.h"
 #include "broker/fetch.h"
+#include "broker/heal.h"
 #include "broker/impl.h"
 #include "broker/memory.h"
 #include "broker/produce.h"
@@ -84,6 +85,7 @@ void partition_start(struct partition *p)
         .heartbeat_ms = b->config->heartbeat_ms,
         .election_ms = b->config->election_ms,
         .seed = broker__random_id(b),
+        .damaged = p->healing,
         .term = p->term_saved,
         .vote = p->vote_saved,
         .base_index = p->applied_index,
@@ -136,6 +138,9 @@ bool partition_leads(const struct partition *p)
 
 enum err partition_status(const struct partition *p)
 {
+    if (p->healing && p->state != PARTITION_DEAD) {
+        return ERR_CORRUPT;
+    }
     switch (p->state) {
     case PARTITION_BIRTH:
         return p->topic != NULL && p->topic->row.state == TOPIC_UNREADABLE ? ERR_CORRUPT : ERR_NOT_READY;
@@ -267,6 +272,10 @@ void partition__reappend(struct partition *p)
     partition__log(p, &record);
     if (window_last(&p->window) > p->applied_index) {
         partition__log_entries(p, p->applied_index + 1, window_last(&p->window));
+    }
+    if (p->repair_unsaved) {
+        struct wal_record repaired = partition__record(p, WAL_REPAIRED, p->repaired_lsn, 0);
+        partition__log(p, &repaired);
     }
     point(p->broker->trace, POINT_WAL_REAPPENDED);
 }
@@ -454,6 +463,7 @@ static void partition__carry_out(struct partition *p, const struct raft_update *
         partition__apply(p, update->commit);
     }
     p->leave_due = update->leave_due;
+    heal_note(p, update);
     confirm_told(p, update);
 }
 
@@ -492,10 +502,12 @@ void partition_turn(struct partition *p)
         return;
     }
     partition__end_joint(p);
+    heal_partition_turn(p);
     produce_judge_pending(p);
     while (p->state == PARTITION_LIVE && raft_take(p->raft, &update)) {
         partition__carry_out(p, &update);
         partition__end_joint(p);
+        heal_partition_turn(p);
         produce_judge_pending(p); /* the group may just have become ready */
     }
 }
@@ -557,7 +569,7 @@ void partition_give_up(struct partition *p)
     ASSERT(p->state == PARTITION_LIVE || p->state == PARTITION_DAMAGED);
     mark(p->broker->trace, MARK_GAVE_UP);
     p->state = PARTITION_DAMAGED;
-    p->is_withheld = false;
+    p->is_withheld = p->healing = p->heal_due = false;
     p->leader_ready = false;
     p->damaged_lsn = p->live_lsn;
     partition__leave_others(p);

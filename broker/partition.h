@@ -100,10 +100,10 @@ struct partition {
     uint32_t installs;                     /* of snapshots, in this life */
     uint32_t sends_count;                  /* transfers of its picture: snapshot.h */
     bool installing; /* a snapshot is about to take the place of all this: only time and durability reach the core */
-    bool awake;                            /* in broker->awake: its core has a timer */
+    bool awake;      /* in broker->awake: its core has a timer */
     TAILQ_ENTRY(partition) awake_link;
     struct roster roster;
-    bool leave_due;  /* leader: its joint configuration is committed, and to be ended as soon as there is room */
+    bool leave_due;      /* leader: its joint configuration is committed, and to be ended as soon as there is room */
     uint64_t yielded_us; /* when it last gave its leadership away for being no good, 0: never */
     bool is_removed; /* a configuration without this replica is committed, where the one before it had it; in this life
                         only: who starts again later is told by others */
@@ -132,8 +132,8 @@ struct partition {
     struct order_item deadline; /* in broker->deadlines */
 
     /* work */
-    struct produce_list pending; /* arrived, not judged yet */
-    struct fetch_list fetches;   /* waiting at the end */
+    struct produce_list pending;  /* arrived, not judged yet */
+    struct fetch_list fetches;    /* waiting at the end */
     struct confirm_list confirms; /* who asks whether we still lead */
     bool dirty;
     TAILQ_ENTRY(partition) dirty_link;
@@ -153,6 +153,16 @@ struct partition {
     bool damage_saved;       /* the checkpoint store says that this group is damaged */
     bool is_withheld; /* damaged in this life only: what is wrong may pass, and all it has in the WAL must stay */
     bool has_picture; /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
+    /* heal.h */
+    bool healing;        /* the core is to know, or knows, that it is damaged: clients get CORRUPT */
+    bool was_healing;    /* the row says so */
+    bool is_blank;       /* nothing of the rows or of the log before this life is used; no picture is durable since */
+    bool heal_due;       /* DAMAGED, and waits until what is left stands at heal_lsn, and the row says so */
+    bool noop_due;       /* leader: a damaged replica waits for an entry */
+    bool repair_due;     /* the core is whole as soon as REPAIRED is durable */
+    bool repair_logged;  /* that is on its way */
+    bool repair_unsaved; /* it is whole, and only the log says so */
+    uint64_t heal_lsn;
     TAILQ_ENTRY(partition) checkpoint_link;
     uint64_t bytes_since_checkpoint, entries_since_checkpoint;
     uint64_t checkpoint_index;                                      /* applied index of the last durable checkpoint */

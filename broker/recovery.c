@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/plant.h"
 #include "base/point.h"
+#include "broker/heal.h"
 #include "broker/impl.h"
 #include "broker/state.h"
 
@@ -45,7 +46,8 @@ static void recovery__add(uint64_t **io_array, uint32_t *io_count, uint32_t *io_
 /* From lsn on nothing of the group is replayed; UINT64_MAX: the WAL is not where the damage is. */
 static void recovery__damage(struct recovery *r, struct partition *p, uint64_t lsn, const char *why)
 {
-    if ((p->state == PARTITION_DAMAGED && !p->is_withheld) || lsn < p->repaired_lsn) {
+    bool is_known = p->state == PARTITION_DAMAGED && !p->is_withheld;
+    if (lsn < p->repaired_lsn || (is_known && (lsn >= p->damaged_lsn || !heal_is_possible(p)))) {
         return;
     }
     trace_error(r->broker->trace, "group_damaged", "group=%lu lsn=%lu why=\"%s\"", p->group, lsn, why);
@@ -53,7 +55,10 @@ static void recovery__damage(struct recovery *r, struct partition *p, uint64_t l
     p->is_withheld = false;
     p->state = PARTITION_DAMAGED;
     p->damaged_lsn = lsn;
-    recovery__add(&r->damaged, &r->damaged_count, &r->damaged_capacity, p->group);
+    if (!is_known || p->damage_saved) {
+        recovery__add(&r->damaged, &r->damaged_count, &r->damaged_capacity, p->group);
+    }
+    p->damage_saved = false;
 }
 
 /* A disk that fails at a segment may work at the next start: nothing is marked, and what the group has in the WAL is
@@ -79,15 +84,22 @@ static enum err recovery__finish_group(struct recovery *r)
     if (p == NULL) {
         return OK;
     }
-    if (!r->rows_bad && p->state != PARTITION_DAMAGED) {
+    if (!r->rows_bad && (p->state != PARTITION_DAMAGED || heal_is_possible(p))) {
         error = partition_open_log(p, r->rows, r->rows_count, r->group.log_start, r->group.next_offset);
     }
     if (error == ERR_FORMAT) {
         recovery__damage(r, p, UINT64_MAX, "the rows of its segments do not join");
+        r->rows_bad = true;
         error = OK;
     } else if (error == ERR_IO && !store_sync_failed(r->broker->store)) {
-        recovery__withhold(r, p, error);
+        if (p->state != PARTITION_DAMAGED) { /* else it stays that, and heals in another life */
+            recovery__withhold(r, p, error);
+        }
         error = OK;
+    }
+    if (r->rows_bad && heal_is_possible(p)) {
+        heal_make_blank(p);
+        error = partition_open_log(p, NULL, 0, 0, 0);
     }
     r->current = NULL;
     r->rows_count = 0;
@@ -127,6 +139,7 @@ static enum err recovery__group(void *context, const struct meta_group *group)
     p->accepted_index = group->applied_index;
     if (group->damaged) {
         p->damage_saved = true;
+        p->was_healing = group->healing;
         p->state = PARTITION_DAMAGED;
         p->damaged_lsn = group->damaged_lsn;
         trace_error(r->broker->trace, "group_damaged", "group=%lu lsn=%lu why=\"found at an earlier start\"", p->group,
@@ -318,8 +331,12 @@ static void recovery__truncate(struct partition *p, uint64_t index)
 
 static bool recovery__is_dead(const struct partition *p, enum wal_record_type type, uint64_t lsn)
 {
-    if (p->state == PARTITION_DAMAGED && lsn >= p->damaged_lsn) {
-        return type != WAL_GROUP_DEAD && type != WAL_REPAIRED;
+    if (p->is_blank && (type == WAL_ENTRY || type == WAL_TRUNCATE || type == WAL_CHECKPOINT)) {
+        return true;
+    }
+    if (p->state == PARTITION_DAMAGED && lsn >= p->damaged_lsn) { /* who heals had better know of the latest term */
+        bool is_term = type == WAL_HARD_STATE && heal_is_possible(p);
+        return type != WAL_GROUP_DEAD && type != WAL_REPAIRED && !is_term;
     }
     bool given_up = p->accepted_lsn != 0 && lsn >= p->accepted_lsn && lsn < p->repaired_lsn;
     return given_up && (type == WAL_ENTRY || type == WAL_TRUNCATE);
@@ -343,11 +360,22 @@ static bool recovery__bury(struct recovery *r, struct partition *p)
     if (p->has_picture || !recovery__drop(r->dead, &r->dead_count, p->group)) {
         return false;
     }
+    mark(r->broker->trace, MARK_REPLAY_REBORN);
     while (recovery__drop(r->dead, &r->dead_count, p->group) ||
            recovery__drop(r->damaged, &r->damaged_count, p->group)) {
     }
     partition_free(p);
     return true;
+}
+
+/* The group row, of before, says that it was healing. */
+static void recovery__healed(struct partition *p)
+{
+    if (p->state == PARTITION_DAMAGED && p->was_healing && p->damage_saved && !p->is_blank) {
+        p->state = PARTITION_BIRTH;
+        p->damage_saved = p->was_healing = false;
+        p->repair_unsaved = true;
+    }
 }
 
 static void recovery__record(void *context, const struct wal_record *record, uint64_t lsn)
@@ -385,10 +413,13 @@ static void recovery__record(void *context, const struct wal_record *record, uin
         recovery__add(&r->dead, &r->dead_count, &r->dead_capacity, p->group);
         break;
     case WAL_DAMAGED:
-        recovery__damage(r, p, lsn, "recorded earlier");
+        if (lsn != p->snapshot_lsn || p->snapshot_lsn == 0) { /* else of the start at which it began to heal */
+            recovery__damage(r, p, lsn, "recorded earlier");
+        }
         break;
     case WAL_REPAIRED:
         p->repaired_lsn = record->index > p->repaired_lsn ? record->index : p->repaired_lsn;
+        recovery__healed(p);
         break;
     case WAL_CHECKPOINT:
         p->told_index = record->index > p->told_index ? record->index : p->told_index;
@@ -483,6 +514,7 @@ enum err recovery_put_mark(struct kv *kv, struct kv_txn *txn, const struct meta_
     row.term = mark->term;
     row.vote = mark->vote;
     row.damaged = true;
+    row.healing = false;
     row.damaged_lsn = mark->damaged_lsn;
     return meta_put_group(kv, txn, &row);
 }
@@ -529,7 +561,9 @@ static enum err recovery__conclude(struct recovery *r)
     }
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
         if (p->state == PARTITION_DAMAGED && !p->is_withheld) {
-            recovery__put_aside(p);
+            if (!heal_begin(p)) {
+                recovery__put_aside(p);
+            }
         } else if (p->accepted_lsn != 0) {
             struct wal_record record = {
                 .type = WAL_REPAIRED, .group = p->group, .replica = p->replica, .index = p->repaired_lsn};

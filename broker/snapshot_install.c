@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/point.h"
 #include "broker/fetch.h"
+#include "broker/heal.h"
 #include "broker/state.h"
 
 struct install_job {
@@ -116,8 +117,8 @@ static void install__fill_group(const struct receipt *r, struct install_job *job
         group->accepted_lsn = 0;
         group->repaired_lsn = group->repaired_lsn > group->snapshot_lsn ? group->repaired_lsn : group->snapshot_lsn;
     }
-    group->damaged = false;
-    group->damaged_lsn = 0;
+    group->damaged = group->healing = p->healing;
+    group->damaged_lsn = p->healing ? UINT64_MAX : 0;
     group->csm_count = 0;
 }
 
@@ -273,6 +274,7 @@ static void install__take_picture(struct partition *p, const struct install_job 
     p->checkpoint_index = group->applied_index;
     p->has_picture = true;
     p->rows_doubted = false;
+    heal_on_picture(p, group->healing);
     p->bytes_since_checkpoint = p->entries_since_checkpoint = 0;
     uint64_t unapplied_lsn = partition__unapplied_lsn(p);
     partition__set_live_lsn(p, unapplied_lsn < p->live_lsn_since ? unapplied_lsn : p->live_lsn_since);

@@ -186,6 +186,7 @@ static enum err mark(struct repair *repair)
 {
     struct meta_group group = repair->group;
     group.damaged = true;
+    group.healing = false;
     group.damaged_lsn = repair->wal.damaged_lsn;
     return put_group(repair, &group);
 }
@@ -196,7 +197,7 @@ static struct meta_group repaired_group(const struct repair *repair)
 {
     struct meta_group group = repair->group;
     const struct repair_wal *wal = &repair->wal;
-    group.damaged = false;
+    group.damaged = group.healing = false;
     group.damaged_lsn = 0;
     group.repaired_lsn = wal->end_lsn;
     if (wal->damaged_lsn != UINT64_MAX && (group.accepted_lsn == 0 || wal->damaged_lsn < group.accepted_lsn))

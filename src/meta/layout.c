@@ -33,6 +33,8 @@
 
 #define IDENTITY_VERSION 1u
 #define GROUP_VERSION    3u
+#define GROUP_DAMAGED    1u
+#define GROUP_HEALING    2u
 #define SEGMENT_VERSION  2u
 #define EPOCH_VERSION    1u
 #define DONE_VERSION     1u
@@ -179,7 +181,7 @@ size_t layout_encode_group(uint8_t bytes[LAYOUT_GROUP_BYTES + RAFT_MEMBERS_MAX *
     memset(bytes, 0, LAYOUT_GROUP_BYTES);
     store_le16(bytes, GROUP_VERSION);
     bytes[2] = group->kind;
-    bytes[3] = group->damaged ? 1 : 0;
+    bytes[3] = group->damaged ? (group->healing ? GROUP_HEALING : GROUP_DAMAGED) : 0;
     store_le32(bytes + 4, group->members_count);
     store_le64(bytes + 8, group->replica);
     store_le64(bytes + 16, group->term);
@@ -262,7 +264,8 @@ enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_
     struct meta_group found = {
         .group = group,
         .kind = bytes[2],
-        .damaged = bytes[3] == 1,
+        .damaged = bytes[3] >= GROUP_DAMAGED,
+        .healing = bytes[3] == GROUP_HEALING,
         .members_count = load_le32(bytes + 4),
         .replica = load_le64(bytes + 8),
         .term = load_le64(bytes + 16),
@@ -289,7 +292,7 @@ enum err layout_decode_group(uint64_t group, struct kv_bytes value, struct meta_
         found.config_index = load_le64(bytes + GROUP_CONFIG_AT);
         layout__load_members(bytes + LAYOUT_GROUP_BYTES, &found);
     }
-    if (bytes[3] > 1 || !layout__group_is_sane(&found)) {
+    if (bytes[3] > GROUP_HEALING || !layout__group_is_sane(&found)) {
         return ERR_FORMAT;
     }
     *ret_group = found;

@@ -61,6 +61,7 @@ struct meta_group {
     uint64_t repaired_lsn; /* damage below it is not judged again */
     uint64_t accepted_lsn; /* 0, or ENTRY and TRUNCATE records in [accepted_lsn, repaired_lsn) are dead: a repair */
     bool damaged;
+    bool healing; /* damaged, but all that its log holds from snapshot_lsn on is whole: a core may open over it */
     uint64_t damaged_lsn; /* damaged: where its log breaks off in the WAL; UINT64_MAX: the damage lies elsewhere */
     uint32_t csm_count;   /* for inspection only: batches in flight when the picture was taken */
 };

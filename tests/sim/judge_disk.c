@@ -218,6 +218,21 @@ void disk__record(struct judge *judge, struct judge_machine *machine, const stru
 
 /* --- the checkpoint store --- */
 
+/* The records of before are dead; a replica that heals has written what is left of them again. */
+static void image_bury(struct image *image, uint64_t applied, uint64_t lsn)
+{
+    uint64_t last = applied;
+    for (uint64_t index = 0; index < image->capacity; index++) {
+        struct image_entry *entry = &image->entries[index];
+        if (entry->lsn < lsn) {
+            *entry = (struct image_entry){0};
+        } else if (entry->term != 0 && index > last) {
+            last = index;
+        }
+    }
+    image->last = last;
+}
+
 void disk__picture(struct judge *judge, struct judge_machine *machine, const struct meta_group *picture)
 {
     struct judge_group *group = judge__group(judge, picture->group);
@@ -250,9 +265,8 @@ void disk__picture(struct judge *judge, struct judge_machine *machine, const str
     }
     image->picture = *picture;
     image_reach(image, applied);
-    if (is_installed) { /* the records of before are dead */
-        memset(image->entries, 0, image->capacity * sizeof *image->entries);
-        image->last = applied;
+    if (is_installed) {
+        image_bury(image, applied, picture->snapshot_lsn);
     }
     image->last = image->last > applied ? image->last : applied;
 }

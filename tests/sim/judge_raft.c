@@ -141,7 +141,8 @@ static void check_match(struct judge *judge, struct judge_group *group, struct j
         return;
     }
     uint64_t *match = &r->matches[peer->place];
-    if (state.damaged || !disk__is_sound(peer) || peer->image.is_dead || disk__term(judge, peer) > s->term) {
+    if (state.damaged || !disk__is_sound(peer) || peer->image.is_dead || peer->image.is_given_up ||
+        disk__term(judge, peer) > s->term) {
         *match = 0; /* it counts for nothing, or is of a later leader */
         return;
     }
