@@ -196,12 +196,18 @@ static bool is_awaited(const struct registry_partition *wish, uint64_t broker)
     return one != NULL && one->state == REPLICA_NEW;
 }
 
-/* Exactly who is wished votes, when all of them are born. Before that nobody goes, except who stands where another one
- * is to be born: a broker has one replica of a group at a time. False: it is too early for either. */
-static bool goal_of(const struct registry_partition *wish, struct members *io_members)
+enum goal {
+    GOAL_NONE, /* it is too early */
+    GOAL_LESS, /* who stands where another one is to be born goes first: a broker has one replica of a group at a time
+                */
+    GOAL_WISH, /* exactly who is wished votes: all of them are born */
+};
+
+static enum goal goal_of(const struct registry_partition *wish, struct members *io_members)
 {
     const struct members now = *io_members;
-    bool all_born = true, is_blocked = false;
+    bool all_born = true;
+    enum goal goal = GOAL_NONE;
     for (uint32_t r = 0; r < wish->replicas_count; r++) {
         const struct registry_replica *one = &wish->replicas[r];
         all_born = all_born && one->state == REPLICA_BORN && members_find(&now, one->replica) != NULL;
@@ -213,10 +219,10 @@ static bool goal_of(const struct registry_partition *wish, struct members *io_me
             members_set(io_members, one->replica, one->broker, RAFT_VOTER);
         } else if (all_born || is_awaited(wish, member->broker)) {
             members_set(io_members, member->replica, member->broker, RAFT_ABSENT);
-            is_blocked = true;
+            goal = GOAL_LESS;
         }
     }
-    return all_born || is_blocked;
+    return all_born ? GOAL_WISH : goal;
 }
 
 /* Who leads and is to go lets somebody lead who stays. False: nobody can, or whoever could did not take it; then the
@@ -237,10 +243,11 @@ static bool gives_way(struct partition *p, const struct registry_partition *wish
 }
 
 /* Most of those who are to vote answer now. Else the change could begin and never end: what is committed behind its
- * first step needs them. */
-static bool can_do_without_others(const struct partition *p, const struct members *next)
+ * first step needs them. If there will be fewer than wished for a while, as many must answer as are wished by then. */
+static bool can_do_without_others(const struct partition *p, const struct registry_partition *wish,
+                                  const struct members *next, enum goal goal)
 {
-    uint32_t voters = 0, present = 0;
+    uint32_t voters = 0, present = 0, born = 0;
     for (uint32_t i = 0; i < next->count; i++) {
         struct raft_peer_state state;
         uint64_t replica = next->member[i].replica;
@@ -250,7 +257,10 @@ static bool can_do_without_others(const struct partition *p, const struct member
             present += replica == p->replica || answers;
         }
     }
-    return present > voters / 2;
+    for (uint32_t r = 0; r < wish->replicas_count; r++) {
+        born += wish->replicas[r].state == REPLICA_BORN;
+    }
+    return present > voters / 2 && (goal == GOAL_WISH || present >= born);
 }
 
 /* The leader's next step. True: the configuration is as wished, and committed. */
@@ -266,13 +276,14 @@ static bool settle_members(struct partition *p, const struct registry_partition 
         (void)partition_change(p, &next); /* what cannot be now is tried again */
         return false;
     }
-    if (!goal_of(wish, &next)) {
+    enum goal goal = goal_of(wish, &next);
+    if (goal == GOAL_NONE) {
         return false;
     }
     if (members_equal(&now, &next)) {
         return true;
     }
-    if (!can_do_without_others(p, &next)) {
+    if (!can_do_without_others(p, wish, &next, goal)) {
         mark(p->broker->trace, MARK_NEEDED);
         return false;
     }

@@ -288,8 +288,9 @@ static void stir_wish(struct trouble *trouble)
     bool has_moved = false;
     for (int tries = 0; tries < 10 && !has_moved; tries++) {
         uint64_t from = rng_below(&trouble->rng, t.brokers + 1), to = rng_below(&trouble->rng, t.brokers + 1);
-        has_moved =
-            from != to && (to != 0 || !trouble->has_wiped) && sim_registry_move(t.registry, trouble->group, from, to);
+        /* Fewer than three, be it for a while, and a disk that is lost: that may be all. */
+        bool is_safe = !trouble->has_wiped || (to != 0 && kit_replica_at(to, trouble->group) == NULL);
+        has_moved = from != to && is_safe && sim_registry_move(t.registry, trouble->group, from, to);
     }
     trouble->moves += has_moved;
 }
