@@ -115,6 +115,40 @@ def peer():
 
 # --- connection: instructions for four clients ---
 
+# --- snapshot: byte 0 options (1: rows, 2: right CRCs); a frame: size of its message, message, payload; or the rows ---
+
+def snapshot():
+    def framed(values, payload=b''):
+        message = b''.join(number(field, value) for field, value in values)
+        return bytes([2, len(message)]) + message + payload
+
+    def rows(*found):
+        out = b'FLTP' + (1).to_bytes(2, 'little') + bytes(2) + (7).to_bytes(8, 'little')
+        for key, value in found:
+            stored = value + bytes(4)
+            out += len(key).to_bytes(2, 'little') + len(stored).to_bytes(4, 'little') + key + stored
+        return bytes([3]) + out
+
+    def key(kind, *numbers):
+        return kind + (7).to_bytes(8, 'big') + b''.join(n.to_bytes(8, 'big') for n in numbers)
+
+    who = [(2, 99), (3, 7), (4, 1), (5, 2)]
+    group = (2).to_bytes(2, 'little') + bytes([1]) + bytes(269)
+    segment = (2).to_bytes(2, 'little') + bytes(6) + b''.join(n.to_bytes(8, 'little') for n in (10, 500)) + bytes(40)
+    done = (1).to_bytes(2, 'little') + bytes(126)
+    return {
+        'offer': framed([(1, 1)] + who + [(6, 3), (7, 40), (8, 2), (9, 5000), (10, 1)]),
+        'have_it': framed([(1, 2)] + who),
+        'want': framed([(1, 3)] + who + [(11, 1), (12, 100), (13, 777), (14, 1 << 20)]),
+        'chunk': framed([(1, 4)] + who + [(13, 777)], b'payload'),
+        'end': framed([(1, 6)] + who + [(16, 11)]),
+        'rows': rows((key(b'G'), group), (key(b'M', 0), segment), (key(b'E', 1), (1).to_bytes(2, 'little') + bytes(14)),
+                     (key(b'D', 5), done), (key(b'S') + b'k', b'value')),
+        'rows_twice': rows((key(b'G'), group), (key(b'G'), group)),
+        'rows_backwards': rows((key(b'G'), group), (key(b'D', 5), done), (key(b'D', 4), done)),
+    }
+
+
 def op(code, client, *arguments):
     return bytes([code | client << 3]) + bytes(arguments)
 
@@ -366,6 +400,7 @@ if __name__ == '__main__':
     write('admin', admin())
     write('codec', codec())
     write('peer', peer())
+    write('snapshot', snapshot())
     write('compress', compress())
     write('config', config())
     write('text', texts())

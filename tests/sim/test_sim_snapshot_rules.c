@@ -1,0 +1,408 @@
+/* What of snapshots nobody needs any more goes, by four rules; what hostile brokers send is refused; groups without
+ * segments, and disks without room. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/crc32c.h"
+#include "base/endian.h"
+#include "broker/state.h"
+#include "meta/picture.h"
+#include "snapshot_kit.h"
+
+/* The memory of jobs under way goes with a process that dies: not to be looked for as a leak. */
+const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void)
+{
+    return "detect_leaks=0";
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    trio_close(&kit_trio);
+    return 0;
+}
+
+/* --- what nobody needs any more --- */
+
+/* Follower 3 has got some of its snapshot, and then nobody hears from anybody. Returns who sends. */
+static uint64_t stop_half_way(uint64_t seed)
+{
+    kit_prepare(seed, 30, 600);
+    uint64_t leader = trio_leader(&kit_trio, trio_group(0), 0);
+    kit_up(3);
+    for (int n = 0; n < 200000 && kit_trio.broker[3].broker->counters.snapshot_received_bytes_total < 20000; n++) {
+        trio_run(&kit_trio, 200);
+    }
+    kit_cut_off(3, true);
+    trio_run(&kit_trio, 100000);
+    assert_int_equal(kit_state(3).receiving, 1);
+    assert_true(kit_files(3) > 0 && kit_files(leader) > 0 && kit_state(leader).pictures > 0);
+    return leader;
+}
+
+static void clean_1_leftovers_go_at_the_start(void **state)
+{
+    (void)state;
+    for (int power_cut = 0; power_cut <= 1; power_cut++) {
+        if (power_cut > 0) {
+            trio_close(&kit_trio);
+        }
+        uint64_t leader = stop_half_way(20);
+        kit_down(3, power_cut);
+        kit_up(3);
+        assert_int_equal(kit_files(3), 0);
+        kit_down(leader, power_cut);
+        kit_up(leader);
+        assert_int_equal(kit_files(leader), 0);
+        kit_cut_off(3, false);
+        assert_true(kit_has_caught_up(3, 60000000));
+        kit_check();
+    }
+}
+
+static void clean_2_a_group_that_is_gone_takes_all_along(void **state)
+{
+    (void)state;
+    uint64_t leader = stop_half_way(21);
+    assert_true(sim_registry_delete_topic(kit_trio.registry, "t"));
+    for (int n = 0; n < 100 && (groups_find(kit_trio.broker[3].broker, trio_group(0)) != NULL ||
+                                groups_find(kit_trio.broker[leader].broker, trio_group(0)) != NULL);
+         n++) {
+        trio_run(&kit_trio, 100000);
+    }
+    trio_run(&kit_trio, 500000); /* no sweep is needed for it */
+    assert_null(groups_find(kit_trio.broker[3].broker, trio_group(0)));
+    for (uint64_t id = 1; id <= 3; id++) {
+        struct snapshots_state after = kit_state(id);
+        assert_int_equal(after.receiving + after.pictures + after.sending + after.waiting, 0);
+        assert_int_equal(kit_files(id), 0);
+    }
+}
+
+static void clean_3_pictures_that_are_passed(void **state)
+{
+    (void)state;
+    kit_prepare(22, 30, 200);
+    kit_limits.idle_us = kit_limits.age_us = kit_limits.sweep_us = UINT64_MAX / 4;
+    kit_up(3);
+    kit_limit_all();
+    assert_true(kit_has_caught_up(3, 20000000));
+    uint64_t leader = trio_leader(&kit_trio, trio_group(0), 0);
+    kit_produce(3); /* all have them, so the log lets them go */
+    trio_run(&kit_trio, 2000000);
+    assert_int_equal(kit_state(leader).pictures, 1);
+    kit_limits.sweep_us = 1000000;
+    kit_limit_all();
+    trio_run(&kit_trio, 2000000);
+    assert_int_equal(kit_state(leader).pictures, 0);
+    assert_int_equal(kit_files(leader), 0);
+    kit_check();
+}
+
+static void clean_3_pictures_that_are_too_old(void **state)
+{
+    (void)state;
+    for (int is_old = 0; is_old <= 1; is_old++) {
+        if (is_old > 0) {
+            trio_close(&kit_trio);
+        }
+        uint64_t leader = stop_half_way(28); /* the log goes on to reach what that one needs */
+        kit_limits.idle_us = UINT64_MAX / 4;
+        kit_limits.age_us = is_old ? 5000000 : UINT64_MAX / 4;
+        kit_limit_all();
+        trio_run(&kit_trio, 30000000);
+        assert_int_equal(kit_state(leader).pictures, is_old ? 0 : 1);
+        assert_int_equal(kit_files(leader), is_old ? 0 : 1);
+        kit_cut_off(3, false);
+        assert_true(kit_has_caught_up(3, 60000000));
+        kit_check();
+    }
+}
+
+/* As its leader says, there is a picture of what is not even proposed. */
+static uint64_t forge_offer(uint64_t leader, uint64_t ahead, uint64_t rows_bytes, uint32_t rows_crc)
+{
+    const struct partition *p = kit_partition(leader);
+    PeerSnapshot offer = {.kind = PEER_SNAPSHOT_OFFER,
+                          .transfer = 4711,
+                          .group = p->group,
+                          .from = p->replica,
+                          .to = kit_partition(3)->replica,
+                          .term = raft_term(p->raft),
+                          .index = p->applied_index + ahead,
+                          .index_term = raft_term(p->raft),
+                          .rows_bytes = rows_bytes,
+                          .rows_crc = rows_crc};
+    assert_true(peers_send_snapshot(kit_trio.broker[leader].broker->peers, 3, &offer, (struct slice){0}));
+    trio_run(&kit_trio, 20000);
+    return offer.transfer;
+}
+
+static void forge_chunk(uint64_t leader, uint64_t transfer, uint64_t position, const uint8_t *bytes, uint32_t size)
+{
+    const struct partition *p = kit_partition(leader);
+    struct buf *buf = buf_new(size);
+    memcpy(buf->data, bytes, size);
+    PeerSnapshot chunk = {.kind = PEER_SNAPSHOT_CHUNK,
+                          .transfer = transfer,
+                          .group = p->group,
+                          .from = p->replica,
+                          .to = kit_partition(3)->replica,
+                          .position = position};
+    assert_true(peers_send_snapshot(kit_trio.broker[leader].broker->peers, 3, &chunk, slice_of(buf, 0, size)));
+    trio_run(&kit_trio, 20000);
+    buf_unref(buf);
+    buf_unref(buf);
+}
+
+/* A follower that is not 3 is of no use here. */
+static uint64_t open_led_by_another(uint64_t seed)
+{
+    kit_open(seed, 20);
+    kit_produce(30);
+    trio_run(&kit_trio, 1000000);
+    uint64_t leader = trio_leader(&kit_trio, trio_group(0), 10000000);
+    if (leader == 3) {
+        kit_down(3, false);
+        leader = trio_leader(&kit_trio, trio_group(0), 30000000);
+        assert_true(leader != 0 && leader != 3);
+        kit_up(3);
+        assert_true(kit_has_caught_up(3, 20000000));
+    }
+    return leader;
+}
+
+static void clean_4_what_was_received_and_is_old_by_now(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[777] = {1};
+    uint64_t leader = open_led_by_another(23);
+    uint64_t transfer = forge_offer(leader, 10, 5000, 1);
+    assert_int_equal(kit_state(3).receiving, 1);
+    forge_chunk(leader, transfer, 0, bytes, sizeof bytes);
+    assert_int_equal(kit_files(3), 1);
+    kit_produce(20);
+    trio_run(&kit_trio, 500000);
+    assert_int_equal(kit_state(3).receiving, 0); /* what it brings is here already */
+    assert_int_equal(kit_files(3), 0);
+    forge_offer(leader, 100, 5000, 1); /* and one that nobody goes on sending */
+    forge_chunk(leader, transfer, 0, bytes, sizeof bytes);
+    assert_int_equal(kit_state(3).receiving, 1);
+    trio_run(&kit_trio, 15000000);
+    assert_int_equal(kit_state(3).receiving, 0);
+    assert_int_equal(kit_files(3), 0);
+    kit_check();
+}
+
+/* --- hostile --- */
+
+static void chunks_that_nobody_asked_for_are_ignored(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[777] = {1};
+    uint64_t leader = open_led_by_another(24);
+    const struct counters *counters = &kit_trio.broker[3].broker->counters;
+    forge_chunk(leader, 1, 0, bytes, sizeof bytes); /* no transfer at all */
+    assert_int_equal(counters->snapshot_chunks_ignored_total, 1);
+    uint64_t transfer = forge_offer(leader, 100, 5000, 1);
+    forge_chunk(leader, transfer + 1, 0, bytes, sizeof bytes);      /* of another one */
+    forge_chunk(leader, transfer, 777, bytes, sizeof bytes);        /* too early */
+    forge_chunk(leader, transfer, 0, bytes, sizeof bytes - 1);      /* too short */
+    forge_chunk(leader, transfer, UINT32_MAX, bytes, sizeof bytes); /* behind the end */
+    assert_int_equal(counters->snapshot_chunks_ignored_total, 5);
+    assert_int_equal(kit_files(3), 0);
+    forge_chunk(leader, transfer, 0, bytes, sizeof bytes);
+    forge_chunk(leader, transfer, 0, bytes, sizeof bytes); /* once more */
+    assert_int_equal(counters->snapshot_chunks_ignored_total, 6);
+    assert_int_equal(counters->snapshot_received_bytes_total, sizeof bytes);
+    kit_produce(5);
+    trio_run(&kit_trio, 20000000);
+    kit_check();
+}
+
+static void rows_that_are_none_are_thrown_away(void **state)
+{
+    (void)state;
+    uint8_t bytes[700];
+    uint64_t leader = open_led_by_another(25);
+    for (int is_crc_right = 0; is_crc_right <= 1; is_crc_right++) {
+        memset(bytes, 7 + is_crc_right, sizeof bytes);
+        uint32_t crc = crc32c(0, bytes, sizeof bytes);
+        uint64_t transfer = forge_offer(leader, 100, sizeof bytes, is_crc_right ? crc : crc + 1);
+        assert_int_equal(kit_state(3).receiving, 1);
+        forge_chunk(leader, transfer, 0, bytes, sizeof bytes);
+        trio_run(&kit_trio, 100000);
+        assert_int_equal(kit_state(3).receiving, 0);
+        assert_int_equal(kit_files(3), 0);
+    }
+    assert_int_equal(kit_installed_by(3), 0);
+    kit_produce(5);
+    kit_check();
+}
+
+static void ignore_segment(void *context, const struct meta_segment *segment)
+{
+    (void)context, (void)segment;
+}
+
+/* A picture that nobody has, of what comes `ahead` of what is applied, with two producers; as bytes. */
+static size_t forge_picture(uint64_t leader, uint64_t ahead, uint8_t *bytes, size_t capacity, struct meta_export *out)
+{
+    static const struct done_row producers[] = {{.producer_id = 1}, {.producer_id = 2}};
+    struct meta_picture picture = {.done = producers, .done_count = 2};
+    struct kv *scratch = sim_kv_new(&(struct sim_kv_options){0});
+    struct disk *disk = sim_disk_port(kit_trio.broker[leader].disk);
+    struct disk_file *file;
+    struct kv_txn *txn;
+    struct kv *kv = kit_trio.broker[leader].kv;
+    size_t size = 0;
+    assert_int_equal(kv->ops->begin(kv, false, &txn), OK);
+    assert_int_equal(meta_get_group(kv, txn, trio_group(0), &picture.group), OK);
+    kv->ops->abort(kv, txn);
+    picture.group.applied_index = kit_partition(leader)->applied_index + ahead;
+    picture.group.applied_term = raft_term(kit_partition(leader)->raft);
+    picture.group.next_offset = picture.group.log_start = 0;
+    assert_int_equal(scratch->ops->begin(scratch, true, &txn), OK);
+    assert_int_equal(meta_put_picture(scratch, txn, &picture), OK);
+    assert_int_equal(scratch->ops->commit(scratch, txn), OK);
+    assert_int_equal(meta_export(scratch, disk, "forged", trio_group(0), capacity, ignore_segment, NULL, out), OK);
+    assert_int_equal(disk->ops->open(disk, "forged", DISK_READ, &file), OK);
+    assert_int_equal(disk->ops->read(disk, file, bytes, capacity, 0, &size), OK);
+    disk->ops->close(disk, file);
+    sim_kv_free(scratch);
+    return size;
+}
+
+/* Every row is whole, but one is missing: only the CRC over all of them tells. */
+static void rows_that_are_not_all_are_thrown_away(void **state)
+{
+    (void)state;
+    static uint8_t bytes[5000];
+    struct meta_export out;
+    uint64_t leader = open_led_by_another(32);
+    checkpoint_want(kit_partition(leader));
+    trio_run(&kit_trio, 2000000);
+    size_t size = forge_picture(leader, 100, bytes, sizeof bytes, &out);
+    size_t last = 16;
+    for (size_t at = 16; at < size; at += 6u + load_le16(bytes + at) + load_le32(bytes + at + 2)) {
+        last = at;
+    }
+    assert_int_equal(bytes[last + 6], 'D');
+    kit_limits.chunk_bytes = SNAPSHOT_CHUNK_BYTES_MAX;
+    kit_limit_all();
+    uint64_t transfer = forge_offer(leader, 100, last, out.crc);
+    forge_chunk(leader, transfer, 0, bytes, (uint32_t)last);
+    trio_run(&kit_trio, 500000);
+    assert_int_equal(kit_installed_by(3), 0);
+    assert_int_equal(kit_state(3).receiving, 0);
+    kit_produce(5);
+    kit_check();
+}
+
+/* --- without room --- */
+
+static void an_install_without_room_waits_for_it(void **state)
+{
+    (void)state;
+    kit_prepare(26, 30, 200);
+    kit_up(3);
+    sim_kv_set_full(kit_trio.broker[3].kv, true);
+    trio_run(&kit_trio, 10000000);
+    assert_int_equal(kit_installed_by(3), 0);
+    assert_int_equal(kit_state(3).installing, 1);
+    kit_produce(5); /* the others go on */
+    sim_kv_set_full(kit_trio.broker[3].kv, false);
+    assert_true(kit_has_caught_up(3, 20000000));
+    assert_true(kit_installed_by(3) > 0); /* perhaps one more: the others' logs went on meanwhile */
+    kit_check();
+}
+
+/* --- groups without segments --- */
+
+static struct partition *state_group(uint64_t id, uint64_t group)
+{
+    return groups_find(kit_trio.broker[id].broker, group);
+}
+
+static void propose_producers(uint64_t group, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t leader = trio_leader(&kit_trio, group, 30000000);
+        char name[32];
+        snprintf(name, sizeof name, "producer-%u", i);
+        partition_propose(state_group(leader, group), ENTRY_OPS, state_encode_init(name), NULL);
+        trio_run(&kit_trio, 20000);
+    }
+}
+
+/* Of all its rows, whatever their order. */
+static uint64_t rows_hash(const struct partition *p)
+{
+    struct meta_state_row *rows;
+    uint64_t hash = 0;
+    state_mark_all_dirty(p->table);
+    uint32_t count_rows = state_take_dirty(p->table, &rows);
+    for (uint32_t i = 0; i < count_rows; i++) {
+        hash += crc32c(crc32c(0, rows[i].key, rows[i].key_size), rows[i].value, rows[i].value_size);
+    }
+    free(rows);
+    state_mark_all_dirty(p->table);
+    return hash;
+}
+
+static void a_group_of_operations(void **state)
+{
+    (void)state;
+    struct registry_topic wish = {.kind = TOPIC_STATE, .partitions_count = 1, .config = {.replicas = 3}};
+    kit_open(27, 20);
+    wish.config.segment_bytes = SEGMENT_BYTES_MIN;
+    wish.config.max_batch_bytes = SEGMENT_BYTES_MIN;
+    wish.config.segment_ms = wish.config.retention_bytes = wish.config.retention_ms = -1;
+    strcpy(wish.name, "__producers");
+    uint64_t group = sim_registry_create_topic(kit_trio.registry, &wish);
+    assert_true(group != 0 && trio_leader(&kit_trio, group, 30000000) != 0);
+    propose_producers(group, 10);
+    kit_down(3, false);
+    propose_producers(group, 100);
+    for (uint64_t id = 1; id <= 2; id++) {
+        kit_down(id, false);
+        kit_up(id);
+        assert_true(trio_leader(&kit_trio, group, 30000000) != 0);
+    }
+    kit_up(3);
+    trio_run(&kit_trio, 10000000);
+    assert_true(kit_installed_by(3) >= 1);
+    uint64_t leader = trio_leader(&kit_trio, group, 0);
+    propose_producers(group, 101);
+    trio_run(&kit_trio, 3000000);
+    kit_down(3, true); /* its rows are what it starts from */
+    kit_up(3);
+    trio_run(&kit_trio, 5000000);
+    assert_int_equal(state_count(state_group(3, group)->table), 101);
+    assert_int_equal(rows_hash(state_group(3, group)), rows_hash(state_group(leader, group)));
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_teardown(name, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(clean_1_leftovers_go_at_the_start),
+        TEST(clean_2_a_group_that_is_gone_takes_all_along),
+        TEST(clean_3_pictures_that_are_passed),
+        TEST(clean_3_pictures_that_are_too_old),
+        TEST(clean_4_what_was_received_and_is_old_by_now),
+        TEST(chunks_that_nobody_asked_for_are_ignored),
+        TEST(rows_that_are_none_are_thrown_away),
+        TEST(rows_that_are_not_all_are_thrown_away),
+        TEST(an_install_without_room_waits_for_it),
+        TEST(a_group_of_operations),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
