@@ -23,6 +23,7 @@ static void change__append(struct partition *p, const struct members *members)
     ASSERT(raft_last_index(p->raft) == window_last(&p->window));
     roster_push(&p->roster, window_last(&p->window), members);
     mark(p->broker->trace, MARK_CHANGE_PROPOSED);
+    p->broker->counters.configs_proposed_total++;
     if (members_are_joint(members)) {
         mark(p->broker->trace, MARK_CHANGE_JOINT);
     }

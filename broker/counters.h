@@ -51,6 +51,7 @@
     X(replicas_lost_total, "times that a replica which should be here was found missing")                              \
     X(leaderships_yielded_total, "leaderships given away: the disk is full, or ranges of records are damaged")         \
     X(groups_healed_total, "damaged replicas that are whole again")                                                    \
+    X(configs_proposed_total, "configurations that leaders here put into their logs")                                  \
     X(configs_applied_total, "entries applied that say who is in a group")                                             \
     X(raft_refusals_total, "messages of replicas here that other brokers refused")                                     \
     X(snapshots_sent_total, "snapshots that a replica on another broker has got from here")                            \

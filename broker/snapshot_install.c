@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mark.h"
 #include "base/mem.h"
 #include "base/point.h"
 #include "broker/fetch.h"
@@ -313,6 +314,8 @@ static void install__finish(struct receipt *r, struct install_job *job)
     p->clock_moved = true;
     partition_mark_dirty(p);
     b->counters.snapshots_installed_total++;
+    mark(b->trace, MARK_SNAPSHOT_INSTALLED);
+    point(b->trace, POINT_SNAPSHOT_INSTALLED);
     trace_info(b->trace, "snapshot_installed", "group=%lu index=%lu next_offset=%ld", p->group, r->index,
                (long)partition_high_watermark(p));
     receipt__say(r, PEER_SNAPSHOT_DONE, OK);
@@ -337,6 +340,7 @@ static void install_job__done(struct snapshot_job *base)
     if (error == OK && !r->is_over) {
         install__finish(r, job);
     } else if (may_pass && !r->is_over) {
+        mark(b->trace, MARK_SNAPSHOT_INSTALL_WAITS);
         r->install = job;
         r->retry_us = snapshots__now_us(r->s) + r->s->limits.retry_us;
         r->jobs--;

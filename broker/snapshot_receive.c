@@ -9,7 +9,9 @@
 
 #include "base/assert.h"
 #include "base/crc32c.h"
+#include "base/mark.h"
 #include "base/mem.h"
+#include "base/point.h"
 #include "broker/router.h"
 
 /* --- names and words --- */
@@ -77,6 +79,7 @@ void receipt__job_ended(struct receipt *r)
 void receipt__end(struct receipt *r, enum err why)
 {
     if (why != OK) {
+        mark(r->s->broker->trace, MARK_SNAPSHOT_REFUSED);
         trace_warn(r->s->broker->trace, "snapshot_refused", "group=%lu index=%lu error=%s", r->group, r->index,
                    err_name(why));
         receipt__say(r, PEER_SNAPSHOT_END, why);
@@ -244,12 +247,14 @@ static void receipt__on_chunk(struct receipt *r, const PeerSnapshot *message, co
     if (total == 0 || !is_of_part || r->wants == 0 || message->position != r->got_bytes ||
         payload_size != receipt__chunk_bytes(r, total, r->got_bytes)) {
         b->counters.snapshot_chunks_ignored_total++;
+        mark(b->trace, MARK_SNAPSHOT_CHUNK_IGNORED);
         return;
     }
     if (piece == NULL) {
         r->got_crc = crc32c(r->got_crc, payload, payload_size);
     }
     b->counters.snapshot_received_bytes_total += payload_size;
+    point(b->trace, POINT_SNAPSHOT_CHUNK);
     r->heard_us = snapshots__now_us(r->s);
     r->wants--;
     r->writes++;
@@ -353,8 +358,12 @@ static void receipt__judged(struct receipt *r, struct piece *piece, const struct
         receipt__submit(r, job->work, piece, 0, 0, (struct slice){0});
     } else if (job->error == OK) {
         piece->is_own = job->work == WORK_CHECK_OWN;
+        if (piece->is_own) {
+            mark(r->s->broker->trace, MARK_SNAPSHOT_SEGMENT_OWN);
+        }
         piece->state = PIECE_THERE;
     } else if (job->error == ERR_CORRUPT && (piece->is_mixed || job->work == WORK_CHECK_OWN)) {
+        mark(r->s->broker->trace, MARK_SNAPSHOT_SEGMENT_ANEW);
         trace_info(r->s->broker->trace, "snapshot_segment_refused", "group=%lu base=%ld own=%d", r->group,
                    (long)piece->row.base_offset, job->work == WORK_CHECK_OWN);
         piece__start_over(piece);
@@ -532,6 +541,7 @@ static void receipt__on_offer(struct snapshots *s, uint64_t broker, const PeerSn
         return;
     }
     if (!raft_wants_snapshot(p->raft, offer->index)) {
+        mark(s->broker->trace, MARK_SNAPSHOT_NOT_NEEDED);
         refuse(s, broker, offer, PEER_SNAPSHOT_HAVE_IT, OK);
         return;
     }
@@ -539,6 +549,7 @@ static void receipt__on_offer(struct snapshots *s, uint64_t broker, const PeerSn
     bool is_same = r != NULL && receipt__is_of(r, offer);
     bool is_taken = r == NULL ? !receipt__has_room(s) : !is_same && (r->jobs > 0 || r->state >= RECEIPT_WHOLE);
     if (is_taken) {
+        mark(s->broker->trace, MARK_SNAPSHOT_BUSY);
         refuse(s, broker, offer, PEER_SNAPSHOT_END, ERR_BUSY);
         return;
     }
@@ -556,6 +567,7 @@ static void receipt__on_offer(struct snapshots *s, uint64_t broker, const PeerSn
     } else {
         receipt__begin_part(r, r->got_bytes); /* what was asked of the last transfer comes no more */
         s->broker->counters.snapshots_resumed_total++;
+        mark(s->broker->trace, MARK_SNAPSHOT_RESUMED);
     }
     receipt__go_on(r);
 }
@@ -572,6 +584,7 @@ void receipt__on_message(struct snapshots *s, uint64_t broker, const PeerSnapsho
     if (r == NULL || r->broker != broker || r->transfer != message->transfer || r->from != message->from ||
         r->partition->replica != message->to) {
         s->broker->counters.snapshot_chunks_ignored_total += message->kind == PEER_SNAPSHOT_CHUNK;
+        mark(s->broker->trace, MARK_SNAPSHOT_STALE);
         return;
     }
     if (message->kind == PEER_SNAPSHOT_CHUNK) {
@@ -608,6 +621,7 @@ void receipt__turn(struct snapshots *s)
         if (r->state == RECEIPT_INSTALLING) {
             install__turn(r);
         } else if (p->state != PARTITION_LIVE || !raft_wants_snapshot(p->raft, r->index)) {
+            mark(s->broker->trace, MARK_SNAPSHOT_OVERTAKEN);
             p->installing = false;
             receipt__say(r, PEER_SNAPSHOT_HAVE_IT, OK);
             receipt__end(r, OK);

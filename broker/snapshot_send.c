@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mark.h"
 #include "base/mem.h"
 #include "base/point.h"
 #include "broker/router.h"
@@ -88,6 +89,7 @@ static void picture__failed(struct picture *picture, enum err error)
 {
     struct partition *p = picture->partition;
     struct send *send, *next;
+    mark(picture->s->broker->trace, MARK_SNAPSHOT_NOT_MADE);
     trace_warn(picture->s->broker->trace, "snapshot_not_made", "group=%lu error=%s", picture->group, err_name(error));
     if (error == ERR_FORMAT && p != NULL) {
         p->rows_doubted = true;
@@ -356,6 +358,7 @@ static void send__offer(struct send *send)
     message.rows_crc = picture->rows.crc;
     send->state = SEND_OFFERED;
     send->since_us = snapshots__now_us(s);
+    point(s->broker->trace, POINT_SNAPSHOT_OFFER);
     if (!peers_send_snapshot(s->broker->peers, send->broker, &message, (struct slice){0})) {
         send__end(send, false);
     }
@@ -492,6 +495,7 @@ static void chunk_job__done(struct snapshot_job *base)
     struct broker *b = base->s->broker;
     struct slice payload = {.buf = job->buf, .data = job->buf->data, .size = job->buf->size};
     if (!send->is_over && job->error != OK) {
+        mark(b->trace, MARK_SNAPSHOT_NOT_READ);
         trace_warn(b->trace, "snapshot_not_read", "group=%lu base=%ld position=%lu error=%s", send->key.group,
                    (long)job->message.base_offset, job->message.position, err_name(job->error));
         send__give_up(send, job->error);

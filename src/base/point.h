@@ -47,10 +47,6 @@
     X(POINT_CHECKPOINT_COMMIT, "checkpoint-commit")       /* lane: rows are put, the commit is to come */              \
     X(POINT_CHECKPOINT_COMMITTED, "checkpoint-committed") /* lane: the pictures are durable, the loop does not know */ \
     X(POINT_CHECKPOINT_SETTLED, "checkpoint-settled")     /* all groups know, no WAL file is released yet */           \
-    X(POINT_SNAPSHOT_MADE, "snapshot-made")               /* lane: a picture is copied, the loop does not know */      \
-    X(POINT_SNAPSHOT_PLACED, "snapshot-placed")           /* lane: segments are in their places, the rows are not */   \
-    X(POINT_SNAPSHOT_COMMIT, "snapshot-commit")           /* lane: the rows are put, the commit is to come */          \
-    X(POINT_SNAPSHOT_COMMITTED, "snapshot-committed")     /* lane: they are durable, the loop does not know */         \
     X(POINT_START_LOADED, "start-loaded")                 /* a start has read the checkpoint store */                  \
     X(POINT_START_REPLAYED, "start-replayed")             /* and the WAL */                                            \
     X(POINT_START_CONCLUDED, "start-concluded")           /* what the replay learned is appended, not durable */       \
@@ -71,10 +67,17 @@
     X(POINT_CONFIG_TAKEN, "config-taken")       /* a follower has it in its window */                                  \
     X(POINT_CONFIG_APPLIED, "config-applied")   /* it is committed, the checkpoint that keeps it is to come */         \
     X(POINT_TRANSFER, "transfer")               /* a leadership is about to be given away */                           \
-    X(POINT_REPLICA_LOGGED, "replica-logged")   /* GROUP_NEW of a replica is appended, not durable */                  \
-    X(POINT_REPLICA_BORN, "replica-born")       /* it is durable, the registry was just told so */                     \
-    X(POINT_REPLICA_LOST, "replica-lost")       /* the registry was told that a replica is not here */                 \
-    X(POINT_REPLICA_ENDS, "replica-ends")       /* a removed replica is about to end itself */
+    X(POINT_SNAPSHOT_MADE, "snapshot-made")     /* lane: a picture is copied, the loop does not know */                \
+    X(POINT_SNAPSHOT_PLACED, "snapshot-placed") /* lane: segments are in their places, the rows are not */             \
+    X(POINT_SNAPSHOT_COMMIT, "snapshot-commit") /* lane: the rows are put, the commit is to come */                    \
+    X(POINT_SNAPSHOT_COMMITTED, "snapshot-committed") /* lane: they are durable, the loop does not know */             \
+    X(POINT_SNAPSHOT_OFFER, "snapshot-offer")         /* a picture is about to be offered */                           \
+    X(POINT_SNAPSHOT_CHUNK, "snapshot-chunk")         /* a piece of one came, nothing of it is written */              \
+    X(POINT_SNAPSHOT_INSTALLED, "snapshot-installed") /* it is in force here, its sender does not know */              \
+    X(POINT_REPLICA_LOGGED, "replica-logged")         /* GROUP_NEW of a replica is appended, not durable */            \
+    X(POINT_REPLICA_BORN, "replica-born")             /* it is durable, the registry was just told so */               \
+    X(POINT_REPLICA_LOST, "replica-lost")             /* the registry was told that a replica is not here */           \
+    X(POINT_REPLICA_ENDS, "replica-ends")             /* a removed replica is about to end itself */
 
 enum point {
 #define POINT_ENUM(name, text) name,

@@ -204,6 +204,9 @@ bool fleet_net_has_wire(const struct fleet_options *options);
 bool fleet_net_has(enum sim_fault fault);
 bool fleet_net_strike(struct fleet *fleet, enum sim_fault fault);
 void fleet_net_heal(struct fleet *fleet, uint64_t one, uint64_t other); /* what leaves one for the other */
+/* Changes of the groups' configurations (fleet_moves.c); whether all of them have come true, everywhere. */
+bool fleet_moves_strike(struct fleet *fleet);
+bool fleet_moves_are_settled(struct fleet *fleet);
 /* The core is drawn and healed, the others are left to their fate (fleet_core.c). */
 void fleet_core_draw(struct fleet *fleet);
 bool fleet_core_has(const struct fleet *fleet, uint64_t id);

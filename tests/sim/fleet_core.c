@@ -33,11 +33,12 @@ bool fleet_core_has(const struct fleet *fleet, uint64_t id)
 static bool is_enough(const struct fleet *fleet, const bool lost[FLEET_BROKERS_MAX + 1])
 {
     for (uint32_t g = 0; g < fleet->groups; g++) {
+        const struct registry_partition *wish = sim_registry_partition(fleet->registry, fleet->group[g]);
         uint32_t here = 0;
         for (uint64_t id = 1; id <= fleet->brokers; id++) {
             here += !lost[id] && fleet_replica_on(fleet, g, id);
         }
-        if (here * 2 <= fleet->options->replicas) {
+        if (wish == NULL || here * 2 <= wish->replicas_count) {
             return false;
         }
     }
@@ -66,6 +67,9 @@ void fleet_core_draw(struct fleet *fleet)
     struct rng *rng = &fleet->world.crash;
     bool lost[FLEET_BROKERS_MAX + 1] = {false};
     uint64_t first = rng_below(rng, fleet->brokers), spared = rng_below(rng, fleet->brokers);
+    if (!fleet_moves_are_settled(fleet)) {
+        spared = fleet->brokers; /* who votes may be others than who is wished */
+    }
     for (uint64_t i = spared; i < fleet->brokers; i++) {
         uint64_t id = 1 + (first + i) % fleet->brokers;
         lost[id] = true;

@@ -134,6 +134,7 @@ static bool has_time(enum sim_fault fault)
     case FAULT_PAUSE:
     case FAULT_MINORITY:
     case FAULT_BLACKOUT:
+    case FAULT_MOVE:
         return true;
     default:
         return fleet_net_has(fault);
@@ -157,6 +158,8 @@ static bool strike(struct fleet *fleet, enum sim_fault fault)
         return strike_minority(fleet);
     case FAULT_BLACKOUT:
         return strike_all(fleet);
+    case FAULT_MOVE:
+        return fleet_moves_strike(fleet);
     default:
         return fleet_net_strike(fleet, fault);
     }

@@ -5,6 +5,8 @@
  *      --coverage                           also what they came by, and why seeds are void
  *      --corpus FILE                        first the seeds of that file: a line each
  *      --no-shrink, --commit ID             as for one broker
+ *   sim fleet --matrix                      short runs of every combination of troubles (fleet_matrix.c);
+ *      --seed N                             the N-th of them, with a story
  *   sim fleet --seed S [--verbose]          one seed; with a story
  *
  *   --only FAULT,...|none  --brokers N  --groups N  --long-log    change what the seeds mean; the last: nobody ever
@@ -24,7 +26,7 @@
 
 struct arguments {
     uint64_t seeds, first, jobs, twice_percent, brokers, groups;
-    bool one_seed, verbose, coverage, no_shrink, long_log;
+    bool one_seed, verbose, coverage, no_shrink, long_log, matrix;
     const char *only, *commit, *corpus;
 };
 
@@ -254,6 +256,7 @@ static void usage(void)
     fprintf(stderr,
             "usage: sim fleet [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--coverage] [--no-shrink]\n"
             "           [--commit ID] [--corpus FILE] [--brokers N] [--groups N] [--long-log]\n"
+            "       sim fleet --matrix [--seed N]\n"
             "       sim fleet --seed S [--verbose] [--only FAULT,...] [--brokers N] [--groups N] [--long-log]\n");
     exit(2);
 }
@@ -276,7 +279,8 @@ static bool parse_flag(struct arguments *a, const char *name)
     } flags[] = {{"--verbose", &a->verbose},
                  {"--coverage", &a->coverage},
                  {"--no-shrink", &a->no_shrink},
-                 {"--long-log", &a->long_log}};
+                 {"--long-log", &a->long_log},
+                 {"--matrix", &a->matrix}};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         if (strcmp(name, flags[i].name) == 0) {
             *flags[i].flag = true;
@@ -327,5 +331,8 @@ int fleet_main(int argc, char **argv)
         usage();
     }
     drawn_with = &a;
+    if (a.matrix) {
+        return a.one_seed ? fleet_matrix_one((uint32_t)a.first) : fleet_matrix();
+    }
     return a.one_seed ? run_one(&a) : run_many(&a);
 }

@@ -266,7 +266,7 @@ void fleet_net_draw(struct fleet_options *o)
     bool *faults = o->one.faults;
     rng_seed(&rng, o->one.seed ^ 0x0cab1eu);
     sim_wire_draw(&o->wire, &rng);
-    for (int i = FAULT_BRIDGE; i <= FAULT_ASTRAY; i++) {
+    for (int i = FAULT_MOVE; i <= FAULT_ASTRAY; i++) {
         faults[i] = rng_chance(&rng, 0.3); /* each of them alone is as bad as most of the others together */
     }
     if (o->brokers < 2) {

@@ -65,6 +65,9 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     o.one.scrub_period_ms = -1;
     o.one.producer_expiry_ms = (int64_t)7 * 86400 * 1000; /* retries here may last longer than any short one */
     o.one.crashes = (uint32_t)rng_between(&rng, 0, 8);
+    if (o.one.crashes == 0 && (o.one.faults[FAULT_POINT_CRASH] || o.one.faults[FAULT_MEMORY])) {
+        o.one.crashes = 1; /* else they would never strike */
+    }
     o.one.crash_calls_max = sim_log_between(&rng, 200, 4000);
     o.has_long_log = rng_chance(&rng, 0.3);
     fleet_options_keep_logs(&o);
@@ -85,6 +88,7 @@ void fleet_options_keep_logs(struct fleet_options *o)
         o->one.snapshot_entries = (uint64_t)1 << 40;
         o->one.memory_bytes = (uint64_t)64 << 20; /* for slow followers too: hardly anything is read from the disk */
         o->one.faults[FAULT_READ_ERROR] = o->one.faults[FAULT_LATENT] = o->one.faults[FAULT_MISREAD] = false;
+        o->one.faults[FAULT_KV] = false; /* hardly a row is put */
     }
 }
 

@@ -255,6 +255,7 @@ static void judge_applied(struct judge *judge, struct judge_machine *machine, ui
                    (unsigned long long)(total - machine->applied_total), (unsigned long long)moved);
     }
     machine->applied_total = total;
+    machine->configs_proposed = machine->broker->counters.configs_proposed_total;
 }
 
 /* Where rows find no place nobody can be told anything. */
@@ -343,6 +344,7 @@ static void turn(struct judge *judge, struct judge_machine *machine, bool must_s
     machine->turn_us = now_us;
     bool is_small = HASH_COUNT(machine->broker->groups) <= SWEEP_GROUPS_MAX;
     bool has_applied = machine->broker->counters.apply_entries_total != machine->applied_total;
+    has_applied |= machine->broker->counters.configs_proposed_total != machine->configs_proposed;
     if (must_sweep || is_small || machine->has_unborn || has_applied || now_us - machine->swept_us >= SWEEP_US) {
         sweep(judge, machine, false);
     }

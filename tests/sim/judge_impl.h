@@ -142,6 +142,7 @@ struct judge_machine {
     uint64_t top_lsn;      /* of the records that are in the images */
     bool is_doubted;
     uint64_t applied_total;     /* the broker's own count, as last seen */
+    uint64_t configs_proposed;  /* likewise */
     uint64_t turn_us;           /* of its last turn */
     uint64_t seen;              /* cores, when they were last looked at */
     uint64_t swept_us;          /* when all of its groups were last looked at */

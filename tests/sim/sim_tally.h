@@ -50,6 +50,7 @@
     X(FAULT_CUT, "cut")                 /* some cables are cut, both ways */                                           \
     X(FAULT_ONE_WAY, "cut-one-way")     /* some cables are cut, one way */                                             \
     X(FAULT_BREAK, "cable-break")       /* links between two brokers break */                                          \
+    X(FAULT_MOVE, "move")               /* replicas are moved, added and taken away */                                 \
     X(FAULT_BRIDGE, "bridge")           /* two halves, and one broker that both of them reach */                       \
     X(FAULT_RING, "ring")               /* everybody reaches a majority, no two of them the same one */                \
     X(FAULT_FLAP, "flapping")           /* cables of one broker that are cut and mended, over and over */              \

@@ -1,0 +1,89 @@
+/* Replicas that are moved, added and taken away under load, as a controller would: the registry's twin says where they
+ * are to be, and the groups' leaders walk there by changes of their configurations. */
+#include "broker/impl.h"
+#include "fleet.h"
+
+#define OVERLAP_CHANCE 0.2 /* a wish is changed before the one before it has come true */
+#define TRIES_MAX      8u
+
+static bool is_born(const struct registry_partition *wish)
+{
+    for (uint32_t r = 0; r < wish->replicas_count; r++) {
+        if (wish->replicas[r].state != REPLICA_BORN) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* 0: all brokers have a replica. */
+static uint64_t draw_free(struct fleet *fleet, struct rng *rng, const struct registry_partition *wish)
+{
+    uint64_t first = rng_below(rng, fleet->brokers);
+    for (uint64_t i = 0; i < fleet->brokers; i++) {
+        uint64_t id = 1 + (first + i) % fleet->brokers;
+        if (registry_replica_on(wish, id) == NULL) {
+            return id;
+        }
+    }
+    return 0;
+}
+
+bool fleet_moves_strike(struct fleet *fleet)
+{
+    struct rng *rng = &fleet->world.crash;
+    for (uint32_t i = 0; i < TRIES_MAX; i++) {
+        uint64_t group = fleet->group[rng_below(rng, fleet->groups)], what = rng_below(rng, 10);
+        const struct registry_partition *wish = sim_registry_partition(fleet->registry, group);
+        if (wish == NULL || (!is_born(wish) && !rng_chance(rng, OVERLAP_CHANCE))) {
+            continue;
+        }
+        uint64_t from = wish->replicas[rng_below(rng, wish->replicas_count)].broker;
+        uint64_t to = draw_free(fleet, rng, wish);
+        if (what < 1 && wish->replicas_count < fleet->brokers) { /* one more */
+            from = 0;
+        } else if (what < 2 && wish->replicas_count > fleet->options->replicas) { /* one less */
+            to = 0;
+        } else if (to == 0) {
+            to = from; /* as if it was lost: a new one in its place */
+        }
+        if (sim_registry_move(fleet->registry, group, from, to)) {
+            world_log(&fleet->world, "group %llu: its replica on %llu is to be on %llu", (unsigned long long)group,
+                      (unsigned long long)from, (unsigned long long)to);
+            world_fault(&fleet->world, FAULT_MOVE);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The newest configuration that is known there is committed, and names exactly who is wished. */
+static bool is_as_wished(const struct partition *p, const struct registry_partition *wish)
+{
+    struct members now;
+    bool is_equal = roster_newest(&p->roster, &now) <= p->applied_index && now.count == wish->replicas_count;
+    for (uint32_t r = 0; r < wish->replicas_count && is_equal; r++) {
+        const struct member *member = members_find(&now, wish->replicas[r].replica);
+        is_equal = member != NULL && member->now == RAFT_VOTER && member->next == RAFT_VOTER;
+    }
+    return is_equal;
+}
+
+bool fleet_moves_are_settled(struct fleet *fleet)
+{
+    if (fleet->world.tally.faults[FAULT_MOVE] == 0) {
+        return true;
+    }
+    for (uint32_t g = 0; g < fleet->groups; g++) {
+        const struct registry_partition *wish = sim_registry_partition(fleet->registry, fleet->group[g]);
+        for (uint64_t id = 1; id <= fleet->brokers; id++) {
+            struct fleet_broker *b = &fleet->broker[id];
+            const struct partition *p = b->broker != NULL ? groups_find(b->broker, fleet->group[g]) : NULL;
+            bool is_wished = wish != NULL && registry_replica_on(wish, id) != NULL;
+            if ((p != NULL) != is_wished || (p != NULL && !is_as_wished(p, wish))) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
