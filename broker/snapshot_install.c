@@ -21,6 +21,7 @@ struct install_job {
     struct store_place *places; /* owned; one for each of rows->segments */
     uint8_t tail[STORE_BLOCK_BYTES];
     uint32_t tail_size;
+    bool is_placed; /* the files are; what failed before may be done again, and is its group's own trouble */
     enum err error;
 };
 
@@ -88,6 +89,7 @@ static void install_job__run(struct snapshot_job *base)
         job->error = store_place_tail(b->store, r->group, &job->places[count - 1], job->tail, &job->tail_size);
     }
     point(b->trace, POINT_SNAPSHOT_PLACED);
+    job->is_placed = job->error == OK;
     if (job->error == OK) {
         job->error = install__put(job, path);
     }
@@ -336,7 +338,8 @@ static void install_job__done(struct snapshot_job *base)
     struct receipt *r = job->receipt;
     struct broker *b = base->s->broker;
     enum err error = job->error;
-    bool may_pass = error == ERR_STORAGE_FULL || error == ERR_NO_MEMORY || error == ERR_TOO_MANY_FILES;
+    bool may_pass = error == ERR_STORAGE_FULL || error == ERR_NO_MEMORY || error == ERR_TOO_MANY_FILES ||
+                    (error == ERR_IO && !job->is_placed && !store_sync_failed(b->store));
     if (error == OK && !r->is_over) {
         install__finish(r, job);
     } else if (may_pass && !r->is_over) {

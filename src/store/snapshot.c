@@ -5,14 +5,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "base/mem.h"
 #include "store/impl.h"
-
-#define TAIL_TRIES 4
 
 struct held {
     struct segment *segment; /* pinned */
@@ -344,14 +341,16 @@ static enum err place__move(struct files *files, uint64_t group, const struct st
         return error;
     }
     disk->ops->close(disk, file);
-    error = disk->ops->rename(disk, place->path, path);
-    for (uint32_t i = 0; error == OK && i < 2; i++) { /* of the file that was here */
-        snprintf(path, sizeof path, "%s/%" PRIu64 "/%020" PRId64 "%s", files->dir, group, place->base_offset,
+    for (uint32_t i = 0; i < 2; i++) { /* of the file that is here; first, since a repetition finds nothing to move */
+        char index[STORE_PATH_BYTES];
+        snprintf(index, sizeof index, "%s/%" PRIu64 "/%020" PRId64 "%s", files->dir, group, place->base_offset,
                  suffixes[i]);
-        error = disk->ops->unlink(disk, path);
-        error = error == ERR_NO_FILE ? OK : error;
+        error = disk->ops->unlink(disk, index);
+        if (error != OK && error != ERR_NO_FILE) {
+            return error;
+        }
     }
-    return error;
+    return disk->ops->rename(disk, place->path, path);
 }
 
 /* A finished segment ends where its file does; it may have been the active one until now. */
@@ -389,13 +388,15 @@ enum err store_place_files(struct store *store, uint64_t group, const char *stag
             error = place__trim(files, group, &places[i]);
         }
     }
-    if (error == OK) {
-        error = disk->ops->sync_dir(disk, staging_dir);
+    if (error != OK) {
+        return error;
     }
-    if (error == OK) {
-        error = disk->ops->sync_dir(disk, path);
+    const char *const dirs[] = {staging_dir, path, files->dir};
+    for (uint32_t i = 0; error == OK && i < sizeof dirs / sizeof dirs[0]; i++) {
+        error = disk->ops->sync_dir(disk, dirs[i]);
     }
-    return error == OK ? disk->ops->sync_dir(disk, files->dir) : error;
+    files->sync_error = error != OK ? error : files->sync_error;
+    return error;
 }
 
 enum err store_place_tail(struct store *store, uint64_t group, const struct store_place *active,
@@ -405,24 +406,18 @@ enum err store_place_tail(struct store *store, uint64_t group, const struct stor
     struct disk_file *file;
     struct disk *disk = store->files.disk;
     uint32_t size = (uint32_t)(active->size_bytes % STORE_BLOCK_BYTES);
-    uint64_t position = active->size_bytes - size;
-    uint8_t again[STORE_BLOCK_BYTES];
-    bool is_sure = false;
+    size_t got = 0;
     snprintf(path, sizeof path, "%s/%" PRIu64 "/%020" PRId64 ".log", store->files.dir, group, active->base_offset);
     enum err error = disk->ops->open(disk, path, DISK_READ, &file);
     if (error != OK) {
         return error;
     }
-    /* A disk that errs, or brings other bytes each time, has no say in what a start writes back: then nothing is. */
-    for (int i = 0; i < TAIL_TRIES && !is_sure; i++) {
-        size_t got = 0, got_again = 0;
-        is_sure = disk->ops->read(disk, file, tail, size, position, &got) == OK && got == size &&
-                  disk->ops->read(disk, file, again, size, position, &got_again) == OK && got_again == size &&
-                  memcmp(tail, again, size) == 0;
-    }
+    error = disk->ops->read(disk, file, tail, size, active->size_bytes - size, &got);
     disk->ops->close(disk, file);
-    *ret_size = is_sure ? size : 0;
-    return OK;
+    if (error == OK) {
+        *ret_size = got == size ? size : 0;
+    }
+    return error;
 }
 
 void store_place_sweep(struct store *store, uint64_t group, const struct store_place *places, uint32_t count)
