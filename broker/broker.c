@@ -548,6 +548,7 @@ static void broker__tick(struct broker *b, uint64_t now_us)
         }
     }
     yield_tick(b, now_us);
+    heal_tick(b, now_us);
 }
 
 void broker_timer(struct broker *b)

@@ -50,6 +50,7 @@
     X(replicas_removed_total, "replicas that ended here because they are no members any more")                         \
     X(replicas_lost_total, "times that a replica which should be here was found missing")                              \
     X(leaderships_yielded_total, "leaderships given away: the disk is full, or ranges of records are damaged")         \
+    X(segments_mended_total, "segments in which damaged records were written anew, from a leader")                     \
     X(groups_healed_total, "damaged replicas that are whole again")                                                    \
     X(configs_proposed_total, "configurations that leaders here put into their logs")                                  \
     X(configs_applied_total, "entries applied that say who is in a group")                                             \

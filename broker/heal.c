@@ -8,8 +8,10 @@
 #include "broker/assign.h"
 #include "broker/impl.h"
 #include "broker/state.h"
+#include "store/scrub.h"
 
 #define HEAL_RETRY_US   1000000u
+#define HEAL_ASK_US     5000000u
 #define HEAL_GROUPS_MAX 256u
 
 struct heal_item {
@@ -275,4 +277,23 @@ void heal_on_picture(struct partition *p, bool healing)
         partition_mark_dirty(p);
     }
     p->repair_unsaved = p->repair_unsaved && healing;
+}
+
+/* --- records --- */
+
+void heal_tick(struct broker *b, uint64_t now_us)
+{
+    struct partition *p;
+    if (now_us < b->heal_ask_us || b->stopping) {
+        return;
+    }
+    b->heal_ask_us = now_us + HEAL_ASK_US;
+    TAILQ_FOREACH(p, &b->awake, awake_link)
+    {
+        bool may_ask = p->state == PARTITION_LIVE && !p->installing && p->log != NULL;
+        if (may_ask && raft_role(p->raft) != RAFT_LEADER && raft_leader(p->raft) != 0 &&
+            segment_log_damaged_ranges(p->log) > 0) {
+            snapshot_ask(p);
+        }
+    }
 }

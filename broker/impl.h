@@ -84,6 +84,7 @@ struct broker {
     struct heal_job *heal; /* heal.h: rows are being written; owned by the lane */
     bool heals_waiting;    /* some partitions are heal_due */
     uint64_t heal_due_us;  /* not before; 0: at any time */
+    uint64_t heal_ask_us;  /* followers look for damaged records */
     struct scrub *scrub;
     uint64_t doubted_lsn; /* the scrub found rot in the WAL below it; 0: none */
 

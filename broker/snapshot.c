@@ -162,6 +162,9 @@ void snapshot_on_message(void *context, uint64_t broker, const PeerSnapshot *mes
     case PEER_SNAPSHOT_DONE:
         send__on_message(s, broker, message);
         break;
+    case PEER_SNAPSHOT_ASK:
+        send__on_ask(s, broker, message);
+        break;
     case PEER_SNAPSHOT_END: /* either side says it; one of the two knows the transfer */
         send__on_message(s, broker, message);
         receipt__on_message(s, broker, message, payload, payload_size);

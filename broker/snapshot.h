@@ -30,6 +30,10 @@
  * the log stood, so that older entries are dead to a start, unless the log held the picture's last entry. Then the core
  * learns (RAFT_INSTALLED).
  *
+ * Mending. A replica that has all entries, and ranges of segments that a scrub found damaged, asks its leader for an
+ * offer by itself (ASK). Then only those segments travel, of the picture; judged by the picture's chains they are
+ * written over what stands here, and nothing is installed.
+ *
  * Who pins what. A picture pins its segments' files and lets the group's window grow to SNAPSHOT_KEPT_BYTES_MAX, for
  * what comes after it. Pictures are shared by transfers to several replicas, and stay for SNAPSHOT_IDLE_US after the
  * last one.
@@ -65,6 +69,8 @@ void snapshots_free(struct snapshots *snapshots);
 
 /* The core of this leader names a replica that needs one. RAFT_SNAPSHOT_DONE follows, in this call at the earliest. */
 void snapshot_want(struct partition *p, uint64_t replica);
+/* This follower has damaged segments: asks its leader for what they should be. Lost words are not repeated. */
+void snapshot_ask(struct partition *p);
 /* The partition ends here, or may not go on: nothing of it is sent or received any more. */
 void snapshot_forget(struct partition *p);
 /* Up to where entries need not be kept for a replica that gets a snapshot: the index of its picture, or of the last

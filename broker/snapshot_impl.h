@@ -72,6 +72,7 @@ struct send {
     struct partition *partition;
     enum send_state state;
     bool is_over; /* out of the tables: freed with its last job */
+    bool mends;   /* not the core but the receiver asked for it */
     uint64_t transfer, broker;
     struct picture *picture; /* used; NULL: none yet */
     uint64_t not_before_us;  /* waiting */
@@ -103,6 +104,7 @@ enum piece_state {
     PIECE_ADOPTING,    /* the front of it is being copied */
     PIECE_COMING,
     PIECE_JUDGED, /* what came is being judged */
+    PIECE_MENDED, /* and being written over what is here */
     PIECE_THERE,
 };
 
@@ -134,6 +136,7 @@ struct receipt {
     struct partition *partition;
     enum receipt_state state;
     bool is_over;    /* out of the table: freed with its last job */
+    bool mends;      /* nothing is installed: damaged segments are written over with what they should be */
     uint64_t broker; /* 0: the link is down */
     uint64_t transfer, from;
     uint64_t index, index_term, rows_bytes; /* which picture */
@@ -181,6 +184,7 @@ void send__turn(struct snapshots *s);
 void send__tick(struct snapshots *s, uint64_t now_us);
 void send__sweep(struct snapshots *s, uint64_t now_us);
 void send__on_message(struct snapshots *s, uint64_t broker, const PeerSnapshot *message);
+void send__on_ask(struct snapshots *s, uint64_t broker, const PeerSnapshot *message);
 void send__lane_down(struct snapshots *s, uint64_t broker);
 void send__forget(struct snapshots *s, struct partition *p);
 void send__free_all(struct snapshots *s);

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/point.h"
 #include "broker/router.h"
+#include "store/scrub.h"
 
 /* --- names and words --- */
 
@@ -92,7 +93,7 @@ void receipt__end(struct receipt *r, enum err why)
 
 /* --- jobs --- */
 
-enum piece_work { WORK_LOAD, WORK_WRITE, WORK_CHECK_OWN, WORK_ADOPT, WORK_CHECK };
+enum piece_work { WORK_LOAD, WORK_WRITE, WORK_CHECK_OWN, WORK_ADOPT, WORK_CHECK, WORK_MEND };
 
 struct receipt_job {
     struct snapshot_job job; /* first */
@@ -128,6 +129,9 @@ static void receipt_job__run(struct snapshot_job *base)
         break;
     case WORK_CHECK:
         job->error = store_check_staged(b->store, job->path, &job->row, &r->check);
+        break;
+    case WORK_MEND:
+        job->error = store_mend(r->own, &job->row, job->path);
         break;
     }
 }
@@ -322,9 +326,25 @@ static void receipt__loaded(struct receipt *r, struct receipt_job *job)
 
 /* --- piece after piece --- */
 
+/* Damaged here, and of use: else it is left as it is. */
+static void piece__look_mending(struct receipt *r, struct piece *piece)
+{
+    struct segment_row own;
+    bool is_damaged = r->own != NULL && store_hold_find(r->own, piece->row.base_offset, &own) &&
+                      segment_log_is_damaged(r->partition->log, piece->row.base_offset, piece->row.end_offset);
+    piece->state = is_damaged ? PIECE_COMING : PIECE_THERE;
+    if (is_damaged) {
+        receipt__begin_part(r, piece->staged_bytes);
+    }
+}
+
 static void piece__look(struct receipt *r, struct piece *piece)
 {
     struct segment_row own;
+    if (r->mends) {
+        piece__look_mending(r, piece);
+        return;
+    }
     bool has_own = r->own != NULL && !piece->is_own_bad && store_hold_find(r->own, piece->row.base_offset, &own) &&
                    own.size_bytes > 0;
     memset(&r->check, 0, sizeof r->check);
@@ -356,6 +376,9 @@ static void receipt__judged(struct receipt *r, struct piece *piece, const struct
 {
     if (job->error == ERR_AGAIN) {
         receipt__submit(r, job->work, piece, 0, 0, (struct slice){0});
+    } else if (job->error == OK && r->mends) {
+        piece->state = PIECE_MENDED;
+        receipt__submit(r, WORK_MEND, piece, 0, 0, (struct slice){0});
     } else if (job->error == OK) {
         piece->is_own = job->work == WORK_CHECK_OWN;
         if (piece->is_own) {
@@ -384,6 +407,20 @@ static void receipt__adopted(struct receipt *r, struct piece *piece, const struc
     }
 }
 
+static void receipt__mended(struct receipt *r, struct piece *piece, const struct receipt_job *job)
+{
+    struct broker *b = r->s->broker;
+    if (job->error != OK) {
+        receipt__end(r, job->error);
+        return;
+    }
+    store_mended(r->own, &piece->row);
+    piece->state = PIECE_THERE;
+    b->counters.segments_mended_total++;
+    trace_info(b->trace, "segment_mended", "group=%lu base=%ld end=%ld", r->group, (long)piece->row.base_offset,
+               (long)piece->row.end_offset);
+}
+
 static void receipt__written(struct receipt *r, const struct receipt_job *job)
 {
     struct piece *piece = receipt__piece(r);
@@ -404,6 +441,9 @@ static void receipt__work_done(struct receipt *r, const struct receipt_job *job)
         break;
     case WORK_ADOPT:
         receipt__adopted(r, piece, job);
+        break;
+    case WORK_MEND:
+        receipt__mended(r, piece, job);
         break;
     default:
         receipt__judged(r, piece, job);
@@ -540,13 +580,14 @@ static void receipt__on_offer(struct snapshots *s, uint64_t broker, const PeerSn
         refuse(s, broker, offer, PEER_SNAPSHOT_END, error);
         return;
     }
-    if (!raft_wants_snapshot(p->raft, offer->index)) {
+    bool mends = !raft_wants_snapshot(p->raft, offer->index);
+    if (mends && (p->log == NULL || segment_log_damaged_ranges(p->log) == 0)) {
         mark(s->broker->trace, MARK_SNAPSHOT_NOT_NEEDED);
         refuse(s, broker, offer, PEER_SNAPSHOT_HAVE_IT, OK);
         return;
     }
     HASH_FIND(hh, s->receipts, &offer->group, sizeof offer->group, r);
-    bool is_same = r != NULL && receipt__is_of(r, offer);
+    bool is_same = r != NULL && receipt__is_of(r, offer) && r->mends == mends;
     bool is_taken = r == NULL ? !receipt__has_room(s) : !is_same && (r->jobs > 0 || r->state >= RECEIPT_WHOLE);
     if (is_taken) {
         mark(s->broker->trace, MARK_SNAPSHOT_BUSY);
@@ -556,6 +597,7 @@ static void receipt__on_offer(struct snapshots *s, uint64_t broker, const PeerSn
     if (r == NULL) {
         r = receipt__new(s, p);
     }
+    r->mends = mends;
     r->broker = broker;
     r->transfer = offer->transfer;
     r->from = offer->from;
@@ -620,6 +662,11 @@ void receipt__turn(struct snapshots *s)
         struct partition *p = r->partition;
         if (r->state == RECEIPT_INSTALLING) {
             install__turn(r);
+        } else if (r->mends && p->state == PARTITION_LIVE) {
+            if (r->state == RECEIPT_WHOLE) {
+                receipt__say(r, PEER_SNAPSHOT_DONE, OK);
+                receipt__end(r, OK);
+            }
         } else if (p->state != PARTITION_LIVE || !raft_wants_snapshot(p->raft, r->index)) {
             mark(s->broker->trace, MARK_SNAPSHOT_OVERTAKEN);
             p->installing = false;
@@ -648,5 +695,18 @@ void receipt__free_all(struct snapshots *s)
     HASH_ITER(hh, s->receipts, r, next)
     {
         receipt__end(r, OK);
+    }
+}
+
+void snapshot_ask(struct partition *p)
+{
+    struct broker *b = p->broker;
+    struct receipt *r;
+    HASH_FIND(hh, b->snapshots->receipts, &p->group, sizeof p->group, r);
+    PeerSnapshot message = {
+        .kind = PEER_SNAPSHOT_ASK, .group = p->group, .from = p->replica, .to = raft_leader(p->raft)};
+    uint64_t broker = router_broker_of(p, message.to);
+    if (broker != 0 && (r == NULL || r->broker == 0)) { /* else it is being answered */
+        (void)peers_send_snapshot(b->peers, broker, &message, (struct slice){0});
     }
 }

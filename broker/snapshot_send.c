@@ -245,11 +245,12 @@ static void send__end(struct send *send, bool ok)
     struct partition *p = send->partition;
     uint64_t replica = send->key.replica;
     uint64_t index = send->picture != NULL ? send->picture->rows.group.applied_index : 0;
+    bool mends = send->mends;
     trace_debug(send->s->broker->trace, "snapshot_send_ended", "group=%lu replica=%lu index=%lu ok=%d", p->group,
                 replica, index, ok);
     send->s->broker->counters.snapshots_sent_total += ok;
     send__drop(send);
-    send__tell(p, replica, index, ok);
+    send__tell(p, replica, index, ok && !mends); /* a core that wants more than mending asks again */
 }
 
 static struct send *send__find(struct snapshots *s, uint64_t group, uint64_t replica)
@@ -289,8 +290,9 @@ static void send__pause(struct send *send)
     struct snapshots *s = send->s;
     struct partition *p = send->partition;
     uint64_t replica = send->key.replica;
+    bool mends = send->mends;
     send__drop(send);
-    struct send *again = send__add(s, p, replica);
+    struct send *again = mends ? NULL : send__add(s, p, replica); /* who wants to be mended asks again */
     if (again == NULL) {
         send__tell(p, replica, 0, false);
     } else {
@@ -306,6 +308,22 @@ void snapshot_want(struct partition *p, uint64_t replica)
     }
     if (s == NULL || send__add(s, p, replica) == NULL) {
         send__tell(p, replica, 0, false);
+    }
+}
+
+void send__on_ask(struct snapshots *s, uint64_t broker, const PeerSnapshot *message)
+{
+    struct raft_peer_state peer;
+    struct partition *p = groups_find(s->broker, message->group);
+    bool is_ours = p != NULL && p->replica == message->to && p->state == PARTITION_LIVE && !p->installing &&
+                   p->log != NULL && router_broker_of(p, message->from) == broker;
+    if (!is_ours || raft_role(p->raft) != RAFT_LEADER || !raft_peer_state(p->raft, message->from, &peer) ||
+        peer.in_snapshot || send__find(s, p->group, message->from) != NULL) {
+        return;
+    }
+    struct send *send = send__add(s, p, message->from);
+    if (send != NULL) {
+        send->mends = true;
     }
 }
 
@@ -390,7 +408,7 @@ static bool send__is_wanted(const struct send *send)
     struct raft_peer_state peer;
     const struct partition *p = send->partition;
     return p->state == PARTITION_LIVE && !p->installing && raft_role(p->raft) == RAFT_LEADER &&
-           raft_peer_state(p->raft, send->key.replica, &peer) && peer.in_snapshot;
+           raft_peer_state(p->raft, send->key.replica, &peer) && (peer.in_snapshot || send->mends);
 }
 
 static void send__step(struct send *send)

@@ -5,8 +5,9 @@
 #include "store/scrub.h"
 
 #define YIELD_INTERVAL_US 1000000u
-/* That the others' ranges are whole is likely, not known: two who have damage each do not pass a group to and fro. */
-#define YIELD_DAMAGE_US   600000000u
+/* That the others' ranges are whole is likely, not known, and they may not want to lead: in that time whoever leads
+ * then mends what is damaged here, so that two who have damage each do not pass a group to and fro for nothing. */
+#define YIELD_DAMAGE_US   30000000u
 
 /* Who is alone is refused by what the log has room for, not by this. */
 void yield_tell(struct partition *p)

@@ -144,6 +144,17 @@ uint32_t segment_log_damaged_ranges(const struct segment_log *log)
     return segment_log_damage(log, NULL, 0);
 }
 
+bool segment_log_is_damaged(const struct segment_log *log, int64_t from_offset, int64_t end_offset)
+{
+    const struct damaged_range range = {.from_offset = from_offset, .end_offset = end_offset};
+    for (uint32_t i = 0; i < log->segments_count; i++) {
+        if (damage__touches(&log->segments[i]->damage, &range)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* --- judging (lane) --- */
 
 static void cursor__damaged(struct cursor *at, int64_t from_offset, int64_t end_offset)

@@ -67,6 +67,13 @@ enum err store_check_staged(struct store *store, const char *path, const struct 
                             struct store_check *check);
 enum err store_check_held(struct store_hold *hold, const struct segment_row *row, struct store_check *check);
 
+/* Writes a whole staged segment, which is the one of the row, over the held one of the same base, up to where either
+ * ends: right bytes stay, wrong ones become right, at whichever call it is broken off. Then they are durable.
+ * ERR_CORRUPT: it is not the one that was written here. */
+enum err store_mend(struct store_hold *hold, const struct segment_row *row, const char *path);
+/* Loop thread, afterwards: what a scrub found in front of the row's end counts no more. */
+void store_mended(struct store_hold *hold, const struct segment_row *row);
+
 struct store_place {
     int64_t base_offset;
     uint64_t size_bytes;

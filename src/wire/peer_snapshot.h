@@ -20,6 +20,7 @@ enum peer_snapshot_kind {
     PEER_SNAPSHOT_CHUNK = 4,   /* sender: the same, answered: part, base_offset, position, payload_crc; and payload */
     PEER_SNAPSHOT_DONE = 5,    /* receiver: installed and durable */
     PEER_SNAPSHOT_END = 6,     /* either: no more of this transfer; status says why */
+    PEER_SNAPSHOT_ASK = 7, /* receiver, unasked: segments here are damaged. Offer a picture, whatever the core says */
     PEER_SNAPSHOT_KINDS,
 };
 

@@ -211,6 +211,12 @@ void disk__record(struct judge *judge, struct judge_machine *machine, const stru
     case WAL_GROUP_DEAD:
         r->image.is_dead = true;
         break;
+    case WAL_REPAIRED:
+        if (r->image.is_healing) {
+            r->image.is_repaired = true;
+            r->image.is_given_up = false;
+        }
+        break;
     default:
         break;
     }
@@ -241,7 +247,9 @@ void disk__picture(struct judge *judge, struct judge_machine *machine, const str
     const struct meta_group old = image->picture;
     uint64_t applied = picture->applied_index;
     bool is_installed = picture->snapshot_lsn > old.snapshot_lsn && old.group != 0;
-    image->is_given_up |= picture->damaged;
+    image->is_healing = picture->damaged && picture->healing;
+    image->is_repaired = image->is_repaired && image->is_healing;
+    image->is_given_up |= picture->damaged && !image->is_repaired;
     if (picture->replica == 0 || judge->world->failed || (picture->damaged && applied < old.applied_index)) {
         return; /* whoever marks a group need not know what it was */
     }

@@ -60,6 +60,8 @@ struct image {
     uint64_t capacity, last;
     bool is_born, is_dead;
     bool is_given_up;             /* its picture says that it is damaged: it has said so itself */
+    bool is_healing;              /* and that its log is whole again, so far */
+    bool is_repaired;             /* its log says that this is over, whatever its picture says */
     uint64_t cut_index, cut_term; /* the first entry that the last new TRUNCATE took away; 0: replaced since */
     uint64_t cut_from;            /* the lowest index that any has; 0: none, since everything was read */
 };

@@ -14,6 +14,7 @@
 #include "broker/impl.h"
 #include "sim_tree.h"
 #include "sim_trio.h"
+#include "store/scrub.h"
 #include "wal/wal.h"
 
 #define BATCHES_MAX 4096u
@@ -21,6 +22,7 @@
 
 static struct trio t;
 static uint64_t healed_total; /* by processes that are gone */
+static uint64_t mended_total; /* of all seeds */
 
 /* The memory of jobs under way goes with a process that dies: not to be looked for as a leak. */
 const char *__asan_default_options(void);
@@ -140,6 +142,7 @@ static void check_all(void)
     const struct partition *first = partition_of(leader());
     for (uint64_t id = 1; id <= 3; id++) {
         assert_true(is_whole(id));
+        assert_int_equal(segment_log_damaged_ranges(partition_of(id)->log), 0);
         assert_int_equal(partition_high_watermark(partition_of(id)), partition_high_watermark(first));
         assert_int_equal(done_hash(partition_of(id)->done), done_hash(first->done));
     }
@@ -398,6 +401,106 @@ static void who_lost_its_row_is_replaced(void **state)
     check_all();
 }
 
+/* --- records --- */
+
+static uint64_t mended(uint64_t id)
+{
+    return t.broker[id].broker->counters.segments_mended_total;
+}
+
+static bool has_damage(uint64_t id)
+{
+    return segment_log_damaged_ranges(partition_of(id)->log) > 0;
+}
+
+static bool has_file(uint64_t id)
+{
+    char path[64];
+    struct inode *inode;
+    snprintf(path, sizeof path, "parts/%lu/%020d.log", trio_group(0), 0);
+    return tree_find(sim_disk_tree(t.broker[id].disk), TREE_NOW, path, &inode) == OK &&
+           inode_size(inode, TREE_NOW) >= 100;
+}
+
+/* The right size, and wrong bytes here and there; or no file at all. */
+static void rot_segment(uint64_t id, int64_t base_offset, bool is_gone, uint64_t chance)
+{
+    char path[64];
+    struct inode *inode;
+    struct disk *disk = sim_disk_port(t.broker[id].disk);
+    snprintf(path, sizeof path, "parts/%lu/%020ld.log", trio_group(0), (long)base_offset);
+    judge_doubts(t.judge, id);
+    if (is_gone) {
+        enum err error = disk->ops->unlink(disk, path);
+        assert_int_equal(error, OK);
+    } else {
+        enum err error = tree_find(sim_disk_tree(t.broker[id].disk), TREE_NOW, path, &inode);
+        assert_int_equal(error, OK);
+        uint64_t size = inode_size(inode, TREE_NOW), limit = size < 4096 ? size : 4096;
+        for (uint64_t i = 0; i < 5; i++) { /* the last block is written anew at a start */
+            inode_flip_bit(inode, (chance + i * 1000) % limit, (unsigned)i);
+        }
+    }
+    judge_crashed(t.judge, id);
+}
+
+static void a_segment_of_wrong_bytes(uint32_t records, bool is_gone, bool leads)
+{
+    open(50 + records + is_gone, 50);
+    produce(records);
+    trio_run(&t, 3000000);
+    uint64_t id = leads ? leader() : follower(0);
+    checkpoint_want(partition_of(id));
+    trio_run(&t, 3000000);
+    for (uint64_t other = 1; other <= 3; other++) {
+        t.broker[other].config.scrub_period_ms = 2000;
+    }
+    down(id, false);
+    rot_segment(id, 0, is_gone, 333);
+    up(id);
+    bool was_damaged = false;
+    for (int i = 0; i < 2000 && mended(id) == 0; i++) {
+        trio_run(&t, 20000);
+        was_damaged |= has_damage(id);
+        assert_false(is_corrupt(id)); /* the log is whole: it votes, and answers for the rest */
+    }
+    assert_true(was_damaged && mended(id) > 0);
+    trio_run(&t, 10000000);
+    assert_false(has_damage(id));
+    assert_int_equal(mended(id), 1);
+    down(id, true);
+    up(id);
+    produce(10);
+    trio_run(&t, 10000000);
+    assert_false(has_damage(id));
+    check_all();
+}
+
+static void a_follower_whose_segment_has_the_right_size_and_wrong_bytes(void **state)
+{
+    (void)state;
+    a_segment_of_wrong_bytes(1500, false, false);
+    assert_true(segment_log_bytes(partition_of(1)->log) > SEGMENT_BYTES_MIN);
+}
+
+static void the_segment_that_is_being_written_too(void **state)
+{
+    (void)state;
+    a_segment_of_wrong_bytes(200, false, false);
+}
+
+static void a_segment_that_is_gone(void **state)
+{
+    (void)state;
+    a_segment_of_wrong_bytes(901, true, false);
+}
+
+static void a_leader_gives_way_and_is_mended(void **state)
+{
+    (void)state;
+    a_segment_of_wrong_bytes(1000, false, true);
+}
+
 /* --- what must not happen --- */
 
 static void two_of_three_stay_corrupt(void **state)
@@ -527,19 +630,34 @@ static void a_stale_leader_and_a_lost_tail(void **state)
 
 /* --- any --- */
 
+static bool rot_something(uint64_t id, struct rng *rng)
+{
+    uint64_t which = rng_below(rng, 6), chance = rng_next(rng);
+    if (which == 0) {
+        return rot_row(id, "MEM"[chance % 3], chance);
+    }
+    if (which == 1 && has_file(id)) {
+        rot_segment(id, 0, chance % 8 == 0, chance / 8);
+        return true;
+    }
+    return rot_wal(id, (uint32_t)(chance % 12), chance / 16);
+}
+
 static void rot_of_one(uint64_t seed)
 {
     struct rng rng;
     rng_seed(&rng, seed);
     open(seed, rng_below(&rng, 3) == 0 ? 1000 : (uint32_t)rng_between(&rng, 5, 40));
+    for (uint64_t id = 1; id <= 3; id++) {
+        t.broker[id].config.scrub_period_ms = 2000;
+    }
     for (int round = 0; round < 4; round++) {
         produce((uint32_t)rng_between(&rng, 1, 25));
         trio_run(&t, rng_between(&rng, 1, 500000));
         uint64_t id = rng_between(&rng, 1, 3);
         down(id, rng_below(&rng, 2) == 0);
         produce((uint32_t)rng_below(&rng, 3));
-        bool is_rotten = rng_below(&rng, 4) != 0 ? rot_wal(id, (uint32_t)rng_below(&rng, 12), rng_next(&rng))
-                                                 : rot_row(id, "MEM"[rng_below(&rng, 3)], rng_next(&rng));
+        bool is_rotten = rot_something(id, &rng);
         uint64_t again = rng_below(&rng, 3);
         for (uint64_t i = 0; i < again && is_rotten; i++) {
             up(id);
@@ -558,6 +676,10 @@ static void rot_of_one(uint64_t seed)
         assert_true(becomes_whole(other, 30000000));
     }
     produce(3);
+    trio_run(&t, 5000000); /* rounds of the scrub, and what follows from them */
+    for (int i = 0; i < 100 && (has_damage(1) || has_damage(2) || has_damage(3)); i++) {
+        trio_run(&t, 1000000);
+    }
     check_all();
 }
 
@@ -577,9 +699,11 @@ static void nothing_is_lost_whatever_rots_at_one(void **state)
         }
         rot_of_one(seed);
         total += healed();
+        mended_total += mended(1) + mended(2) + mended(3);
     }
-    print_message("%lu replicas healed\n", (unsigned long)total);
-    assert_true(total >= count);
+    print_message("%lu replicas healed, %lu segments mended or more\n", (unsigned long)total,
+                  (unsigned long)mended_total);
+    assert_true(total >= count && mended_total > 0);
 }
 
 int main(void)
@@ -592,6 +716,10 @@ int main(void)
         TEST(a_damaged_replica_that_dies_again_while_it_heals),
         TEST(rows_are_got_back_from_the_others),
         TEST(who_lost_its_row_is_replaced),
+        TEST(a_follower_whose_segment_has_the_right_size_and_wrong_bytes),
+        TEST(the_segment_that_is_being_written_too),
+        TEST(a_segment_that_is_gone),
+        TEST(a_leader_gives_way_and_is_mended),
         TEST(two_of_three_stay_corrupt),
         TEST(the_last_whole_copy_is_waited_for),
         TEST(entries_that_wait_for_a_day),
