@@ -1,6 +1,5 @@
-/* What a snapshot needs of the store: see snapshot.h. Segments are judged here
- * by the same walk that scrubs and readers use, on files that may not be any
- * log's yet. */
+/* What a snapshot needs of the store: see snapshot.h. Segments are judged here by the same walk that scrubs and readers
+ * use, on files that may not be any log's yet. */
 #include "store/snapshot.h"
 
 #include <inttypes.h>
@@ -161,8 +160,7 @@ static enum err as_damage(enum err error)
     return error == ERR_CLOSED || error == ERR_IO ? ERR_CORRUPT : error;
 }
 
-/* Moves sent->until to a boundary at or behind `end`. Batches that end at or
- * before `position` are only stepped over.
+/* Moves sent->until to a boundary at or behind `end`. Batches that end at or before `position` are only stepped over.
  */
 static enum err sent__reach(struct store_sent *sent, struct files *files, struct segment *segment, uint64_t limit,
                             uint64_t position, uint64_t end)
@@ -329,6 +327,96 @@ enum err store_check_held(struct store_hold *hold, const struct segment_row *row
     return error;
 }
 
+/* --- mending (lane) --- */
+
+static enum err mend__copy(struct files *files, struct disk_file *from, struct disk_file *to, uint64_t size_bytes)
+{
+    enum err error = OK;
+    for (uint64_t at = 0; error == OK && at < size_bytes;) {
+        size_t got = 0;
+        size_t wanted = size_bytes - at < STORE_STAGING_BYTES ? (size_t)(size_bytes - at) : STORE_STAGING_BYTES;
+        error = files->disk->ops->read(files->disk, from, files->staging, wanted, at, &got);
+        if (error == OK && got != wanted) {
+            error = ERR_CORRUPT;
+        }
+        if (error == OK) {
+            struct iovec part = {.iov_base = files->staging, .iov_len = wanted};
+            error = files->disk->ops->write(files->disk, to, &part, 1, at);
+        }
+        at += wanted;
+    }
+    return error;
+}
+
+/* What is known of the file's bytes is to be found out anew. */
+static void mend__forget(struct segment *segment, uint64_t size_bytes)
+{
+    struct segment_file *file = &segment->file;
+    file->is_foreign = file->is_lost = false;
+    file->lost_tail = 0;
+    file->exists = true;
+    file->length_bytes = file->length_bytes > size_bytes ? file->length_bytes : size_bytes;
+    file->doubt.is_open = file->doubt.bytes > 0;
+    file->doubt.position = 0;
+    file->doubt.offset = segment->base_offset;
+    file->doubt.chain = 0;
+}
+
+enum err store_mend(struct store_hold *hold, const struct segment_row *row, const char *path)
+{
+    struct files *files = &hold->log->store->files;
+    struct disk *disk = files->disk;
+    const struct held *held = hold__find(hold, row->base_offset);
+    struct disk_file *from, *to;
+    char own[STORE_PATH_BYTES];
+    if (hold->log->lane.is_deleted) {
+        return ERR_CANCELLED;
+    }
+    if (hold->log->lane.sync_error != OK || files->sync_error != OK) {
+        return ERR_IO;
+    }
+    if (held == NULL || (held->row.size_bytes == row->size_bytes && held->row.chain != row->chain)) {
+        return ERR_CORRUPT;
+    }
+    uint64_t size_bytes = held->row.size_bytes < row->size_bytes ? held->row.size_bytes : row->size_bytes;
+    files__path(files, held->segment, ".log", own);
+    enum err error = disk->ops->open(disk, path, DISK_READ, &from);
+    if (error != OK) {
+        return as_damage(error);
+    }
+    error = disk->ops->open(disk, own, DISK_WRITE | DISK_CREATE, &to);
+    if (error == OK) {
+        error = mend__copy(files, from, to, size_bytes);
+        if (error == OK) { /* one that fails is final, as in store_check_held */
+            error = hold->log->lane.sync_error = disk->ops->sync(disk, to);
+        }
+        disk->ops->close(disk, to);
+    }
+    disk->ops->close(disk, from);
+    if (error == OK) {
+        files__log_dir(files, hold->log->group, own);
+        error = disk->ops->sync_dir(disk, own);
+    }
+    if (error == OK) {
+        mend__forget(held->segment, size_bytes);
+    }
+    return error;
+}
+
+void store_mended(struct store_hold *hold, const struct segment_row *row)
+{
+    const struct held *held = hold__find(hold, row->base_offset);
+    struct damage *damage = &held->segment->damage;
+    int64_t end_offset = held->row.end_offset < row->end_offset ? held->row.end_offset : row->end_offset;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < damage->count; i++) {
+        if (damage->ranges[i].end_offset > end_offset) {
+            damage->ranges[kept++] = damage->ranges[i];
+        }
+    }
+    damage->count = kept;
+}
+
 /* --- into place (lane) --- */
 
 static enum err place__move(struct files *files, uint64_t group, const struct store_place *place)
@@ -346,8 +434,7 @@ static enum err place__move(struct files *files, uint64_t group, const struct st
         return error;
     }
     disk->ops->close(disk, file);
-    for (uint32_t i = 0; i < 2; i++) { /* of the file that is here; first, since a
-                                          repetition finds nothing to move */
+    for (uint32_t i = 0; i < 2; i++) { /* of the file that is here; first, since a repetition finds nothing to move */
         char index[STORE_PATH_BYTES];
         snprintf(index, sizeof index, "%s/%" PRIu64 "/%020" PRId64 "%s", files->dir, group, place->base_offset,
                  suffixes[i]);
@@ -359,8 +446,7 @@ static enum err place__move(struct files *files, uint64_t group, const struct st
     return disk->ops->rename(disk, place->path, path);
 }
 
-/* A finished segment ends where its file does; it may have been the active one
- * until now. */
+/* A finished segment ends where its file does; it may have been the active one until now. */
 static enum err place__trim(struct files *files, uint64_t group, const struct store_place *place)
 {
     char path[STORE_PATH_BYTES];
@@ -421,8 +507,7 @@ enum err store_place_tail(struct store *store, uint64_t group, const struct stor
     if (error != OK) {
         return error;
     }
-    /* A disk that errs, or brings other bytes each time, has no say in what a
-     * start writes back: then nothing is. */
+    /* A disk that errs, or brings other bytes each time, has no say in what a start writes back: then nothing is. */
     for (int i = 0; i < TAIL_TRIES && !is_sure; i++) {
         size_t got = 0, got_again = 0;
         is_sure = disk->ops->read(disk, file, tail, size, position, &got) == OK && got == size &&
