@@ -587,10 +587,23 @@ static void rows_with_impossible_configurations_are_refused(void **state)
 
 /* --- whatever happens --- */
 
-static void any_trouble(struct rng *rng, bool down[TRIO_BROKERS_MAX + 1])
+/* Its disk and checkpoint store take no more, or do again. */
+static void set_full(uint64_t id, bool full)
+{
+    sim_kv_set_full(t.broker[id].kv, full);
+    sim_disk_set_room(t.broker[id].disk, full ? 0 : UINT64_MAX);
+}
+
+static void any_trouble(struct rng *rng, bool down[TRIO_BROKERS_MAX + 1], bool is_narrow)
 {
     uint64_t id = rng_between(rng, 1, t.brokers), other = rng_between(rng, 1, t.brokers);
-    switch (rng_below(rng, 12)) {
+    switch (rng_below(rng, is_narrow ? 14 : 12)) {
+    case 12:
+    case 13:
+        if (!down[id]) {
+            set_full(id, rng_below(rng, 2) == 0);
+        }
+        break;
     case 0:
     case 1:
         if (!down[id]) {
@@ -602,6 +615,7 @@ static void any_trouble(struct rng *rng, bool down[TRIO_BROKERS_MAX + 1])
     case 3:
     case 4:
         if (down[id]) {
+            set_full(id, false);
             trio_start(&t, id);
             down[id] = false;
         }
@@ -641,6 +655,7 @@ static void all_is_well_again(const bool down[TRIO_BROKERS_MAX + 1])
         for (uint64_t other = 1; other <= t.brokers; other++) {
             sim_cables_cut(t.cables, id, other, false);
         }
+        set_full(id, false);
         if (down[id]) {
             trio_start(&t, id);
         }
@@ -657,11 +672,12 @@ static void trouble(uint64_t seed)
     bool down[TRIO_BROKERS_MAX + 1] = {false};
     rng_seed(&rng, seed);
     found(seed, 4 + (uint32_t)rng_below(&rng, 2), 1 + 2 * (uint32_t)rng_below(&rng, 2));
+    bool is_narrow = rng_below(&rng, 3) == 0;
     for (int i = 0; i < 80; i++) {
-        any_trouble(&rng, down);
+        any_trouble(&rng, down, is_narrow);
         for (uint64_t n = rng_below(&rng, 4); n > 0; n--) {
             (void)walk();
-            for (uint64_t m = rng_below(&rng, 8); m > 0 && t.sent < TRIO_VALUES_MAX - 500; m--) {
+            for (uint64_t m = rng_below(&rng, 25); m > 0 && t.sent < TRIO_VALUES_MAX - 500; m--) {
                 (void)produce();
             }
             run(rng_between(&rng, 1, 300000));
