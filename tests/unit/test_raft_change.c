@@ -185,6 +185,27 @@ static void learner_votes_only_when_it_is_nearly_as_far(void **state)
     assert_int_equal(raft_may_change(b->raft, &joint), RAFT_CHANGE_OK);
 }
 
+/* However short the log is: who was not heard of may be nowhere, and whoever waits for a snapshot has nothing yet. With
+ * their votes needed, nothing would commit until they come. */
+static void learner_that_has_nothing_gets_no_vote(void **state)
+{
+    (void)state;
+    struct bench *b = leader_of(3);
+    struct raft_config present = with_learner(voters("123"), 4), next = voters("1234");
+    struct raft_config joint = joint_of(&present, &next);
+    apply_all(b);
+    step(b, (struct raft_event){.type = RAFT_COMPACTED, .index = 1});
+    change(b, &present);
+    commit_on(b, 3);
+    assert_int_equal(raft_may_change(b->raft, &joint), RAFT_CHANGE_BEHIND);
+    refuse(b, 4, 2, 0, 1); /* its log is empty, and entry 1 has left ours */
+    assert_true(peer(b, 4).in_snapshot);
+    assert_int_equal(raft_may_change(b->raft, &joint), RAFT_CHANGE_BEHIND);
+    step(b, (struct raft_event){.type = RAFT_SNAPSHOT_DONE, .snapshot = {.peer = 4, .index = 1, .ok = true}});
+    ack(b, 4, 2);
+    assert_int_equal(raft_may_change(b->raft, &joint), RAFT_CHANGE_OK);
+}
+
 /* ---- learners ---- */
 
 static void learner_counts_for_nothing(void **state)
@@ -464,6 +485,7 @@ int main(void)
         RAFT_TEST(too_many_members_are_refused),
         RAFT_TEST(joint_configuration_needs_room_for_its_end),
         RAFT_TEST(learner_votes_only_when_it_is_nearly_as_far),
+        RAFT_TEST(learner_that_has_nothing_gets_no_vote),
         RAFT_TEST(learner_counts_for_nothing),
         RAFT_TEST(joint_configuration_commits_by_both_majorities_and_is_left_then),
         RAFT_TEST(new_leader_leaves_the_joint_configuration_it_found),

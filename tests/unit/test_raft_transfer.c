@@ -98,6 +98,22 @@ static void only_a_sound_voter_that_is_near_may_lead(void **state)
     assert_false(raft_may_transfer(b->raft, 2));
 }
 
+static void who_waits_for_a_snapshot_is_not_near(void **state)
+{
+    (void)state;
+    struct raft_peer_state peer;
+    struct bench *b = bench_new(3, &(struct raft_options){0});
+    lead(b);
+    submit(b, 1, 10);
+    commit_on(b, 2);
+    apply_all(b);
+    step(b, (struct raft_event){.type = RAFT_COMPACTED, .index = 1});
+    step(b, (struct raft_event){.type = RAFT_UNREACHABLE, .peer = 3});
+    assert_true(raft_peer_state(b->raft, 3, &peer) && peer.in_snapshot);
+    assert_false(raft_may_transfer(b->raft, 3));
+    assert_true(raft_may_transfer(b->raft, 2));
+}
+
 /* ---- who is to lead ---- */
 
 static void told_follower_campaigns_at_once_by_force(void **state)
@@ -143,6 +159,7 @@ int main(void)
         RAFT_TEST(nothing_new_is_taken_and_the_other_is_brought_up_to_date_first),
         RAFT_TEST(without_success_it_is_over_after_an_election_timeout),
         RAFT_TEST(only_a_sound_voter_that_is_near_may_lead),
+        RAFT_TEST(who_waits_for_a_snapshot_is_not_near),
         RAFT_TEST(told_follower_campaigns_at_once_by_force),
         RAFT_TEST(damaged_follower_and_learner_do_not),
     };
