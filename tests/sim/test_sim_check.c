@@ -390,6 +390,23 @@ static void test_b6_epoch_is_given_twice(void **state)
     story_end(&s, "B6");
 }
 
+static void test_b6_answers_of_several_brokers(void **state)
+{
+    struct story s;
+    story_begin(&s);
+    int32_t floor = check_epoch(s.check, "p");
+    check_producer_since(s.check, "p", 7, 1, floor);
+    check_producer_since(s.check, "p", 7, 0, floor); /* overtaken */
+    assert_int_equal(check_epoch(s.check, "p"), 1);
+    assert_false(s.world.failed);
+    check_producer_since(s.check, "p", 7, 1, floor);
+    story_end(&s, "B6");
+    story_begin(&s);
+    check_producer_since(s.check, "p", 7, 4, -1);
+    check_producer_since(s.check, "p", 7, 3, check_epoch(s.check, "p"));
+    story_end(&s, "B6");
+}
+
 static void test_b6_id_is_given_to_two(void **state)
 {
     struct story s;
@@ -727,6 +744,7 @@ int main(void)
         cmocka_unit_test(test_b5_repeat_gets_another_offset),
         cmocka_unit_test(test_b6_old_epoch_after_new),
         cmocka_unit_test(test_b6_epoch_is_given_twice),
+        cmocka_unit_test(test_b6_answers_of_several_brokers),
         cmocka_unit_test(test_b6_id_is_given_to_two),
         cmocka_unit_test(test_b6_name_changes_its_id),
         cmocka_unit_test(test_b7_offset_changes_its_message),
