@@ -153,6 +153,10 @@ static void receipt_job__done(struct snapshot_job *base)
 {
     struct receipt_job *job = (struct receipt_job *)base;
     struct receipt *r = job->receipt; /* this job still counts: it stays until the drop below */
+    struct broker *b = base->s->broker;
+    if (store_sync_failed(b->store)) {
+        broker__fail(b, BROKER_EXIT_STORAGE, "a segment cannot be synced");
+    }
     if (!r->is_over) {
         r->heard_us = snapshots__now_us(r->s);
         if (job->work == WORK_LOAD) {

@@ -323,6 +323,7 @@ enum err store_check_held(struct store_hold *hold, const struct segment_row *row
     if (error == OK) {
         error = files->disk->ops->sync(files->disk, segment->file.handle);
         hold->log->lane.sync_error = error; /* whoever asked again would be told that all is well */
+        files->sync_error = error != OK ? error : files->sync_error;
     }
     return error;
 }
