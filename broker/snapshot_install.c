@@ -115,8 +115,9 @@ static void install__fill_group(const struct receipt *r, struct install_job *job
     group->snapshot_lsn = p->snapshot_lsn;
     group->repaired_lsn = p->repaired_lsn;
     group->accepted_lsn = p->accepted_lsn;
-    if (!job->is_held) { /* of what the log has of this group nothing is needed */
-        group->snapshot_lsn = wal_next_lsn(p->broker->wal);
+    if (!job->is_held) { /* of what the log has of this group nothing is needed; what is appended from now on stands
+                            behind what is durable, whatever a power cut takes from the log's end */
+        group->snapshot_lsn = wal_durable_lsn(p->broker->wal);
         group->accepted_lsn = 0;
         group->repaired_lsn = group->repaired_lsn > group->snapshot_lsn ? group->repaired_lsn : group->snapshot_lsn;
     }
@@ -182,11 +183,12 @@ static void install__begin(struct receipt *r)
     install__submit(r, job);
 }
 
-/* Nothing of the group is on its way to the log or to the checkpoint store, and all that is committed is applied. */
+/* Nothing of the group is on its way to the log or to the checkpoint store, and all that is committed is applied. The
+ * log wakes the broker when something became durable. */
 static bool install__stands_still(const struct partition *p)
 {
     return p->writes_inflight == 0 && !p->checkpointing && !p->checkpoint_delayed && !p->dirty &&
-           p->logged_lsn < wal_next_lsn(p->broker->wal) && raft_commit_index(p->raft) == p->applied_index;
+           p->logged_lsn < wal_durable_lsn(p->broker->wal) && raft_commit_index(p->raft) == p->applied_index;
 }
 
 void install__turn(struct receipt *r)
