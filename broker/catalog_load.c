@@ -7,9 +7,13 @@
 #include "broker/forget.h"
 #include "broker/impl.h"
 
-static struct topic *load__find(struct catalog *catalog, const uint8_t id[UUID_BYTES])
+static struct topic *load__find(struct catalog *catalog, const char *name, const uint8_t id[UUID_BYTES])
 {
-    struct topic *topic = catalog->topics;
+    struct topic *topic = name != NULL ? catalog__find(catalog, name) : NULL;
+    if (name != NULL && (topic == NULL || memcmp(topic->row.id, id, UUID_BYTES) == 0)) {
+        return topic;
+    }
+    topic = catalog->topics; /* one before it of this name is still being deleted; or its name was not told */
     while (topic != NULL && memcmp(topic->row.id, id, UUID_BYTES) != 0) {
         topic = topic->hh.next;
     }
@@ -52,7 +56,7 @@ static void load__change(struct topic *topic, const struct registry_topic *row)
 static void load__topic(void *context, const struct registry_topic *row)
 {
     struct catalog *catalog = context;
-    struct topic *topic = row->partitions != NULL ? load__find(catalog, row->id) : NULL;
+    struct topic *topic = row->partitions != NULL ? load__find(catalog, row->name, row->id) : NULL;
     if (topic == NULL) {
         topic = catalog__add(catalog, row);
     } else {
@@ -66,7 +70,7 @@ static void load__topic(void *context, const struct registry_topic *row)
 
 static void load__gone(void *context, const uint8_t id[UUID_BYTES])
 {
-    struct topic *topic = load__find(context, id);
+    struct topic *topic = load__find(context, NULL, id);
     if (topic == NULL) {
         return;
     }

@@ -123,7 +123,8 @@ struct registry_ops {
     /* Once, at start: visits every topic, then every deleted mark, then done. What is visited is no older than anything
      * that any life of this broker was told before. From then on the visitor (copied) hears
      * of every change that others make: a topic as it is now (what it was in between may be left out), marks before the
-     * `gone` of their topic. Nothing that is told is older than what was told before. */
+     * `gone` of their topic, that before another topic of its name. Nothing that is told is older than what was told
+     * before. */
     void (*load)(struct registry *registry, const struct registry_self *self, const struct registry_visitor *visitor,
                  registry_done done, void *context);
 
