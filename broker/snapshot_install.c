@@ -314,6 +314,7 @@ static void install__finish(struct receipt *r, struct install_job *job)
     install__take_picture(p, job);
     install__tell_core(p, r, job->is_held);
     p->installing = false;
+    partition__members_changed(p);
     p->installs++;
     p->clock_moved = true;
     partition_mark_dirty(p);

@@ -12,7 +12,7 @@
 /* Who is alone is refused by what the log has room for, not by this. */
 void yield_tell(struct partition *p)
 {
-    if (p->raft != NULL) {
+    if (p->raft != NULL && !p->installing) { /* then it is told when that is done */
         bool full = p->broker->disk_is_full && !roster_is_alone(&p->roster, p->replica);
         raft_step(p->raft, &(struct raft_event){.type = RAFT_FULL, .full = full});
     }
