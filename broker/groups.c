@@ -11,6 +11,7 @@
 #include "broker/router.h"
 
 #define PERSISTS_CAPACITY_MIN 1024u
+#define DEAD_WRITE_ID         (UINT64_MAX - 1) /* of groups_persist_add: a GROUP_DEAD record */
 
 struct partition *groups_find(struct broker *b, uint64_t group)
 {
@@ -59,6 +60,8 @@ void groups_persist_add(struct broker *b, struct partition *p, uint64_t write_id
     p->writes_inflight++;
 }
 
+static void groups__remove_data(struct partition *p);
+
 void groups_on_persisted(void *context, uint64_t lsn_end)
 {
     struct broker *b = context;
@@ -72,7 +75,9 @@ void groups_on_persisted(void *context, uint64_t lsn_end)
         b->persists_head = (b->persists_head + 1) & (b->persists_capacity - 1);
         b->persists_count--;
         p->writes_inflight--;
-        if (p->state == PARTITION_DEAD) {
+        if (item.write_id == DEAD_WRITE_ID) {
+            groups__remove_data(p);
+        } else if (p->state == PARTITION_DEAD) {
             groups_reap(p);
         } else if (item.write_id == 0) {
             catalog_partition_born(b->catalog, p);
@@ -186,17 +191,29 @@ bool groups_is_dying(const struct broker *b, uint64_t group)
 void groups_free(struct broker *b)
 {
     struct dying *dying;
+    for (uint32_t i = 0; i < b->persists_count; i++) { /* the log did not say in time that they are dead */
+        struct persist_item item = b->persists[(b->persists_head + i) & (b->persists_capacity - 1)];
+        if (item.write_id == DEAD_WRITE_ID) {
+            partition_free(item.partition);
+        }
+    }
     while ((dying = TAILQ_FIRST(&b->dying)) != NULL) {
         TAILQ_REMOVE(&b->dying, dying, link);
         free(dying);
     }
 }
 
-void groups_remove_data(struct partition *p)
+/* Not before the log says for good that it is dead: a start must not find a replica of which only a part is left. */
+void groups_remove_data(struct partition *p, uint64_t dead_lsn)
 {
     struct dying *dying = mem_zeroed(1, sizeof *dying);
     dying->group = p->group;
     TAILQ_INSERT_TAIL(&p->broker->dying, dying, link);
+    groups_persist_add(p->broker, p, DEAD_WRITE_ID, dead_lsn);
+}
+
+static void groups__remove_data(struct partition *p)
+{
     if (p->log == NULL && p->kind != TOPIC_STATE) { /* unborn, or its rows are damaged and name no files */
         store_remove_dir(p->broker->store, p->group, groups__remove_rows, p);
         return;

@@ -53,19 +53,19 @@ struct broker {
 
     struct partition *groups; /* uthash, by group */
     struct partition_list dirty;
-    struct partition_list awake; /* with other members: ticked */
-    TAILQ_HEAD(, dying) dying;   /* groups.c: killed; their files or rows are still there */
-    uint64_t assign_due_us;      /* assign.h */
+    struct partition_list awake;                             /* with other members: ticked */
+    TAILQ_HEAD(, dying) dying;                               /* groups.c: killed; their files or rows are still there */
+    uint64_t assign_due_us;                                  /* assign.h */
     uint64_t readings_wanted, readings_begun, readings_done; /* of the registry, by their numbers */
     bool is_reading;
-    uint64_t tick_due_us;        /* UINT64_MAX while nobody is awake */
-    uint64_t yield_due_us;       /* yield.h */
-    uint64_t kept_bytes;         /* of all windows: applied entries that followers may lack */
+    uint64_t tick_due_us;  /* UINT64_MAX while nobody is awake */
+    uint64_t yield_due_us; /* yield.h */
+    uint64_t kept_bytes;   /* of all windows: applied entries that followers may lack */
     struct peers *peers;
     struct router *router;
     struct snapshots *snapshots; /* NULL until recovery is through */
-    struct order deadlines; /* of partitions, by monotonic time: age.h */
-    struct order live;      /* partitions that need WAL records, by the oldest of them */
+    struct order deadlines;      /* of partitions, by monotonic time: age.h */
+    struct order live;           /* partitions that need WAL records, by the oldest of them */
     struct partition_list checkpoint_queue;
 
     struct persist_item *persists; /* ring */
@@ -139,8 +139,9 @@ void groups_persist_add(struct broker *b, struct partition *p, uint64_t write_id
 void groups_on_persisted(void *context, uint64_t lsn_end);
 struct partition *groups_find(struct broker *b, uint64_t group);
 enum err groups_missing(const struct broker *b,
-                        uint64_t group);            /* not found: UNKNOWN_PARTITION, or CORRUPT if a topic has it */
-void groups_remove_data(struct partition *p);       /* files and rows of a killed partition, on the store lane */
+                        uint64_t group); /* not found: UNKNOWN_PARTITION, or CORRUPT if a topic has it */
+/* Files and rows of a killed partition, on the store lane, as soon as its GROUP_DEAD record is durable. */
+void groups_remove_data(struct partition *p, uint64_t dead_lsn);
 bool groups_is_dying(const struct broker *b, uint64_t group); /* files or rows of a killed replica are still there */
 void groups_free(struct broker *b);
 void groups_reap(struct partition *p);              /* frees a dead partition that nothing refers to any more */

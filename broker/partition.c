@@ -596,10 +596,9 @@ void partition_kill(struct partition *p, enum err error)
     partition__leave_lists(p);
     partition__answer_all(p, error);
     point(b->trace, POINT_GROUP_DEAD);
-    wal_append(b->wal, &record);
     b->dead_count++;
     p->jobs_inflight++; /* held by the removal of files and rows */
-    groups_remove_data(p);
+    groups_remove_data(p, wal_append(b->wal, &record));
 }
 
 void partition_free(struct partition *p)

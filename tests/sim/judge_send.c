@@ -172,9 +172,16 @@ static void check_timeout_now(struct judge *judge, struct judge_group *group, co
     if (s.accepts) {
         judge__fail(judge, JUDGE_R14, group, r->id, "it gives its leadership to %llu and takes entries meanwhile",
                     (unsigned long long)row->to);
-    } else if (!is_excused && !disk__holds(judge, group, to, s.last, s.last_term)) {
+        return;
+    }
+    /* Who has no vote any more goes at once, and does not wait for entries that are not committed. */
+    bool goes = s.config_index <= s.commit && !judge__is_voter(s.config, r->id);
+    uint64_t needed = goes ? s.commit : s.last;
+    uint64_t term = s.term_of(s.context, needed); /* 0: that is behind it */
+    term = term != 0 ? term : ghost__committed_term(group, needed);
+    if (!is_excused && !disk__holds(judge, group, to, needed, term)) {
         judge__fail(judge, JUDGE_R14, group, r->id, "it gives its leadership to %llu, who lacks entry %llu",
-                    (unsigned long long)row->to, (unsigned long long)s.last);
+                    (unsigned long long)row->to, (unsigned long long)needed);
     }
 }
 
