@@ -155,9 +155,10 @@ static struct picture *picture__find(struct snapshots *s, const struct partition
     struct picture *picture;
     TAILQ_FOREACH(picture, &s->pictures, link)
     {
-        bool is_good =
-            !picture->is_ready || (picture__is_reached(picture) && !picture__is_old(picture, snapshots__now_us(s)));
-        if (picture->partition == p && is_good && !picture->is_ended) {
+        if (picture->partition != p || picture->is_ended) { /* of no partition: its last user is still to go */
+            continue;
+        }
+        if (!picture->is_ready || (picture__is_reached(picture) && !picture__is_old(picture, snapshots__now_us(s)))) {
             return picture;
         }
     }
