@@ -64,6 +64,45 @@ static void one_replica_becomes_three_and_moves_home_again(void **state)
     trio_check(&t, group);
 }
 
+/* What its predecessors did by a later wish stands in its log: whom they removed it must not take in again. */
+static void a_new_leader_reads_the_wish_anew(void **state)
+{
+    trio_open(&t, 16, 4, 1);
+    uint64_t group = kit_make_topic(1, 3);
+    kit_produce(group, 5);
+    uint64_t leader = trio_leader(&t, group, 10 * SECOND_US), deaf = leader % 3 + 1, other = 6 - leader - deaf;
+    uint64_t removed = kit_replica_at(other, group)->replica;
+    sim_registry_deafen(t.registry, deaf, true);
+    kit_move(group, other, 4);
+    assert_true(kit_wait_for(kit_is_as_wished, &group, 30 * SECOND_US));
+    world_enter(&t.world);
+    enum err error = partition_transfer(kit_replica_at(leader, group), kit_replica_at(deaf, group)->replica);
+    world_leave(&t.world);
+    assert_int_equal(error, OK);
+    trio_run(&t, 5 * SECOND_US);
+    assert_int_equal(trio_leader(&t, group, 0), deaf);
+    assert_false(roster_is_in_force(&kit_replica_at(deaf, group)->roster, removed));
+    assert_true(kit_is_as_wished(&group));
+}
+
+/* A joint configuration whose new half does not answer would stop the group. */
+static void nobody_goes_while_who_stays_is_silent(void **state)
+{
+    trio_open(&t, 17, 3, 1);
+    uint64_t group = kit_make_topic(1, 3);
+    kit_produce(group, 5);
+    uint64_t leader = trio_leader(&t, group, 10 * SECOND_US), silent = leader % 3 + 1, other = 6 - leader - silent;
+    trio_crash(&t, silent, false);
+    trio_run(&t, 3 * SECOND_US);
+    kit_move(group, other, 0);
+    trio_run(&t, 3 * SECOND_US);
+    kit_produce(group, 10);
+    trio_start(&t, silent);
+    assert_true(kit_wait_for(kit_is_as_wished, &group, 30 * SECOND_US));
+    kit_produce(group, 10);
+    trio_check(&t, group);
+}
+
 /* --- replicas that missed what became of the group --- */
 
 /* Topic `u` on brokers 1 to 3, the last of which is cut off from the beginning. Returns it; the others are the leader
@@ -412,6 +451,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_replica_moves),
         TEST(one_replica_becomes_three_and_moves_home_again),
+        TEST(a_new_leader_reads_the_wish_anew),
+        TEST(nobody_goes_while_who_stays_is_silent),
         TEST(who_is_removed_goes_by_its_own_log),
         TEST(who_was_removed_while_away_is_told),
         TEST(who_is_gone_gives_no_votes),
