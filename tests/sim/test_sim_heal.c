@@ -536,6 +536,43 @@ static void two_of_three_stay_corrupt(void **state)
     assert_true(window_last(&partition_of(whole)->window) >= 30);
 }
 
+/* Whatever rots at any number of them at once: the judge looks for what is lost, and nobody leads, or is healed,
+ * without a majority that is whole. */
+static void no_majority_is_made_of_damaged_ones(void **state)
+{
+    (void)state;
+    struct rng rng;
+    uint32_t stuck = 0;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        if (seed > 1) {
+            trio_close(&t);
+        }
+        rng_seed(&rng, seed);
+        open(seed, rng_below(&rng, 2) == 0 ? 1000 : 15);
+        produce((uint32_t)rng_between(&rng, 10, 40));
+        trio_run(&t, rng_between(&rng, 1, 1000000));
+        for (uint64_t id = 1; id <= 3; id++) {
+            down(id, rng_below(&rng, 2) == 0);
+        }
+        uint64_t spared = rng_between(&rng, 0, 3); /* 0: nobody is */
+        for (uint64_t id = 1; id <= 3; id++) {
+            if (id != spared) {
+                (void)rot_wal(id, (uint32_t)rng_below(&rng, 8), rng_next(&rng));
+            }
+            up(id);
+        }
+        trio_run(&t, 20000);
+        uint32_t corrupt = (uint32_t)is_corrupt(1) + is_corrupt(2) + is_corrupt(3);
+        for (int i = 0; i < 20; i++) {
+            trio_run(&t, 500000);
+            assert_true(corrupt < 2 || (trio_leader(&t, trio_group(0), 0) == 0 && healed() == 0));
+        }
+        assert_true(corrupt >= 2 || trio_produce(&t, trio_group(0), 20000000) >= 0);
+        stuck += corrupt >= 2;
+    }
+    assert_true(stuck >= 20);
+}
+
 /* Who has the acknowledged records besides the damaged one is down: nobody may lead until it is back. */
 static void the_last_whole_copy_is_waited_for(void **state)
 {
@@ -721,6 +758,7 @@ int main(void)
         TEST(a_segment_that_is_gone),
         TEST(a_leader_gives_way_and_is_mended),
         TEST(two_of_three_stay_corrupt),
+        TEST(no_majority_is_made_of_damaged_ones),
         TEST(the_last_whole_copy_is_waited_for),
         TEST(entries_that_wait_for_a_day),
         TEST(a_stale_leader_and_a_lost_tail),

@@ -48,8 +48,28 @@ static void test_the_row_of_version_2(void **state)
     assert_int_equal(layout_decode_group(9, (struct kv_bytes){value, sizeof value - 1}, &group, &sum), ERR_FORMAT);
 }
 
+/* Damaged, healing or neither; of no other number is anything known. */
+static void test_damage_in_a_row(void **state)
+{
+    uint8_t value[LAYOUT_GROUP_BYTES + RAFT_MEMBERS_MAX * LAYOUT_MEMBER_BYTES];
+    uint64_t sum;
+    for (int i = 0; i < 3; i++) {
+        const struct meta_group group = {
+            .group = 9, .replica = 21, .damaged = i > 0, .healing = i > 1, .damaged_lsn = 8192};
+        struct meta_group read;
+        size_t size = layout_encode_group(value, &group, 7);
+        assert_int_equal(layout_decode_group(9, (struct kv_bytes){value, size}, &read, &sum), OK);
+        assert_int_equal(read.damaged, i > 0);
+        assert_int_equal(read.healing, i > 1);
+        assert_int_equal(read.damaged_lsn, 8192);
+        value[3] = 3;
+        assert_int_equal(layout_decode_group(9, (struct kv_bytes){value, size}, &read, &sum), ERR_FORMAT);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_the_row_of_version_2)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_the_row_of_version_2),
+                                       cmocka_unit_test(test_damage_in_a_row)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
