@@ -501,6 +501,30 @@ static void a_leader_gives_way_and_is_mended(void **state)
     a_segment_of_wrong_bytes(1000, false, true);
 }
 
+static void deaths_while_it_is_mended(void **state)
+{
+    (void)state;
+    struct rng rng;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        rng_seed(&rng, seed);
+        if (seed > 1) {
+            trio_close(&t);
+        }
+        a_segment_of_wrong_bytes(250, seed % 4 == 0, false);
+        uint64_t id = rng_between(&rng, 1, 3);
+        down(id, false);
+        rot_segment(id, 0, false, rng_next(&rng));
+        for (int i = 0; i < 8; i++) {
+            up(id);
+            trio_run(&t, rng_between(&rng, 1, 8000000));
+            down(id, rng_below(&rng, 4) != 0);
+        }
+        up(id);
+        trio_run(&t, 20000000);
+        check_all();
+    }
+}
+
 /* --- what must not happen --- */
 
 static void two_of_three_stay_corrupt(void **state)
@@ -757,6 +781,7 @@ int main(void)
         TEST(the_segment_that_is_being_written_too),
         TEST(a_segment_that_is_gone),
         TEST(a_leader_gives_way_and_is_mended),
+        TEST(deaths_while_it_is_mended),
         TEST(two_of_three_stay_corrupt),
         TEST(no_majority_is_made_of_damaged_ones),
         TEST(the_last_whole_copy_is_waited_for),
