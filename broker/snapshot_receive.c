@@ -278,8 +278,10 @@ static void receipt__take_over(struct receipt *r, struct piece *piece, struct pi
 {
     for (uint32_t i = 0; i < old_count; i++) {
         struct piece *o = &old[i];
+        /* Who was found to stand in its place needs no stage: what is there is the rest of an attempt, of any length.
+         */
         if (o->row.base_offset != piece->row.base_offset || o->staged_bytes == 0 ||
-            o->staged_bytes > piece->row.size_bytes) {
+            o->staged_bytes > piece->row.size_bytes || o->is_own) {
             continue;
         }
         bool is_same = o->row.size_bytes == piece->row.size_bytes && o->row.chain == piece->row.chain &&
