@@ -192,11 +192,17 @@ static bool group_is_equal(struct fleet *fleet, uint32_t number, const char **re
         }
         read_content(fleet, id, p, &content);
         if (content.end != partition_high_watermark(p)) {
-            *ret_waits_for = "a segment that is not written";
+            snprintf(fleet->waits_for, sizeof fleet->waits_for,
+                     "group %llu: the files of broker %llu hold %lld..%lld, its high watermark is %lld",
+                     (unsigned long long)p->group, (unsigned long long)id, (long long)partition_log_start(p),
+                     (long long)content.end, (long long)partition_high_watermark(p));
+            *ret_waits_for = fleet->waits_for;
             return false;
         }
         if (one != NULL && memcmp(&content, &first, sizeof content) != 0) {
-            *ret_waits_for = "replicas of the core with unequal bytes";
+            snprintf(fleet->waits_for, sizeof fleet->waits_for, "group %llu: unequal bytes on broker %llu",
+                     (unsigned long long)p->group, (unsigned long long)id);
+            *ret_waits_for = fleet->waits_for;
             return false;
         }
         one = p;
