@@ -269,6 +269,7 @@ void fleet_net_draw(struct fleet_options *o)
     for (int i = FAULT_MOVE; i <= FAULT_ASTRAY; i++) {
         faults[i] = rng_chance(&rng, 0.3); /* each of them alone is as bad as most of the others together */
     }
+    faults[FAULT_LATE] |= faults[FAULT_QUEUE]; /* a queue is never full where everything arrives at once */
     if (o->brokers < 2) {
         for (int i = FAULT_CUT; i <= FAULT_ASTRAY; i++) {
             faults[i] = false; /* there is nobody to be cut off from */

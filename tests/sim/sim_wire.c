@@ -73,10 +73,10 @@ void sim_wire_draw(struct sim_wire_options *o, struct rng *rng)
     o->flip = draw_chance(rng, 1e-3);
     o->sever = draw_chance(rng, 1e-3);
     o->astray = draw_chance(rng, 1e-2);
-    o->clog = draw_chance(rng, 2e-3);
+    o->clog = draw_chance(rng, 5e-4);
     o->late_least_us = rng_below(rng, LATE_LEAST_US_MAX);
     o->late_mean_us = sim_log_between(rng, LATE_MEAN_US_LEAST / 10, LATE_MEAN_US_MAX);
-    o->queue_frames_max = (uint32_t)rng_between(rng, QUEUE_FRAMES_LEAST, QUEUE_FRAMES_MAX);
+    o->queue_frames_max = (uint32_t)sim_log_between(rng, QUEUE_FRAMES_LEAST, QUEUE_FRAMES_MAX);
     o->bytes_per_s = sim_log_between(rng, SLOW_BYTES_LEAST, SLOW_BYTES_MAX);
     o->clog_us_max = sim_log_between(rng, CLOG_US_LEAST, CLOG_US_MAX);
 }
