@@ -1,5 +1,6 @@
 /* The whole load (sim_load.h) as a fleet's clients: idempotent producers, consumers, an auditor and their enemies, with
  * a history of everything that was promised (sim_check.h, sim_reign.h). */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -17,6 +18,7 @@ struct fleet_load {
     struct load *load; /* NULL: not begun */
     struct sim_net *nets[FLEET_BROKERS_MAX];
     struct load_truth truth;
+    struct load_controller controller;
 };
 
 static void truth_acked(void *context, uint64_t group, const uint8_t *batch, size_t size)
@@ -34,6 +36,34 @@ static void truth_read_end(void *context, uint64_t group, int64_t begun, int64_t
     judge_read_end(context, group, begun, high_watermark);
 }
 
+static bool controller_create(void *context, const struct load_wish *wish)
+{
+    struct fleet *fleet = context;
+    struct registry_topic topic = {
+        .kind = TOPIC_DATA,
+        .partitions_count = wish->partitions,
+        .config = {.segment_bytes = SEGMENT_BYTES_MIN,
+                   .segment_ms = wish->segment_ms > 0 ? wish->segment_ms : -1,
+                   .retention_bytes = wish->retention_bytes > 0 ? (int64_t)wish->retention_bytes : -1,
+                   .retention_ms = wish->retention_ms > 0 ? wish->retention_ms : -1,
+                   .max_batch_bytes = SEGMENT_BYTES_MIN,
+                   .replicas = fleet->options->replicas}};
+    snprintf(topic.name, sizeof topic.name, "%s", wish->name);
+    return sim_registry_topic(fleet->registry, wish->name) != NULL ||
+           sim_registry_create_topic(fleet->registry, &topic) != 0;
+}
+
+static bool controller_remove(void *context, const char *name)
+{
+    struct fleet *fleet = context;
+    const struct registry_topic *topic = sim_registry_topic(fleet->registry, name);
+    for (uint32_t p = 0; topic != NULL && p < topic->partitions_count; p++) {
+        judge_deleted(fleet->judge, topic->partitions[p].group);
+    }
+    sim_registry_delete_topic(fleet->registry, name);
+    return true;
+}
+
 static struct fleet_load *clients_new(struct fleet *fleet)
 {
     struct fleet_load *load = calloc(1, sizeof *load);
@@ -48,6 +78,7 @@ static struct fleet_load *clients_new(struct fleet *fleet)
         check_producers_expire(load->check);
     }
     load->truth = (struct load_truth){fleet->judge, truth_acked, truth_read_begin, truth_read_end, NULL};
+    load->controller = (struct load_controller){fleet, controller_create, controller_remove};
     for (uint32_t i = 0; i < fleet->brokers; i++) {
         load->nets[i] = fleet->broker[i + 1].net;
     }
@@ -94,7 +125,8 @@ static void clients_begin(struct fleet_load *load)
                                      .nets = load->nets,
                                      .brokers_count = fleet->brokers,
                                      .check = load->check,
-                                     .truth = &load->truth};
+                                     .truth = &load->truth,
+                                     .controller = &load->controller};
     load->load = load_new(&parts);
     for (uint32_t t = 0; t < o->topics; t++) {
         char name[16];

@@ -6,7 +6,6 @@
 static bool is_for_fleet(enum sim_fault fault)
 {
     switch (fault) {
-    case FAULT_TOPICS:
     case FAULT_RETENTION:
     case FAULT_STOP:
     case FAULT_EXPIRY:
@@ -74,7 +73,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     o.is_simple = rng_chance(&rng, 0.1);
     if (o.is_simple) {
         o.one.faults[FAULT_ZOMBIE] = o.one.faults[FAULT_FENCE] = o.one.faults[FAULT_VANDAL] = false;
-        o.one.faults[FAULT_LIAR] = o.one.faults[FAULT_CROWD] = false;
+        o.one.faults[FAULT_LIAR] = o.one.faults[FAULT_CROWD] = o.one.faults[FAULT_TOPICS] = false;
     }
     fleet_net_draw(&o);
     *options = o;

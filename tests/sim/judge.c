@@ -431,6 +431,11 @@ void judge_wiped(struct judge *judge, uint64_t id, struct sim_disk *disk, struct
     judge_machine(judge, id, disk, kv);
 }
 
+void judge_deleted(struct judge *judge, uint64_t group)
+{
+    judge__group(judge, group)->is_deleted = true;
+}
+
 void judge_doubts(struct judge *judge, uint64_t id)
 {
     judge->machines[id].is_doubted = true;

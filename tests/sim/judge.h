@@ -81,6 +81,8 @@ void judge_exited(struct judge *judge, uint64_t id); /* instead: it ended in the
 void judge_crashed(struct judge *judge, uint64_t id);
 void judge_wiped(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv);
 void judge_doubts(struct judge *judge, uint64_t id);
+/* Somebody deletes the group: from now on its replicas may be gone, whole or in part. */
+void judge_deleted(struct judge *judge, uint64_t group);
 
 void judge_turn(struct judge *judge, uint64_t id);
 

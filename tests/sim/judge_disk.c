@@ -429,7 +429,7 @@ static const char *image_lacks(const struct judge *judge, const struct judge_rep
 static void check_found(struct judge *judge, struct judge_machine *machine, struct judge_group *group,
                         struct judge_replica *r, const struct image *old, uint64_t old_term)
 {
-    const char *lacks = image_lacks(judge, r, old, old_term);
+    const char *lacks = group->is_deleted ? NULL : image_lacks(judge, r, old, old_term);
     judge__count(judge, JUDGE_W2);
     if (lacks != NULL && machine->is_doubted) {
         r->is_lost = true;

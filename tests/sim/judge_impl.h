@@ -106,6 +106,7 @@ struct judge_group {
     uint64_t terms_capacity;
     uint64_t top_term; /* that anybody may have by now */
     int64_t told_end;  /* the highest high watermark of a leader */
+    bool is_deleted;
     uint32_t replicas_count;
     struct judge_replica *replicas[JUDGE_REPLICAS_MAX]; /* owned, by place */
     struct acked_batch *batches;                        /* committed ones, by the CRC in their headers */

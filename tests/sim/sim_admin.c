@@ -280,8 +280,8 @@ static void on_metadata(struct admin *admin, const struct request *request, cons
     BrokerRow broker;
     if (reply->status == ERR_UNKNOWN_TOPIC && !everything) {
         struct load_topic *topic = load_find_topic(load, request->name);
-        if (load_has_many(load)) {
-            return; /* that broker has not heard of it yet */
+        if (load_has_many(load) && topic != NULL) {
+            topic->is_there = false; /* that broker has not heard of it yet; or too few lived to make it */
         } else if (topic != NULL && topic->confirmed && !topic->deleting) {
             world_fail(load->world, "W2", "topic %s exists and is unknown", topic->name);
         } else if (topic != NULL) {
@@ -385,6 +385,16 @@ struct client *admin_new(struct load *load)
     }
     client_wake(&admin->client, 1);
     return &admin->client;
+}
+
+void admin_go_quiet(struct client *client)
+{
+    struct load *load = client->load;
+    for (uint32_t i = 0; i < load->topics_count; i++) {
+        if (load->topics[i].is_churn && !load->topics[i].deleting) {
+            topic_delete(load, &load->topics[i]);
+        }
+    }
 }
 
 void admin_expect(struct client *client, const char *name, uint32_t partitions)

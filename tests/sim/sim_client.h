@@ -172,6 +172,8 @@ const struct exhibit *load_exhibit(struct load *load);
 
 /* --- the classes --- */
 struct client *admin_new(struct load *load);
+void admin_go_quiet(
+    struct client *admin); /* several brokers: what it made goes, since nobody keeps majorities of it up */
 void admin_expect(struct client *admin, const char *name, uint32_t partitions);
 bool admin_is_quiet(const struct client *admin);
 

@@ -130,6 +130,7 @@ void load_quiet(struct load *load)
     load->quiet_us = load->world->now_us;
     crowd_send_home(load->crowd);
     if (load_has_many(load)) {
+        admin_go_quiet(load->admin);
         auditor_begin(load->auditor, false);
     }
 }
