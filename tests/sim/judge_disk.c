@@ -95,7 +95,8 @@ static void image_reach(struct image *image, uint64_t index)
 static uint64_t prev_term(const struct judge_group *group, const struct image *image, uint64_t index)
 {
     uint64_t before = index - 1;
-    uint64_t term = before < image->capacity ? image->entries[before].term : 0;
+    bool is_in_log = before > image->picture.applied_index && before < image->capacity;
+    uint64_t term = is_in_log ? image->entries[before].term : 0; /* what a snapshot covers may have been another one */
     return term != 0 ? term : ghost__committed_term(group, before);
 }
 
