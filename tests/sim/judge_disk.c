@@ -247,7 +247,7 @@ void disk__picture(struct judge *judge, struct judge_machine *machine, const str
     struct image *image = &r->image;
     const struct meta_group old = image->picture;
     uint64_t applied = picture->applied_index;
-    bool is_installed = picture->snapshot_lsn > old.snapshot_lsn && old.group != 0;
+    bool is_installed = picture->snapshot_lsn > old.snapshot_lsn; /* it may be the first picture there */
     image->is_healing = picture->damaged && picture->healing;
     image->is_repaired = image->is_repaired && image->is_healing;
     image->is_given_up |= picture->damaged && !image->is_repaired;
