@@ -123,7 +123,9 @@ static enum err on_group(void *context, const struct meta_group *group)
     reading->picture = *group;
     reading->group = judge__group(reading->judge, group->group);
     reading->next_offset = -1;
-    reading->is_open = group->kind == TOPIC_DATA_KIND && !group->damaged;
+    const struct judge_replica *r = judge__replica(reading->group, group->replica);
+    bool is_dead = r != NULL && r->image.is_dead; /* what is left of it goes at the next start at the latest */
+    reading->is_open = group->kind == TOPIC_DATA_KIND && !group->damaged && !is_dead;
     if (reading->is_open) {
         judge__count(reading->judge, JUDGE_B12);
     }
