@@ -154,8 +154,9 @@ void segment_log_append(struct segment_log *log, struct slice bytes, const struc
 int64_t segment_log_start(const struct segment_log *log);
 int64_t segment_log_next(const struct segment_log *log);   /* high watermark: everything appended is applied */
 uint64_t segment_log_bytes(const struct segment_log *log); /* of all segments */
-/* The offset to which log start may move so that at most `retention_bytes` remain in whole finished segments; =
- * segment_log_start when nothing goes. */
+/* The offset to which log start may move by size: a segment goes if those behind it, the active one among them, hold
+ * `retention_bytes` or more, as in Kafka. So never less is left than is to be kept, and at most a segment more; how
+ * much of the oldest one lies below log start does not matter. = segment_log_start when nothing goes. */
 int64_t segment_log_start_for_bytes(const struct segment_log *log, uint64_t retention_bytes);
 /* The same for time: segments, the active one too, whose newest record was written before before_ms. When that was: its
  * timestamp, as in Kafka, but at most the log clock at its append, so that a producer whose clock runs ahead keeps

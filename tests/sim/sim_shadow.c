@@ -196,8 +196,7 @@ static void durable_record(struct shadow *shadow, const struct wal_record *recor
         struct group_facts *facts = facts_of(shadow, record->group);
         facts->term = record->term > facts->term ? record->term : facts->term;
     } else if (record->type == WAL_GROUP_NEW && entry_decode_birth(record->payload, &birth) == OK) {
-        const struct ledger_policy policy = {(int64_t)birth.config.segment_bytes, birth.config.retention_bytes,
-                                             birth.config.retention_ms};
+        const struct ledger_policy policy = {birth.config.retention_bytes, birth.config.retention_ms};
         ledger_born(shadow->ledger, record->group, &policy);
     }
 }
