@@ -74,6 +74,8 @@ void raft_free(struct raft *r)
 {
     if (r != NULL) {
         trail__done(&r->trail);
+        configs__done(&r->configs);
+        free(r->peers);
         free(r);
     }
 }
