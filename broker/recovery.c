@@ -162,7 +162,7 @@ static enum err recovery__epoch(void *context, uint64_t group, const struct meta
 {
     struct partition *p = ((struct recovery *)context)->current;
     if (p->epochs_count == p->epochs_capacity) {
-        p->epochs_capacity = p->epochs_capacity == 0 ? 8 : p->epochs_capacity * 2;
+        p->epochs_capacity = p->epochs_capacity == 0 ? 2 : p->epochs_capacity * 2;
         p->epochs = mem_grow(p->epochs, p->epochs_capacity * sizeof *p->epochs);
     }
     p->epochs[p->epochs_count++] = *epoch;
