@@ -384,6 +384,8 @@ struct store {
     struct buf_pool *read_bufs;
     uint64_t *kept; /* owned; groups whose files the sweep leaves alone */
     uint32_t kept_count, kept_capacity;
+    struct disk_expected *expected; /* owned; start.c, until the disk takes them */
+    uint32_t expected_count, expected_capacity;
     uint64_t generation_next;
     uint32_t checkpoints_count; /* under way */
     struct store_stats stats;   /* loop's part */

@@ -10,7 +10,42 @@
 #include "store/impl.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+/* --- ahead --- */
+
+bool store_looks_ahead(const struct store *store)
+{
+    return store->disk->ops->expect != NULL;
+}
+
+void store_expect(struct store *store, uint64_t group, int64_t base_offset, uint64_t size_bytes, uint32_t tail_size)
+{
+    if (store->expected_count == STORE_EXPECTED_MAX) {
+        return;
+    }
+    if (store->expected_count == store->expected_capacity) {
+        store->expected_capacity = store->expected_capacity == 0 ? 64 : 2 * store->expected_capacity;
+        store->expected = mem_grow(store->expected, store->expected_capacity * sizeof *store->expected);
+    }
+    struct disk_expected *expected = &store->expected[store->expected_count];
+    int length = snprintf(expected->path, sizeof expected->path, "%s/%" PRIu64 "/%020" PRId64 ".log", store->dir, group,
+                          base_offset);
+    if (length < 0 || (size_t)length >= sizeof expected->path || tail_size > size_bytes) {
+        return;
+    }
+    expected->offset = size_bytes - tail_size;
+    expected->size = tail_size;
+    store->expected_count++;
+}
+
+void store_look_ahead(struct store *store)
+{
+    store->disk->ops->expect(store->disk, store->expected, store->expected_count);
+    store->expected = NULL;
+    store->expected_count = store->expected_capacity = 0;
+}
 
 /* --- opening --- */
 

@@ -59,6 +59,13 @@ struct store_options {
 };
 
 enum err store_open(const struct store_options *options, struct store **ret_store);
+/* Before the logs are opened, so that a cold disk is not waited for file by file: a segment of size_bytes is going to
+ * be opened, whose row has so many bytes of tail (0: a finished one); called in the order in which the logs will be.
+ * store_look_ahead hands what was said to the disk. A hint: files that are missing do not matter, nor what is not said.
+ * False: the disk has no use for it. */
+bool store_looks_ahead(const struct store *store);
+void store_expect(struct store *store, uint64_t group, int64_t base_offset, uint64_t size_bytes, uint32_t tail_size);
+void store_look_ahead(struct store *store);
 /* Once at start, blocking, after every group of the checkpoint store was opened and before the first append: removes
  * directories of groups that are gone, learns the spare files. Files that no manifest names go when their partition
  * makes its next file: sweep.c. */
