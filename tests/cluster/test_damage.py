@@ -469,7 +469,7 @@ PAGE_HEADER, NODE_HEADER, LEAF = 16, 8, 2 # of LMDB: sizes, and a page's flag
 
 
 def keys_of_leaves(data, prefix):
-    """Where a key that begins with `prefix` stands in a leaf page: {place behind the prefix}. By the page's own table of
+    """Where a key beginning with `prefix` stands in a leaf page: {place behind the prefix}. By the page's own table of
     nodes: three bytes of a short key are found by chance too, in a UUID or a checksum."""
     for page in range(0, len(data), BLOCK):
         flags, lower = struct.unpack_from('<HH', data, page + 10)
