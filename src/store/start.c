@@ -132,22 +132,33 @@ static enum err restore_tail(struct files *files, struct segment *segment, const
     return disk->ops->size(disk, segment->file.handle, &segment->file.length_bytes);
 }
 
+/* The file is gone. What the row holds of it is put back, which may be all there was; else its readers are told, and
+ * appending goes on behind the hole. Without room it stays as it is: the next start tries again. */
+static enum err replace_lost(struct files *files, struct segment *segment, const struct segment_row *row)
+{
+    segment->file.is_lost = true;
+    return row->tail_size > 0 ? files__create(files, segment) : ERR_NO_FILE;
+}
+
 static enum err open_active(struct files *files, struct segment *segment, const struct segment_row *row)
 {
     enum err error = files__open(files, segment);
-    segment->file.is_lost = error == ERR_NO_FILE;
-    bool is_short = error == OK && segment->file.length_bytes < row->size_bytes - row->tail_size;
-    if (is_short || error == ERR_NO_FILE) { /* its readers are told; appending goes on behind the hole */
+    bool is_gone = error == ERR_NO_FILE;
+    uint64_t held_bytes = error == OK ? segment->file.length_bytes : 0;
+    if ((error == OK || is_gone) && held_bytes < row->size_bytes - row->tail_size) {
         trace_error(files->trace, "segment_damaged", "group=%llu base=%lld error=%s",
                     (unsigned long long)segment->log->group, (long long)segment->base_offset,
-                    err_name(is_short ? ERR_CORRUPT : error));
+                    err_name(is_gone ? ERR_NO_FILE : ERR_CORRUPT));
+    }
+    if (is_gone) {
+        error = replace_lost(files, segment, row);
     }
     if (error == OK) { /* also behind a hole: a later start would find the file long enough, and do it */
         error = restore_tail(files, segment, row);
         /* Its last block may be right in the page cache alone, since an earlier life wrote over it: the next checkpoint
          * makes sure, before a later segment is the active one and nobody restores this one's tail. */
         files__mark_dirty(files, segment);
-    } else if (error == ERR_NO_FILE) {
+    } else if (is_gone) {
         error = OK;
     }
     segment->file.is_recycled = segment->file.length_bytes > row->size_bytes;

@@ -158,6 +158,29 @@ static void the_tail_block_is_restored(void **state)
     bench_free(b);
 }
 
+/* A small active segment stands in its row as a whole: a file that is gone is made anew from it. */
+static void a_lost_file_comes_back_from_its_row(void **state)
+{
+    struct bench *b = bench_new(0, 0);
+    char path[128];
+    (void)state;
+    bench_append(b, 0, 2, 1000);
+    bench_checkpoint(b, 0, true);
+    const struct segment_row *row = &b->logs[0].rows[0];
+    assert_int_equal(row->tail_size, row->size_bytes);
+    bench_path(b, 0, 0, ".log", path);
+    bench_crash(b, NULL);
+    assert_int_equal(b->disk.port.ops->unlink(&b->disk.port, path), OK);
+    assert_int_equal(bench_reopen(b), OK);
+    bench_read_all(b, 0);
+    bench_append(b, 0, 1, 500);
+    bench_checkpoint(b, 0, true);
+    assert_int_equal(b->checkpoint_error, OK);
+    bench_restart(b, &lose_all);
+    bench_read_all(b, 0);
+    bench_free(b);
+}
+
 /* Else the next start would write what the read made up over the good bytes. */
 static void a_tail_that_reads_wrong_is_not_believed(void **state)
 {
@@ -523,6 +546,7 @@ int main(void)
         cmocka_unit_test(rows_say_what_was_appended),
         cmocka_unit_test(a_checkpoint_survives_a_power_cut),
         cmocka_unit_test(the_tail_block_is_restored),
+        cmocka_unit_test(a_lost_file_comes_back_from_its_row),
         cmocka_unit_test(a_tail_that_reads_wrong_is_not_believed),
         cmocka_unit_test(expected_files_are_those_that_are_opened),
         cmocka_unit_test(files_are_free_only_after_a_durable_checkpoint),
