@@ -132,12 +132,12 @@ static enum err restore_tail(struct files *files, struct segment *segment, const
     return disk->ops->size(disk, segment->file.handle, &segment->file.length_bytes);
 }
 
-/* The file is gone. What the row holds of it is put back, which may be all there was; else its readers are told, and
- * appending goes on behind the hole. Without room it stays as it is: the next start tries again. */
+/* The file is gone. A small segment stands in its row as a whole, and is made anew; else its readers are told, and
+ * appending goes on behind the hole. */
 static enum err replace_lost(struct files *files, struct segment *segment, const struct segment_row *row)
 {
     segment->file.is_lost = true;
-    return row->tail_size > 0 ? files__create(files, segment) : ERR_NO_FILE;
+    return row->tail_size == row->size_bytes ? files__create(files, segment) : ERR_NO_FILE;
 }
 
 static enum err open_active(struct files *files, struct segment *segment, const struct segment_row *row)
