@@ -110,7 +110,7 @@ static int64_t age__retention_start(const struct partition *p)
 {
     const struct entry_config *config = &p->config;
     int64_t start = segment_log_start(p->log);
-    if (config->retention_bytes >= 0 && segment_log_bytes(p->log) > (uint64_t)config->retention_bytes) {
+    if (config->retention_bytes >= 0) {
         start = segment_log_start_for_bytes(p->log, (uint64_t)config->retention_bytes);
     }
     int64_t now_ms = PLANT(44) ? clock_wall_ms(p->broker->clock) : p->log_clock_ms;

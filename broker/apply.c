@@ -17,7 +17,7 @@ static void apply__epoch(struct partition *p, uint64_t term)
         return;
     }
     if (p->epochs_count == p->epochs_capacity) {
-        p->epochs_capacity = p->epochs_capacity == 0 ? 8 : p->epochs_capacity * 2;
+        p->epochs_capacity = p->epochs_capacity == 0 ? 2 : p->epochs_capacity * 2;
         p->epochs = mem_grow(p->epochs, p->epochs_capacity * sizeof *p->epochs);
     }
     p->epochs[p->epochs_count++] = (struct meta_epoch){.term = term, .first_offset = partition_high_watermark(p)};

@@ -97,13 +97,15 @@ static void checkpoint__capture_group(const struct partition *p, struct meta_gro
     members_to_row(&members, group);
 }
 
-/* Rot in the log that was found while all it holds is in memory: with this picture a start needs nothing below it. */
+/* With this picture a start needs nothing of the group in batches before the one of its oldest unapplied entry: what
+ * rots there, or has, is no damage. A released file still holds such batches until it is written over. No further than
+ * what is durable: lsns behind it may come again after a crash. */
 static void checkpoint__forgive(struct partition *p)
 {
-    uint64_t doubted_lsn = p->broker->doubted_lsn;
-    bool is_needless = partition__unapplied_lsn(p) >= doubted_lsn;
-    if (p->state == PARTITION_LIVE && p->accepted_lsn == 0 && is_needless && p->repaired_lsn < doubted_lsn) {
-        p->repaired_lsn = doubted_lsn;
+    uint64_t unapplied_lsn = partition__unapplied_lsn(p), durable_lsn = wal_durable_lsn(p->broker->wal);
+    uint64_t needed_lsn = unapplied_lsn < durable_lsn ? unapplied_lsn : durable_lsn;
+    if (p->state == PARTITION_LIVE && p->accepted_lsn == 0 && p->repaired_lsn < needed_lsn) {
+        p->repaired_lsn = needed_lsn;
     }
 }
 

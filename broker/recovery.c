@@ -181,7 +181,7 @@ static enum err recovery__epoch(void *context, uint64_t group, const struct meta
 {
     struct partition *p = ((struct recovery *)context)->current;
     if (p->epochs_count == p->epochs_capacity) {
-        p->epochs_capacity = p->epochs_capacity == 0 ? 8 : p->epochs_capacity * 2;
+        p->epochs_capacity = p->epochs_capacity == 0 ? 2 : p->epochs_capacity * 2;
         p->epochs = mem_grow(p->epochs, p->epochs_capacity * sizeof *p->epochs);
     }
     p->epochs[p->epochs_count++] = *epoch;
@@ -232,6 +232,12 @@ static enum err recovery__state_row(void *context, uint64_t group, const struct 
                                : error;
 }
 
+static enum err recovery__expect(void *context, uint64_t group, const struct meta_segment *segment)
+{
+    store_expect(context, group, segment->base_offset, segment->size_bytes, segment->tail_size);
+    return OK;
+}
+
 static enum err recovery__load(struct recovery *r)
 {
     const struct meta_visitor visitor = {.context = r,
@@ -241,6 +247,10 @@ static enum err recovery__load(struct recovery *r)
                                          .done = recovery__done_row,
                                          .state = recovery__state_row,
                                          .bad = recovery__bad_row};
+    if (store_looks_ahead(r->broker->store) &&
+        meta_visit_segments(r->broker->kv, r->broker->store, recovery__expect) == OK) {
+        store_look_ahead(r->broker->store);
+    }
     enum err error = meta_load(r->broker->kv, &visitor);
     return error != OK ? error : recovery__finish_group(r);
 }

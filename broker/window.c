@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "broker/partition.h"
 
-#define WINDOW_CAPACITY_MIN 16u
+#define WINDOW_CAPACITY_MIN 4u /* idle groups have one entry at a time */
 
 static void window__grow(struct window *window)
 {

@@ -27,15 +27,17 @@ struct scan {
     size_t window_bytes;
 };
 
-/* The tail over what was read. */
+/* The tail over what was read; in front of it there may be a hole, as a start leaves it in a file that is too short. */
 static void scan_lay_tail(struct scan *scan, size_t size)
 {
     const struct scan_options *options = scan->options;
     uint64_t begin = options->bytes_max - options->tail_size;
     uint64_t end = scan->window_position + size;
-    if (options->tail_size == 0 || end <= begin || scan->window_position + scan->window_bytes < begin)
+    if (options->tail_size == 0 || end <= begin)
         return;
     uint64_t from = scan->window_position > begin ? scan->window_position : begin;
+    if (scan->window_position + scan->window_bytes < from)
+        memset(scan->window + scan->window_bytes, 0, (size_t)(from - scan->window_position) - scan->window_bytes);
     memcpy(scan->window + (from - scan->window_position), options->tail + (from - begin), (size_t)(end - from));
     scan->window_bytes = size;
 }
@@ -245,7 +247,7 @@ enum err scan_segment(const struct scan_options *options, struct scan_result *re
         error = disk->ops->size(disk, scan.file, &scan.limit);
     scan.result.is_missing = error == ERR_NO_FILE;
     if (error == OK || error == ERR_NO_FILE) {
-        bool has_tail = options->tail_size > 0 && scan.limit >= options->bytes_max - options->tail_size;
+        bool has_tail = options->tail_size > 0 && (error == OK || options->tail_size == options->bytes_max);
         scan.limit = scan.limit < options->bytes_max && !has_tail ? scan.limit : options->bytes_max;
         scan.window = malloc(WINDOW_BYTES);
         error = scan.window != NULL ? scan_run(&scan) : ERR_NO_MEMORY;

@@ -106,6 +106,7 @@
 #define SEGMENT_INDEX_INTERVAL_BYTES 4096u
 #define STORE_QUEUE_BYTES_MAX        ((uint64_t)256 << 20) /* applied but not yet in a segment file, per broker */
 #define STORE_OPEN_FILES_DEFAULT     512
+#define STORE_EXPECTED_MAX           GROUPS_MAX /* files that a start has looked at ahead: 5 MiB of names */
 #define STORE_BLOCK_BYTES            4096u
 #define STORE_WRITE_BYTES_MAX        (512u << 10) /* one write and one start of writeback, see WAL_WRITE_BYTES_MAX */
 #define STORE_WRITE_PARTS_MAX        1024         /* IOV_MAX */

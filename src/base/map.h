@@ -9,4 +9,11 @@
 #define uthash_fatal(message) mem_exhausted()
 #include <uthash.h>
 
+/* A partition has several maps, nearly always of a handful of items: 4 buckets to begin with instead of 32 are 0.9 KiB
+ * less for each. They double like any. */
+#undef HASH_INITIAL_NUM_BUCKETS
+#undef HASH_INITIAL_NUM_BUCKETS_LOG2
+#define HASH_INITIAL_NUM_BUCKETS      4U
+#define HASH_INITIAL_NUM_BUCKETS_LOG2 2U
+
 #endif

@@ -528,6 +528,41 @@ enum err meta_load(struct kv *kv, const struct meta_visitor *visitor)
     return error;
 }
 
+static enum err meta__pass_over(void *context, struct kv_bytes key)
+{
+    return OK;
+}
+
+static enum err meta__visit_segment(void *context, struct kv_bytes key, struct kv_bytes value)
+{
+    const struct meta__load *load = context;
+    struct kv_bytes group_key = {key.data, LAYOUT_GROUP_KEY_BYTES};
+    struct meta_segment segment;
+    uint64_t base_offset = 0;
+    uint64_t group = 0;
+    if (layout_parse_number_key(key, &base_offset) != OK || layout_parse_group_key(group_key, &group) != OK ||
+        layout_decode_segment(base_offset, value, &segment) != OK) {
+        return OK;
+    }
+    return load->visitor->segment(load->visitor->context, group, &segment);
+}
+
+enum err meta_visit_segments(struct kv *kv, void *context,
+                             enum err (*visit)(void *context, uint64_t group, const struct meta_segment *segment))
+{
+    const struct meta_visitor visitor = {.context = context, .segment = visit};
+    struct meta__load load = {.kv = kv, .visitor = &visitor};
+    struct layout_key prefix;
+    enum err error = kv->ops->begin(kv, false, &load.txn);
+    if (error != OK) {
+        return error;
+    }
+    layout_type_key(&prefix, LAYOUT_SEGMENT);
+    error = row_scan_all(kv, load.txn, layout_bytes(&prefix), meta__visit_segment, meta__pass_over, &load);
+    kv->ops->abort(kv, load.txn);
+    return error;
+}
+
 /* ---- repair ---- */
 
 struct meta__find {

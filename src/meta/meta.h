@@ -58,7 +58,7 @@ struct meta_group {
     uint64_t segment_bytes;                       /* what rolls and retention depend on, as of CONFIG_TOPIC entries */
     int64_t segment_ms, retention_bytes, retention_ms;
     uint64_t snapshot_lsn; /* 0, or the lsn below which ENTRY records of this group are dead */
-    uint64_t repaired_lsn; /* damage below it is not judged again */
+    uint64_t repaired_lsn; /* batches below it are not needed, or given up: their damage is not judged */
     uint64_t accepted_lsn; /* 0, or ENTRY and TRUNCATE records in [accepted_lsn, repaired_lsn) are dead: a repair */
     bool damaged;
     bool healing; /* damaged, but all that its log holds from snapshot_lsn on is whole: a core may open over it */
@@ -146,6 +146,10 @@ struct meta_visitor {
     enum err (*bad)(void *context, const struct meta_bad_row *row);
 };
 enum err meta_load(struct kv *kv, const struct meta_visitor *visitor);
+/* The segments of all groups alone, in the same order, whole rows only: a first look before meta_load, that judges
+ * nothing. */
+enum err meta_visit_segments(struct kv *kv, void *context,
+                             enum err (*visit)(void *context, uint64_t group, const struct meta_segment *segment));
 /* Takes away the rows that meta_load calls bad, the group's own excepted, and makes the sum that of what is left. */
 enum err meta_drop_bad_rows(struct kv *kv, struct kv_txn *txn, uint64_t group);
 

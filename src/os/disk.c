@@ -203,6 +203,7 @@ static void disk_deinit(struct os_disk *disk)
         pthread_cond_destroy(&disk->lanes[i].work);
     }
     pthread_cond_destroy(&disk->finished);
+    pthread_cond_destroy(&disk->ahead_ended);
     pthread_mutex_destroy(&disk->mutex);
     if (disk->lock_fd >= 0) {
         close(disk->lock_fd);
@@ -227,6 +228,7 @@ static void disk_init(struct os_disk *disk, struct os_loop *loop)
     disk->disk.ops = &disk->ops;
     pthread_mutex_init(&disk->mutex, NULL);
     pthread_cond_init(&disk->finished, NULL);
+    pthread_cond_init(&disk->ahead_ended, NULL);
     for (int i = 0; i < DISK_LANES; i++) {
         disk->lanes[i].disk = disk;
         queue_clear(&disk->lanes[i].submitted);
@@ -340,6 +342,7 @@ void os_disk_close(struct os_disk *disk)
         return;
     }
     ASSERT(!disk->delivering);
+    os_disk__end_ahead(disk);
     if (disk->loop == NULL) {
         disk_deinit(disk);
         free(disk);

@@ -45,8 +45,14 @@ struct os_disk {
     bool closing; /* the closer waits on `finished` */
     bool stop;
     struct os_disk__lane lanes[DISK_LANES];
+    pthread_cond_t ahead_ended;
+    uint32_t aheads_count; /* ahead.c: calls of expect whose threads are at work */
+    bool closing_ahead;
 };
 
 extern const struct disk_ops os_disk__file_ops; /* all but submit */
+
+void os_disk__expect(struct disk *port, struct disk_expected *files, uint32_t count); /* ahead.c */
+void os_disk__end_ahead(struct os_disk *disk); /* waits for its threads, which look at no further file */
 
 #endif

@@ -459,4 +459,5 @@ const struct disk_ops os_disk__file_ops = {
     .unlink = disk_unlink,
     .sync_dir = disk_sync_dir,
     .list = disk_list,
+    .expect = os_disk__expect,
 };

@@ -52,6 +52,15 @@ struct disk {
     const struct disk_ops *ops;
 };
 
+#define DISK_EXPECTED_PATH_BYTES 64
+
+/* A file that is about to be opened, and bytes of it that are about to be read; size 0: none. */
+struct disk_expected {
+    char path[DISK_EXPECTED_PATH_BYTES];
+    uint64_t offset;
+    uint32_t size;
+};
+
 struct disk_ops {
     enum err (*open)(struct disk *disk, const char *path, unsigned flags, struct disk_file **ret_file);
     void (*close)(struct disk *disk, struct disk_file *file); /* loses nothing that was synced */
@@ -82,6 +91,10 @@ struct disk_ops {
     /* Calls visit for every name in the directory but . and .., in byte order of the names; ERR_NO_FILE if missing. */
     enum err (*list)(struct disk *disk, const char *path, void (*visit)(void *context, const char *name),
                      void *context);
+    /* At start; a hint: the caller is going to open these files, one after the other in this order. Threads of the
+     * disk's own look at them before it does, many at a time, so that thousands of them are not waited for one by one
+     * where the page cache is cold. Takes over `files`, which free() gives back. NULL: no use here, do not ask. */
+    void (*expect)(struct disk *disk, struct disk_expected *files, uint32_t count);
     void (*submit)(struct disk *disk, enum disk_lane lane, struct disk_job *job); /* loop thread */
 };
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 
 /* ---- what may be changed ---- */
 
@@ -102,6 +103,10 @@ static void make_room(struct raft *r)
         }
     }
     ASSERT(r->peers_count < RAFT_MEMBERS_MAX);
+    if (r->peers_count == r->peers_capacity) { /* most groups never need it: they have no other member, or never lead */
+        r->peers_capacity++;
+        r->peers = mem_grow(r->peers, r->peers_capacity * sizeof *r->peers);
+    }
 }
 
 void change__set_peers(struct raft *r)

@@ -3,9 +3,11 @@
 #include "raft/config.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 
 /* ---- what a configuration is ---- */
 
@@ -198,7 +200,22 @@ void configs__init(struct configs *c, const struct raft_config_entry *entries, u
     ASSERT(count >= 1 && count <= RAFT_CONFIGS_MAX);
     c->count = count;
     c->version = 0;
+    c->entries = mem_zeroed(count, sizeof *entries);
     memcpy(c->entries, entries, count * sizeof *entries);
+}
+
+void configs__done(struct configs *c)
+{
+    free(c->entries);
+    *c = (struct configs){0};
+}
+
+static void resize(struct configs *c, uint32_t count)
+{
+    if (count != c->count) {
+        c->entries = mem_grow(c->entries, count * sizeof *c->entries);
+        c->count = count;
+    }
 }
 
 const struct raft_config_entry *configs__newest(const struct configs *c)
@@ -218,17 +235,21 @@ bool configs__has_room(const struct configs *c, uint64_t from, uint32_t count)
 void configs__push(struct configs *c, uint64_t index, const struct raft_config *config)
 {
     ASSERT(c->count < RAFT_CONFIGS_MAX && index > configs__newest(c)->index);
-    c->entries[c->count++] = (struct raft_config_entry){.index = index, .config = *config};
+    struct raft_config_entry entry = {.index = index, .config = *config}; /* which may stand in what moves now */
+    resize(c, c->count + 1);
+    c->entries[c->count - 1] = entry;
     c->version++;
 }
 
 void configs__truncate(struct configs *c, uint64_t from)
 {
-    while (configs__newest(c)->index >= from) {
-        ASSERT(c->count > 1); /* the base is never cut off */
-        c->count--;
+    uint32_t kept = c->count;
+    while (c->entries[kept - 1].index >= from) {
+        ASSERT(kept > 1); /* the base is never cut off */
+        kept--;
         c->version++;
     }
+    resize(c, kept);
 }
 
 void configs__compact(struct configs *c, uint64_t index)
@@ -237,14 +258,16 @@ void configs__compact(struct configs *c, uint64_t index)
     while (dropped + 1 < c->count && c->entries[dropped + 1].index <= index) {
         dropped++;
     }
-    c->count -= dropped;
-    memmove(c->entries, c->entries + dropped, c->count * sizeof *c->entries);
+    uint32_t kept = c->count - dropped;
+    memmove(c->entries, c->entries + dropped, kept * sizeof *c->entries);
+    resize(c, kept);
 }
 
 void configs__install(struct configs *c, uint64_t index, uint64_t config_index, const struct raft_config *config)
 {
+    struct raft_config_entry entry = {.index = config_index, .config = *config};
     configs__compact(c, index);
-    c->entries[0] = (struct raft_config_entry){.index = config_index, .config = *config};
+    c->entries[0] = entry;
     c->version++;
 }
 

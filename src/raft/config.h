@@ -2,7 +2,8 @@
  *
  * A configuration takes effect when its entry is appended and is undone when that is cut off (dissertation section
  * 4.1), so the history keeps every one whose entry is in the log, and the one in force at the log's base. A place is
- * a member's position in a configuration; sets of members are masks of places. Owner: struct raft. */
+ * a member's position in a configuration; sets of members are masks of places. Most logs hold one configuration, so
+ * there is memory for as many as there are: it moves when one comes or leaves, never otherwise. Owner: struct raft. */
 #ifndef FLOTILLA_RAFT_CONFIG_H
 #define FLOTILLA_RAFT_CONFIG_H
 
@@ -14,13 +15,14 @@
 #define PLACE_NONE UINT32_MAX
 
 struct configs {
-    uint32_t count;                                     /* at least one */
-    uint32_t version;                                   /* changes with every change of the newest one */
-    struct raft_config_entry entries[RAFT_CONFIGS_MAX]; /* rising by index; the newest is in force */
+    uint32_t count;                    /* at least one */
+    uint32_t version;                  /* changes with every change of the newest one */
+    struct raft_config_entry *entries; /* owned; rising by index, the newest is in force; at most RAFT_CONFIGS_MAX */
 };
 
 /* `count` configurations, rising by index. */
 void configs__init(struct configs *c, const struct raft_config_entry *entries, uint32_t count);
+void configs__done(struct configs *c);
 
 /* The one in force. */
 const struct raft_config_entry *configs__newest(const struct configs *c);

@@ -77,10 +77,10 @@ struct raft {
 
     /* leader */
     uint64_t heartbeat_deadline_ms;
-    uint64_t quorum_deadline_ms; /* of hearing from a majority */
-    uint32_t peers_count;
-    struct progress peers[RAFT_MEMBERS_MAX]; /* the other members, and who leaves */
-    uint64_t transfer_to;                    /* 0: nobody */
+    uint64_t quorum_deadline_ms;          /* of hearing from a majority */
+    uint32_t peers_count, peers_capacity; /* RAFT_MEMBERS_MAX at most */
+    struct progress *peers;               /* owned; the other members, and who leaves */
+    uint64_t transfer_to;                 /* 0: nobody */
     uint64_t transfer_deadline_ms;
     bool transfer_told;       /* TIMEOUT_NOW has left */
     uint64_t round_asked;     /* of reads: the newest one that somebody waits for, */

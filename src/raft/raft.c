@@ -74,6 +74,10 @@ void raft_free(struct raft *r)
 {
     if (r != NULL) {
         trail__done(&r->trail);
+        sizes__done(&r->sizes);
+        writes__done(&r->writes);
+        configs__done(&r->configs);
+        free(r->peers);
         free(r);
     }
 }

@@ -30,8 +30,10 @@
  * that was proposed after that, by majorities without it, and the replica holds that entry on its disk. Its lost vote
  * of that term is taken to have gone to that leader. Why that suffices is at the top of heal.c.
  *
- * Threads: none; the owner's. Memory: one block by raft_new and the trail, which grows by run (a change of term) up to
- * RAFT_TRAIL_RUNS_MAX; nothing is allocated per entry, per step or per take. */
+ * Threads: none; the owner's. Memory: one block by raft_new and what grows with need: the trail by run (a change of
+ * term) up to RAFT_TRAIL_RUNS_MAX, the history of configurations by configuration, a leader's view of the others by
+ * member, and two lists of 32 at most, for writes in flight and sizes, that double four times in a life. Else nothing
+ * is allocated, neither per entry nor per step or take. */
 #ifndef FLOTILLA_RAFT_RAFT_H
 #define FLOTILLA_RAFT_RAFT_H
 

@@ -1,12 +1,33 @@
 /* Byte marks of the log: see sizes.h for why they may be approximate. */
 #include "raft/sizes.h"
 
+#include <stdlib.h>
+
 #include "base/assert.h"
+#include "base/mem.h"
+
+#define SIZES_CAPACITY_FIRST 2u
+
+static void push_mark(struct sizes *s, uint64_t index, int64_t total)
+{
+    ASSERT(s->count < SIZES_MARKS_MAX);
+    if (s->count == s->capacity) {
+        s->capacity = s->capacity == 0 ? SIZES_CAPACITY_FIRST : s->capacity * 2;
+        s->marks = mem_grow(s->marks, s->capacity * sizeof *s->marks);
+    }
+    s->marks[s->count++] = (struct sizes_mark){.index = index, .total = total};
+}
 
 void sizes__init(struct sizes *s, uint64_t last_index)
 {
-    s->count = 1;
-    s->marks[0] = (struct sizes_mark){.index = last_index, .total = 0};
+    *s = (struct sizes){0};
+    push_mark(s, last_index, 0);
+}
+
+void sizes__done(struct sizes *s)
+{
+    free(s->marks);
+    *s = (struct sizes){0};
 }
 
 /* Bytes from the arbitrary zero up to index; indexes outside the marks are extrapolated with the guess. */
@@ -52,7 +73,7 @@ void sizes__append(struct sizes *s, uint64_t last_index, uint64_t bytes)
     if (s->count == SIZES_MARKS_MAX) {
         thin_out(s);
     }
-    s->marks[s->count++] = (struct sizes_mark){.index = last_index, .total = total};
+    push_mark(s, last_index, total);
 }
 
 void sizes__truncate(struct sizes *s, uint64_t last_index)
@@ -61,7 +82,7 @@ void sizes__truncate(struct sizes *s, uint64_t last_index)
     while (s->count > 0 && s->marks[s->count - 1].index >= last_index) {
         s->count--;
     }
-    s->marks[s->count++] = (struct sizes_mark){.index = last_index, .total = total};
+    push_mark(s, last_index, total);
 }
 
 uint64_t sizes__between(const struct sizes *s, uint64_t after, uint64_t last)

@@ -4,7 +4,7 @@
  * A bounded list of marks {index, bytes up to it}. Between two marks entries count as equally large. Small appends
  * share a mark up to SIZES_GRAIN_BYTES, larger ones have their own, and when the list is full its older half loses
  * every second mark: what is being sent now is known well, what is long past coarsely. Entries read from the disk at
- * start count as SIZES_GUESS_BYTES each. Owner: struct raft. */
+ * start count as SIZES_GUESS_BYTES each. An idle group has two marks, and memory for no more. Owner: struct raft. */
 #ifndef FLOTILLA_RAFT_SIZES_H
 #define FLOTILLA_RAFT_SIZES_H
 
@@ -20,11 +20,12 @@ struct sizes_mark {
 };
 
 struct sizes {
-    uint32_t count;
-    struct sizes_mark marks[SIZES_MARKS_MAX];
+    uint32_t count, capacity;
+    struct sizes_mark *marks; /* owned; doubled up to SIZES_MARKS_MAX */
 };
 
 void sizes__init(struct sizes *s, uint64_t last_index);
+void sizes__done(struct sizes *s);
 
 /* The log grew up to last_index by entries of `bytes` together. */
 void sizes__append(struct sizes *s, uint64_t last_index, uint64_t bytes);

@@ -41,6 +41,7 @@ static void replace_log(struct raft *r, uint64_t index, uint64_t term)
 {
     trail__done(&r->trail);
     trail__init(&r->trail, index, term);
+    sizes__done(&r->sizes);
     sizes__init(&r->sizes, index);
     writes__replaced(&r->writes, index);
     configs__truncate(&r->configs, index + 1);

@@ -1,11 +1,22 @@
 /* Writes on their way to the WAL: see writes.h for the race this file exists for. */
 #include "raft/writes.h"
 
+#include <stdlib.h>
+
 #include "base/assert.h"
+#include "base/mem.h"
+
+#define WRITES_CAPACITY_FIRST 2u
 
 void writes__init(struct writes *w, uint64_t last_index)
 {
     *w = (struct writes){.handed_index = last_index, .durable_index = last_index};
+}
+
+void writes__done(struct writes *w)
+{
+    free(w->flights);
+    *w = (struct writes){0};
 }
 
 void writes__hard_state(struct writes *w)
@@ -15,7 +26,20 @@ void writes__hard_state(struct writes *w)
 
 static struct writes_flight *flight_at(struct writes *w, uint32_t position)
 {
-    return &w->flights[(w->flights_first + position) % WRITES_FLIGHTS_MAX];
+    return &w->flights[(w->flights_first + position) % w->flights_capacity];
+}
+
+static void grow(struct writes *w)
+{
+    uint32_t capacity = w->flights_capacity == 0 ? WRITES_CAPACITY_FIRST : w->flights_capacity * 2;
+    struct writes_flight *flights = mem_zeroed(capacity, sizeof *flights);
+    for (uint32_t i = 0; i < w->flights_count; i++) {
+        flights[i] = *flight_at(w, i);
+    }
+    free(w->flights);
+    w->flights = flights;
+    w->flights_first = 0;
+    w->flights_capacity = capacity;
 }
 
 void writes__truncate(struct writes *w, uint64_t from)
@@ -73,6 +97,9 @@ static void push_flight(struct writes *w, uint64_t id)
     if (w->handed_index <= claimed) {
         return;
     }
+    if (w->flights_count == w->flights_capacity && w->flights_capacity < WRITES_FLIGHTS_MAX) {
+        grow(w);
+    }
     if (w->flights_count < WRITES_FLIGHTS_MAX) {
         w->flights_count++;
     }
@@ -113,7 +140,7 @@ void writes__persisted(struct writes *w, uint64_t id)
         if (index > w->durable_index) {
             w->durable_index = index;
         }
-        w->flights_first = (w->flights_first + 1) % WRITES_FLIGHTS_MAX;
+        w->flights_first = (w->flights_first + 1) % w->flights_capacity;
         w->flights_count--;
     }
 }
@@ -131,7 +158,7 @@ void writes__check(const struct writes *w, uint64_t last_index)
     uint64_t id = w->persisted_id;
     uint64_t index = 0;
     for (uint32_t i = 0; i < w->flights_count; i++) {
-        const struct writes_flight *flight = &w->flights[(w->flights_first + i) % WRITES_FLIGHTS_MAX];
+        const struct writes_flight *flight = &w->flights[(w->flights_first + i) % w->flights_capacity];
         ASSERT(flight->id > id && flight->id <= w->last_id);
         ASSERT(flight->index >= index && flight->index <= w->handed_index);
         id = flight->id;

@@ -34,11 +34,13 @@ struct writes {
 
     uint32_t flights_first;
     uint32_t flights_count;
-    struct writes_flight flights[WRITES_FLIGHTS_MAX]; /* a ring; ids rise, indexes never fall */
+    uint32_t flights_capacity;     /* doubled up to WRITES_FLIGHTS_MAX: an idle group has one write at a time */
+    struct writes_flight *flights; /* owned; a ring; ids rise, indexes never fall */
 };
 
 /* A log that ends at last_index, all of it durable. */
 void writes__init(struct writes *w, uint64_t last_index);
+void writes__done(struct writes *w);
 
 /* Term or vote changed. */
 void writes__hard_state(struct writes *w);

@@ -132,6 +132,7 @@ bool damage__holds(const struct damage *damage, int64_t offset);
 
 struct doubt { /* lane; doubt.c */
     bool is_open;
+    bool was_unread;          /* a look was broken off by a read that failed; a second one is damage, not bad luck */
     uint64_t bytes, position; /* of an earlier process; judged up to here */
     int64_t offset;
     uint32_t chain, chain_wanted;
@@ -326,7 +327,7 @@ enum err walk__next(struct walk *walk, struct batch_header *ret_header, uint64_t
  * a boundary; -1: unknown. ERR_CLOSED: no batch is left. ERR_CORRUPT: too much looked like one; other errors as they
  * come. */
 enum err walk__seek(struct walk *walk, int64_t end_offset, struct walk_hole *ret_hole);
-/* Reads the batch: ERR_CORRUPT if its bytes are bad or unreadable; other errors as they come. */
+/* Reads the batch: ERR_CORRUPT if its bytes are bad or the file ends in it; other errors as they come. */
 enum err walk__check_crc(struct walk *walk, uint64_t position, const struct batch_header *header);
 bool walk__header_is_sane(const struct segment *segment, const struct batch_header *header, uint64_t room_bytes);
 
@@ -386,6 +387,8 @@ struct store {
     struct buf_pool *read_bufs;
     uint64_t *kept; /* owned; groups whose files the sweep leaves alone */
     uint32_t kept_count, kept_capacity;
+    struct disk_expected *expected; /* owned; start.c, until the disk takes them */
+    uint32_t expected_count, expected_capacity;
     uint64_t generation_next;
     uint32_t checkpoints_count; /* under way */
     struct store_stats stats;   /* loop's part */

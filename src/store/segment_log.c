@@ -217,9 +217,12 @@ void segment_log_configure(struct segment_log *log, uint64_t segment_bytes, int6
 int64_t segment_log_start_for_bytes(const struct segment_log *log, uint64_t retention_bytes)
 {
     int64_t start_offset = log->start_offset;
-    uint64_t finished_bytes = log->bytes - (log->active != NULL ? log->active->size_bytes : 0);
-    for (uint32_t i = 0; i + 1 < log->segments_count && finished_bytes > retention_bytes; i++) {
-        finished_bytes -= log->segments[i]->size_bytes;
+    uint64_t left_bytes = log->bytes;
+    for (uint32_t i = 0; i + 1 < log->segments_count; i++) {
+        left_bytes -= log->segments[i]->size_bytes;
+        if (left_bytes < retention_bytes) {
+            break;
+        }
         start_offset = log->segments[i]->end_offset;
     }
     return start_offset;

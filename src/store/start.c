@@ -10,7 +10,42 @@
 #include "store/impl.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+/* --- ahead --- */
+
+bool store_looks_ahead(const struct store *store)
+{
+    return store->disk->ops->expect != NULL;
+}
+
+void store_expect(struct store *store, uint64_t group, int64_t base_offset, uint64_t size_bytes, uint32_t tail_size)
+{
+    if (store->expected_count == STORE_EXPECTED_MAX) {
+        return;
+    }
+    if (store->expected_count == store->expected_capacity) {
+        store->expected_capacity = store->expected_capacity == 0 ? 64 : 2 * store->expected_capacity;
+        store->expected = mem_grow(store->expected, store->expected_capacity * sizeof *store->expected);
+    }
+    struct disk_expected *expected = &store->expected[store->expected_count];
+    int length = snprintf(expected->path, sizeof expected->path, "%s/%" PRIu64 "/%020" PRId64 ".log", store->dir, group,
+                          base_offset);
+    if (length < 0 || (size_t)length >= sizeof expected->path || tail_size > size_bytes) {
+        return;
+    }
+    expected->offset = size_bytes - tail_size;
+    expected->size = tail_size;
+    store->expected_count++;
+}
+
+void store_look_ahead(struct store *store)
+{
+    store->disk->ops->expect(store->disk, store->expected, store->expected_count);
+    store->expected = NULL;
+    store->expected_count = store->expected_capacity = 0;
+}
 
 /* --- opening --- */
 
@@ -99,22 +134,33 @@ static enum err restore_tail(struct files *files, struct segment *segment, const
     return disk->ops->size(disk, segment->file.handle, &segment->file.length_bytes);
 }
 
+/* The file is gone. A small segment stands in its row as a whole, and is made anew; else its readers are told, and
+ * appending goes on behind the hole. */
+static enum err replace_lost(struct files *files, struct segment *segment, const struct segment_row *row)
+{
+    segment->file.is_lost = true;
+    return row->tail_size == row->size_bytes ? files__create(files, segment) : ERR_NO_FILE;
+}
+
 static enum err open_active(struct files *files, struct segment *segment, const struct segment_row *row)
 {
     enum err error = files__open(files, segment);
-    segment->file.is_lost = error == ERR_NO_FILE;
-    bool is_short = error == OK && segment->file.length_bytes < row->size_bytes - row->tail_size;
-    if (is_short || error == ERR_NO_FILE) { /* its readers are told; appending goes on behind the hole */
+    bool is_gone = error == ERR_NO_FILE;
+    uint64_t held_bytes = error == OK ? segment->file.length_bytes : 0;
+    if ((error == OK || is_gone) && held_bytes < row->size_bytes - row->tail_size) {
         trace_error(files->trace, "segment_damaged", "group=%llu base=%lld error=%s",
                     (unsigned long long)segment->log->group, (long long)segment->base_offset,
-                    err_name(is_short ? ERR_CORRUPT : error));
+                    err_name(is_gone ? ERR_NO_FILE : ERR_CORRUPT));
+    }
+    if (is_gone) {
+        error = replace_lost(files, segment, row);
     }
     if (error == OK) { /* also behind a hole: a later start would find the file long enough, and do it */
         error = restore_tail(files, segment, row);
         /* Its last block may be right in the page cache alone, since an earlier life wrote over it: the next checkpoint
          * makes sure, before a later segment is the active one and nobody restores this one's tail. */
         files__mark_dirty(files, segment);
-    } else if (error == ERR_NO_FILE) {
+    } else if (is_gone) {
         error = OK;
     }
     segment->file.is_recycled = segment->file.length_bytes > row->size_bytes;

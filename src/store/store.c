@@ -73,6 +73,7 @@ void store_close(struct store *store)
     }
     files__deinit(&store->files);
     free(store->kept);
+    free(store->expected);
     item_pool__free(store->items);
     buf_pool_free(store->read_bufs);
     free(store->dir);

@@ -59,6 +59,13 @@ struct store_options {
 };
 
 enum err store_open(const struct store_options *options, struct store **ret_store);
+/* Before the logs are opened, so that a cold disk is not waited for file by file: a segment of size_bytes is going to
+ * be opened, whose row has so many bytes of tail (0: a finished one); called in the order in which the logs will be.
+ * store_look_ahead hands what was said to the disk. A hint: files that are missing do not matter, nor what is not said.
+ * False: the disk has no use for it. */
+bool store_looks_ahead(const struct store *store);
+void store_expect(struct store *store, uint64_t group, int64_t base_offset, uint64_t size_bytes, uint32_t tail_size);
+void store_look_ahead(struct store *store);
 /* Once at start, blocking, after every group of the checkpoint store was opened and before the first append: removes
  * directories of groups that are gone, learns the spare files. Files that no manifest names go when their partition
  * makes its next file: sweep.c. */
@@ -156,8 +163,9 @@ void segment_log_append(struct segment_log *log, struct slice bytes, const struc
 int64_t segment_log_start(const struct segment_log *log);
 int64_t segment_log_next(const struct segment_log *log);   /* high watermark: everything appended is applied */
 uint64_t segment_log_bytes(const struct segment_log *log); /* of all segments */
-/* The offset to which log start may move so that at most `retention_bytes` remain in whole finished segments; =
- * segment_log_start when nothing goes. */
+/* The offset to which log start may move by size: a segment goes if those behind it, the active one among them, hold
+ * `retention_bytes` or more, as in Kafka. So never less is left than is to be kept, and at most a segment more; how
+ * much of the oldest one lies below log start does not matter. = segment_log_start when nothing goes. */
 int64_t segment_log_start_for_bytes(const struct segment_log *log, uint64_t retention_bytes);
 /* The same for time: segments, the active one too, whose newest record was written before before_ms. When that was: its
  * timestamp, as in Kafka, but at most the log clock at its append, so that a producer whose clock runs ahead keeps

@@ -96,7 +96,7 @@ enum err walk__check_crc(struct walk *walk, uint64_t position, const struct batc
         enum err error =
             files->disk->ops->read(files->disk, walk->segment->file.handle, files->staging, size, position + at, &got);
         if (error != OK || got != size) {
-            return error != OK && error != ERR_IO ? error : ERR_CORRUPT;
+            return error != OK ? error : ERR_CORRUPT;
         }
         crc = crc32c(crc, files->staging, size);
         at += size;

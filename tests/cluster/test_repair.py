@@ -25,6 +25,27 @@ def test_a_short_segment_that_is_lost_is_made_anew_from_its_row(broker):
     assert broker.stop() == 0
 
 
+def test_the_last_block_of_a_segment_cut_short_is_kept(broker):
+    """Its row repeats it, and a start lays it behind the hole: what is served so is not dropped."""
+    make_topic(broker, partitions=1)
+    values = lines(0, 0, 430)
+    for n in range(0, 430, 10):
+        produce(broker, 't', 0, values[n:n + 10])
+    group = groups_of(broker)[0]
+    assert broker.stop() == 0
+    segment, = [row for row in rows(broker, 'snapshot') if row['row'] == 'segment' and row['group'] == group]
+    assert segment['tail_bytes'] > 2 * segment['bytes'] // 43, 'no whole batch in the last block'
+    os.truncate(os.path.join(broker.data, 'parts', str(group), '%020d.log' % 0), 5000)
+    dropped, = [row for row in repair(broker, 0, accept=True) if row['row'] == 'drop']
+    assert 0 < dropped['first_offset'] < dropped['last_offset'] < 429
+    repair(broker, 0)
+    assert 'nothing to repair' in broker.stderr
+    broker.start()
+    read = [(offset, value.encode()) for _, offset, value in broker.consume('t')]
+    kept = [n for n in range(430) if not dropped['first_offset'] <= n <= dropped['last_offset']]
+    assert read == [(n, values[n]) for n in kept]
+
+
 def test_the_newest_term_is_known_again(broker):
     """Its row is lost, no segment has a batch of it, and the WAL goes on in it."""
     make_topic(broker, partitions=1)

@@ -402,8 +402,7 @@ static void check_log(struct verify *v, const struct found_log *log)
     }
     if (topic == NULL)
         return; /* its creation was not acknowledged: nobody knew the group */
-    /* Retention takes whole segments, the last of them when what is finished is only just too much. */
-    bool is_short = (int64_t)(log->bytes + SEGMENT_BYTES_MIN) < topic->mark.retention_bytes;
+    bool is_short = (int64_t)log->bytes < topic->mark.retention_bytes;
     if (log->log_start > 0 && topic->mark.retention_ms < 0 && is_short) {
         fail(v, "S1: retention left %lu bytes in group %lu", log->bytes, log->group);
     }

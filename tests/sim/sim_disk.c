@@ -22,6 +22,7 @@ struct lane {
     bool run_is_planned;
     bool is_running;   /* a job's `run` is on the stack */
     uint64_t delay_us; /* by which it takes longer */
+    uint64_t run_us;   /* run_is_planned: when */
     uint64_t done_us;  /* when the last planned `done` comes */
 };
 
@@ -424,8 +425,8 @@ static void lane_plan_run(struct lane *lane)
     if (lane->first == NULL || lane->run_is_planned)
         return;
     lane->run_is_planned = true;
-    uint64_t at_us = world->now_us + lane->delay_us + job_delay_us(lane->disk);
-    world_at(world, at_us, lane_run, lane, lane->disk->life);
+    lane->run_us = world->now_us + lane->delay_us + job_delay_us(lane->disk);
+    world_at(world, lane->run_us, lane_run, lane, lane->disk->life);
 }
 
 static void lane_run(void *context, uint64_t life)
@@ -619,10 +620,21 @@ void sim_disk_set_stall(struct sim_disk *disk, double chance)
     disk->options.stall = chance;
 }
 
-void sim_disk_calm(struct sim_disk *disk)
+static uint64_t later(uint64_t a, uint64_t b)
 {
+    return a > b ? a : b;
+}
+
+uint64_t sim_disk_calm(struct sim_disk *disk)
+{
+    uint64_t calm_us = disk->world->now_us;
     disk->options.stall = 0;
     sim_media_calm(&disk->media);
+    for (int i = 0; i < DISK_LANES; i++) {
+        const struct lane *lane = &disk->lanes[i];
+        calm_us = later(calm_us, later(lane->run_is_planned ? lane->run_us : 0, lane->done_us));
+    }
+    return calm_us;
 }
 
 struct disk *sim_disk_shadow(struct sim_disk *disk)

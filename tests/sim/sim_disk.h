@@ -33,7 +33,7 @@ struct disk *sim_disk_port(struct sim_disk *disk);
 void sim_disk_set_context(struct sim_disk *disk, void *context); /* of on_synced */
 bool sim_disk_delay(struct sim_disk *disk, uint64_t delay_us);   /* of the job that runs now; false: none does */
 void sim_disk_set_stall(struct sim_disk *disk, double chance);
-void sim_disk_calm(struct sim_disk *disk); /* no stalls from now on */
+uint64_t sim_disk_calm(struct sim_disk *disk); /* no stalls from now on; returns when the last one ends */
 
 /* What would survive a power cut now if nothing un-synced did: a read-only port/disk that counts no calls and never
  * fails. */

@@ -77,7 +77,7 @@ static struct group *group_of(struct ledger *ledger, uint64_t number)
         group = calloc(1, sizeof *group);
         ASSERT(group != NULL);
         group->group = number;
-        group->policy = (struct ledger_policy){-1, -1, -1};
+        group->policy = (struct ledger_policy){-1, -1};
         HASH_ADD(hh, ledger->groups, group, sizeof group->group, group);
     }
     return group;
@@ -277,9 +277,8 @@ static void judge_start(struct ledger *ledger, const struct group *group, uint64
         return;
     world_judged(ledger->world, JUDGE_B13);
     ledger->world->tally.faults[FAULT_RETENTION]++;
-    /* A finished segment may go while the others hold more than is to be kept. */
-    bool by_size = policy->retention_bytes >= 0 && bytes_from(group, index, from) > policy->retention_bytes &&
-                   bytes_from(group, index, to) + policy->segment_bytes > policy->retention_bytes;
+    /* What is left behind a segment that goes by size is what is to be kept, or more. */
+    bool by_size = policy->retention_bytes >= 0 && bytes_from(group, index, to) >= policy->retention_bytes;
     bool by_time = policy->retention_ms >= 0 && is_old(group, index, from, to);
     if (to > group->head.next_offset) {
         world_fail(ledger->world, "B13", "%s: log start moves to %lld, but only %lld are applied", group->name,

@@ -45,7 +45,7 @@ struct ledger_entry {
 
 /* -1: none */
 struct ledger_policy {
-    int64_t segment_bytes, retention_bytes, retention_ms;
+    int64_t retention_bytes, retention_ms;
 };
 
 struct ledger_batch {

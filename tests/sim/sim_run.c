@@ -471,11 +471,10 @@ static void enter(struct run *run, enum phase phase, uint64_t within_us)
 static void end_of_load(struct run *run)
 {
     enter(run, PHASE_QUIET, QUIET_US_MAX);
-    run->calm_us = run->world.now_us;
     decay_calm(run->world.decay);
     world_plan_crash(&run->world, SIM_IO_ANY, 0);
     sim_disk_plan_sync_error(run->disk, 0);
-    sim_disk_calm(run->disk);
+    run->calm_us = sim_disk_calm(run->disk);
     sim_points_calm(&run->points);
     sim_memory_calm();
     make_room(run);

@@ -196,8 +196,7 @@ static void durable_record(struct shadow *shadow, const struct wal_record *recor
         struct group_facts *facts = facts_of(shadow, record->group);
         facts->term = record->term > facts->term ? record->term : facts->term;
     } else if (record->type == WAL_GROUP_NEW && entry_decode_birth(record->payload, &birth) == OK) {
-        const struct ledger_policy policy = {(int64_t)birth.config.segment_bytes, birth.config.retention_bytes,
-                                             birth.config.retention_ms};
+        const struct ledger_policy policy = {birth.config.retention_bytes, birth.config.retention_ms};
         ledger_born(shadow->ledger, record->group, &policy);
     }
 }
@@ -432,6 +431,7 @@ static enum err on_state(void *context, uint64_t group, const struct meta_state_
 static void read_pictures(struct picture *picture)
 {
     struct shadow *shadow = picture->shadow;
+    uint32_t inside = world_step_out(shadow->world);
     struct kv *durable = sim_kv_copy_durable(shadow->kv);
     if (shadow->world->decay != NULL) {
         sim_rot_undo(shadow->world->decay, durable);
@@ -451,6 +451,7 @@ static void read_pictures(struct picture *picture)
     free(picture->done);
     free(picture->rows);
     sim_kv_free(durable);
+    world_step_in(shadow->world, inside);
 }
 
 static void read_checkpoints(struct shadow *shadow, bool judge, bool with_segments)
@@ -465,6 +466,7 @@ static void read_all(struct shadow *shadow)
     if (now == shadow->read_at || shadow->rotten)
         return;
     shadow->read_at = now;
+    uint32_t inside = world_step_out(shadow->world); /* a sync may have brought us here: no allocation fails for us */
     ledger_read_begin(shadow->ledger);
     const struct wal_inspector inspector = {.context = shadow, .record = on_wal_record};
     enum err error = wal_inspect(sim_disk_shadow(shadow->disk), "wal", &inspector);
@@ -473,6 +475,7 @@ static void read_all(struct shadow *shadow)
     }
     read_checkpoints(shadow, false, false);
     ledger_read_end(shadow->ledger);
+    world_step_in(shadow->world, inside);
 }
 
 /* --- questions --- */

@@ -71,8 +71,13 @@ static enum err file_read(struct disk *port, struct disk_file *file, void *data,
     if (is_dead(port)) {
         return ERR_IO;
     }
-    *ret_read = inode_read(file->inode, TREE_NOW, data, size, offset);
     struct store_disk *disk = (struct store_disk *)port;
+    disk->fail_read_at -= disk->fail_read_at > 1;
+    if (disk->fail_read_at == 1 && disk->fail_reads > 0) {
+        disk->fail_reads--;
+        return ERR_IO;
+    }
+    *ret_read = inode_read(file->inode, TREE_NOW, data, size, offset);
     if (disk->misreads > 0 && *ret_read > 0) {
         disk->misreads--;
         *(uint8_t *)data ^= 1;

@@ -20,8 +20,9 @@ struct store_disk {
     uint64_t crash_at;      /* this call and all behind it fail with ERR_IO and do nothing; 0: never */
     uint64_t fail_write_at; /* the n-th write from now fails with fail_error; 0: none */
     enum err fail_error;
-    uint64_t misreads; /* so many reads to come bring a flipped bit */
-    bool is_full; /* every write fails with ERR_STORAGE_FULL */
+    uint64_t misreads;                 /* so many reads to come bring a flipped bit */
+    uint64_t fail_read_at, fail_reads; /* the n-th read from now fails with ERR_IO, and so many in all; 0: none */
+    bool is_full;                      /* every write fails with ERR_STORAGE_FULL */
     bool fails_syncs;
     bool drops_cache; /* long runs need no staging */
     uint64_t writes, syncs, sync_alls, writebacks, opens;

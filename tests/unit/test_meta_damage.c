@@ -169,6 +169,25 @@ static void test_a_bad_row_is_laid_at_its_group(void **state)
     sim_kv_free(kv);
 }
 
+/* A first look over the segments alone judges nothing. */
+static void test_whole_segments_are_visited(void **state)
+{
+    struct kv *kv = three_groups();
+    struct layout_key keys[ROWS_PER_GROUP];
+    assert_int_equal(keys_of(kv, 2, keys), ROWS_PER_GROUP);
+    for (unsigned i = 0; i < ROWS_PER_GROUP; i++) {
+        struct seen seen = {0};
+        bool is_segment = keys[i].bytes[0] == LAYOUT_SEGMENT;
+        assert_true(sim_kv_flip_bit(kv, layout_bytes(&keys[i]), 9));
+        assert_int_equal(meta_visit_segments(kv, &seen, seen_segment), OK);
+        assert_int_equal(seen.rows[1], 1);
+        assert_int_equal(seen.rows[2], is_segment ? 0 : 1);
+        assert_int_equal(seen.rows[3], 1);
+        assert_true(sim_kv_flip_bit(kv, layout_bytes(&keys[i]), 9));
+    }
+    sim_kv_free(kv);
+}
+
 /* Whatever rotted of a row, its CRC too: with the next picture the group is whole, and the sum over its rows fits. */
 static void test_a_picture_mends_bad_rows(void **state)
 {
@@ -340,6 +359,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_bad_row_is_laid_at_its_group),
+        cmocka_unit_test(test_whole_segments_are_visited),
         cmocka_unit_test(test_a_picture_mends_bad_rows),
         cmocka_unit_test(test_a_row_in_another_place_is_bad),
         cmocka_unit_test(test_terms_are_taken_away),

@@ -1,4 +1,4 @@
-/* Files, lanes and the lock of the real disk, in a fresh directory. pwritev and fdatasync are interposed: this
+/* Files, lanes and the lock of the real disk, in a fresh directory. pwritev, fdatasync and pread are interposed: this
  * program's definitions come before the C library's, and follow the plan below. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -60,6 +61,36 @@ __attribute__((visibility("default"))) int fdatasync(int fd)
         return -1;
     }
     return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* Who reads which file at which place: files are told by their sizes. */
+#define GLANCES_MAX 256
+
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t came;
+    bool on;
+    int count, by_loop;
+    pthread_t loop_thread;
+    uint64_t offset[GLANCES_MAX], size[GLANCES_MAX];
+    int reads[GLANCES_MAX];
+} glances = {.mutex = PTHREAD_MUTEX_INITIALIZER, .came = PTHREAD_COND_INITIALIZER};
+
+__attribute__((visibility("default"))) ssize_t pread(int fd, void *data, size_t size, off_t offset)
+{
+    struct stat status;
+    ssize_t got = syscall(SYS_pread64, fd, data, size, offset);
+    pthread_mutex_lock(&glances.mutex);
+    if (glances.on && fstat(fd, &status) == 0 && status.st_size < GLANCES_MAX) {
+        glances.offset[status.st_size] = (uint64_t)offset;
+        glances.size[status.st_size] = size;
+        glances.reads[status.st_size]++;
+        glances.by_loop += pthread_equal(pthread_self(), glances.loop_thread) != 0;
+        glances.count++;
+        pthread_cond_signal(&glances.came);
+    }
+    pthread_mutex_unlock(&glances.mutex);
+    return got;
 }
 
 struct fixture {
@@ -415,6 +446,73 @@ static void test_close_drains(void **state)
     free(jobs);
 }
 
+/* Files of 1, 2, ... bytes, and names without one between them; of every third file nothing is to be read. */
+static struct disk_expected *expected_files(struct fixture *f, uint32_t *ret_count)
+{
+    const uint8_t bytes[GLANCES_MAX] = {0};
+    struct disk_expected *files = calloc(GLANCES_MAX, sizeof *files);
+    for (uint32_t i = 1; i < GLANCES_MAX; i++) {
+        struct iovec part = {(void *)(uintptr_t)bytes, i};
+        snprintf(files[i].path, sizeof files[i].path, "file-%u", i);
+        files[i].offset = i / 2;
+        files[i].size = i % 3 == 0 ? 0 : i - i / 2;
+        if (i % 5 != 0) {
+            struct disk_file *file = must_open(f, files[i].path, DISK_WRITE | DISK_CREATE);
+            assert_int_equal(f->disk->ops->write(f->disk, file, &part, 1, 0), OK);
+            f->disk->ops->close(f->disk, file);
+        }
+    }
+    snprintf(files[0].path, sizeof files[0].path, "no/such/directory");
+    *ret_count = GLANCES_MAX;
+    return files;
+}
+
+static bool is_read(uint32_t i)
+{
+    return i > 0 && i % 3 != 0 && i % 5 != 0;
+}
+
+static void test_expected_files_are_read_ahead(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t count;
+    int wanted = 0;
+    struct disk_expected *files = expected_files(f, &count);
+    for (uint32_t i = 0; i < GLANCES_MAX; i++) {
+        wanted += is_read(i);
+    }
+    pthread_mutex_lock(&glances.mutex);
+    glances.on = true;
+    glances.loop_thread = pthread_self();
+    pthread_mutex_unlock(&glances.mutex);
+    f->disk->ops->expect(f->disk, files, count);
+    pthread_mutex_lock(&glances.mutex);
+    while (glances.count < wanted) {
+        pthread_cond_wait(&glances.came, &glances.mutex);
+    }
+    pthread_mutex_unlock(&glances.mutex);
+    os_disk_close(f->os); /* waits for the threads */
+    f->os = NULL;
+    glances.on = false;
+    assert_int_equal(glances.count, wanted);
+    assert_int_equal(glances.by_loop, 0);
+    for (uint32_t i = 0; i < GLANCES_MAX; i++) {
+        assert_int_equal(glances.reads[i], is_read(i));
+        assert_true(!is_read(i) || (glances.offset[i] == i / 2 && glances.size[i] == i - i / 2));
+    }
+}
+
+static void test_close_ends_what_is_read_ahead(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t count;
+    struct disk_expected *files = expected_files(f, &count);
+    f->disk->ops->expect(f->disk, files, count);
+    f->disk->ops->expect(f->disk, NULL, 0);
+    os_disk_close(f->os);
+    f->os = NULL;
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -431,6 +529,8 @@ int main(void)
         TEST(test_lanes_keep_order),
         TEST(test_lanes_do_not_wait_for_each_other),
         TEST(test_close_drains),
+        TEST(test_expected_files_are_read_ahead),
+        TEST(test_close_ends_what_is_read_ahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,6 +148,7 @@ static void sizes_are_exact_in_sum_and_near_the_end(void **state)
                 last = cut;
             }
         }
+        sizes__done(&s);
     }
 }
 
@@ -162,6 +163,7 @@ static void entries_of_unknown_size_are_guessed(void **state)
     sizes__truncate(&s, 50);
     sizes__append(&s, 51, 7);
     assert_int_equal(sizes__between(&s, 50, 51), 7);
+    sizes__done(&s);
 }
 
 int main(void)

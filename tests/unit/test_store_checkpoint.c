@@ -86,6 +86,51 @@ static void a_checkpoint_survives_a_power_cut(void **state)
     bench_free(b);
 }
 
+static struct disk_expected expected[8];
+static uint32_t expected_count;
+
+static void note_expected(struct disk *disk, struct disk_expected *files, uint32_t count)
+{
+    (void)disk;
+    assert_true(count <= 8);
+    memcpy(expected, files, count * sizeof *files);
+    expected_count = count;
+    free(files);
+}
+
+/* What the disk is told to look at ahead is what opening will ask for: the file, and its last block. */
+static void expected_files_are_those_that_are_opened(void **state)
+{
+    struct bench *b = bench_new(0, 0);
+    char path[128];
+    (void)state;
+    bench_fill(b, 0, 3 * BENCH_SEGMENT_BYTES, 3000);
+    bench_checkpoint(b, 0, true);
+    const struct bench_log *l = &b->logs[0];
+    assert_false(store_looks_ahead(b->store));
+    struct disk_ops ops = *b->disk.port.ops;
+    const struct disk_ops *before = b->disk.port.ops;
+    ops.expect = note_expected;
+    b->disk.port.ops = &ops;
+    assert_true(store_looks_ahead(b->store));
+    assert_true(l->rows_count >= 3 && l->rows_count < 8 && l->rows[l->rows_count - 1].tail_size > 0);
+    for (uint32_t i = 0; i < l->rows_count; i++) {
+        const struct segment_row *row = &l->rows[i];
+        store_expect(b->store, l->group, row->base_offset, row->size_bytes, row->tail_size);
+    }
+    store_look_ahead(b->store);
+    assert_int_equal(expected_count, l->rows_count);
+    for (uint32_t i = 0; i < l->rows_count; i++) {
+        const struct segment_row *row = &l->rows[i];
+        bench_path(b, 0, row->base_offset, ".log", path);
+        assert_string_equal(expected[i].path, path);
+        assert_int_equal(expected[i].offset + expected[i].size, row->size_bytes);
+        assert_int_equal(expected[i].size, i + 1 < l->rows_count ? 0 : row->tail_size);
+    }
+    b->disk.port.ops = before;
+    bench_free(b);
+}
+
 /* A later write of the last block of the checkpoint was torn by the power cut. */
 static void the_tail_block_is_restored(void **state)
 {
@@ -110,6 +155,29 @@ static void the_tail_block_is_restored(void **state)
         assert_true(row->tail_size == 0 || b->disk.syncs == syncs + 1); /* nothing to restore this time */
         bench_read_all(b, 0);
     }
+    bench_free(b);
+}
+
+/* A small active segment stands in its row as a whole: a file that is gone is made anew from it. */
+static void a_lost_file_comes_back_from_its_row(void **state)
+{
+    struct bench *b = bench_new(0, 0);
+    char path[128];
+    (void)state;
+    bench_append(b, 0, 2, 1000);
+    bench_checkpoint(b, 0, true);
+    const struct segment_row *row = &b->logs[0].rows[0];
+    assert_int_equal(row->tail_size, row->size_bytes);
+    bench_path(b, 0, 0, ".log", path);
+    bench_crash(b, NULL);
+    assert_int_equal(b->disk.port.ops->unlink(&b->disk.port, path), OK);
+    assert_int_equal(bench_reopen(b), OK);
+    bench_read_all(b, 0);
+    bench_append(b, 0, 1, 500);
+    bench_checkpoint(b, 0, true);
+    assert_int_equal(b->checkpoint_error, OK);
+    bench_restart(b, &lose_all);
+    bench_read_all(b, 0);
     bench_free(b);
 }
 
@@ -478,7 +546,9 @@ int main(void)
         cmocka_unit_test(rows_say_what_was_appended),
         cmocka_unit_test(a_checkpoint_survives_a_power_cut),
         cmocka_unit_test(the_tail_block_is_restored),
+        cmocka_unit_test(a_lost_file_comes_back_from_its_row),
         cmocka_unit_test(a_tail_that_reads_wrong_is_not_believed),
+        cmocka_unit_test(expected_files_are_those_that_are_opened),
         cmocka_unit_test(files_are_free_only_after_a_durable_checkpoint),
         cmocka_unit_test(a_read_holds_its_file),
         cmocka_unit_test(spares_are_reused_and_bounded),

@@ -265,8 +265,11 @@ static void log_start_by_size_and_time(void **state)
     }
     assert_int_equal(segment_log_oldest_ms(log), 900);
     assert_int_equal(segment_log_bytes(log), 300000);
-    assert_int_equal(segment_log_start_for_bytes(log, 240000), 0);
-    assert_int_equal(segment_log_start_for_bytes(log, 239999), 10);
+    assert_int_equal(segment_log_start_for_bytes(log, UINT64_MAX), 0);
+    assert_int_equal(segment_log_start_for_bytes(log, 240001), 0);
+    assert_int_equal(segment_log_start_for_bytes(log, 240000), 10); /* as many are left, the active one's too */
+    assert_int_equal(segment_log_start_for_bytes(log, 180001), 10);
+    assert_int_equal(segment_log_start_for_bytes(log, 180000), 20);
     assert_int_equal(segment_log_start_for_bytes(log, 0), 40); /* never the active one */
     assert_int_equal(segment_log_start_for_time(log, 900), 0);
     assert_int_equal(segment_log_start_for_time(log, 901), 10);
@@ -275,7 +278,9 @@ static void log_start_by_size_and_time(void **state)
     segment_log_set_start(log, 25);                               /* inside a segment: two go */
     assert_int_equal(segment_log_start(log), 25);
     assert_int_equal(segment_log_bytes(log), 180000);
-    assert_int_equal(segment_log_start_for_bytes(log, 60000), 30);
+    assert_int_equal(segment_log_start_for_bytes(log, 120001), 25); /* what is below log start counts for nothing */
+    assert_int_equal(segment_log_start_for_bytes(log, 120000), 30);
+    assert_int_equal(segment_log_start_for_bytes(log, 60000), 40);
     assert_int_equal(segment_log_start_for_time(log, 901), 25);
     bench_write(b);
     assert_int_equal(bench_read(b, 0, 24, 100), ERR_OUT_OF_RANGE);

@@ -719,6 +719,38 @@ static void a_time_is_not_taken_from_foreign_batches(void **state)
     bench_free(b);
 }
 
+/* A read that fails while the chain is judged, and no other, at each place: it must not pass for the damage that would
+ * explain why no chain fits. Nor is a segment doubted for ever whose reads go wrong. */
+static void doubt_outlasts_a_read_that_fails(void **state)
+{
+    (void)state;
+    for (uint64_t place = 1; place <= 12; place++) {
+        for (int is_foreign = 0; is_foreign < 2; is_foreign++) {
+            struct bench *b = bench_new(0, 0);
+            static uint8_t foreign[200000];
+            char path[128];
+            for (int log = 0; log < 2; log++) {
+                segment_log_configure(b->logs[log].log, 1 << 20, -1);
+                for (int i = 0; i < 5; i++) {
+                    bench_append(b, log, 1, sizeof foreign / 5);
+                }
+                bench_checkpoint(b, log, true);
+            }
+            bench_path(b, is_foreign, 0, ".log", path);
+            store_disk_get(&b->disk, path, 0, foreign, sizeof foreign);
+            bench_path(b, 0, 0, ".log", path);
+            reopen_with(b, path, 0, foreign, 4 * (sizeof foreign / 5)); /* the last block comes with the row */
+            b->disk.fail_read_at = place;
+            b->disk.fail_reads = 1;
+            for (int round = 0; round < 4; round++) {
+                enum err error = bench_read(b, 0, 1, 100); /* what is served is compared byte for byte */
+                assert_true(error == (is_foreign ? ERR_CORRUPT : OK) || (error == ERR_CORRUPT && round == 0));
+            }
+            bench_free(b);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -745,6 +777,7 @@ int main(void)
         cmocka_unit_test(times_survive_bad_index_files),
         cmocka_unit_test(a_time_is_not_taken_from_rotten_bytes),
         cmocka_unit_test(a_time_is_not_taken_from_foreign_batches),
+        cmocka_unit_test(doubt_outlasts_a_read_that_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
