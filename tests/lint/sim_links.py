@@ -36,7 +36,7 @@ def faults(ninja):
         if not name.endswith('/' + MAIN):
             result.append('flotillad links %s on its own: put it into an archive' % name)
     for name in sorted(sim[0]):
-        if not re.match(r'tests/sim/sim\.p/sim_\w+\.c\.o$', name):
+        if not re.match(r'tests/sim/sim\.p/(sim|fleet|judge)_?\w*\.c\.o$', name):
             result.append('the simulator links %s, which is not its own' % name)
     return result
 

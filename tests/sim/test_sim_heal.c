@@ -749,7 +749,7 @@ static void nothing_is_lost_whatever_rots_at_one(void **state)
     (void)state;
     const char *first = getenv("HEAL_FIRST"), *seeds = getenv("HEAL_SEEDS");
     uint64_t from = first != NULL ? strtoull(first, NULL, 10) : 1;
-    uint64_t count = seeds != NULL ? strtoull(seeds, NULL, 10) : 60;
+    uint64_t count = seeds != NULL ? strtoull(seeds, NULL, 10) : 300;
     uint64_t total = 0;
     for (uint64_t seed = from; seed < from + count; seed++) {
         if (seed != from) {

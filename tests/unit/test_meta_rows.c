@@ -498,7 +498,7 @@ static void test_impossible_values(void **state)
         size_t at;
         uint8_t byte;
     } cases[] = {
-        {&group_key, 3, 2},                       /* damaged */
+        {&group_key, 3, 3},                       /* damaged */
         {&group_key, 4, RAFT_MEMBERS_MAX - 1},    /* members */
         {&group_key, 7, 0x80},                    /* members */
         {&group_key, 160, 0xff},                  /* a configuration that is not applied */
