@@ -16,6 +16,7 @@
 #include "base/point.h"
 #include "broker/heal.h"
 #include "broker/impl.h"
+#include "broker/manifest.h"
 #include "broker/state.h"
 
 #define CHECKPOINT_GROUPS_MAX 256
@@ -197,17 +198,7 @@ static enum err checkpoint__put(struct kv *kv, struct kv_txn *txn, struct checkp
     uint32_t count = item->segments != NULL ? item->segments->rows_count : 0;
     struct meta_segment *segments = mem_zeroed(count + 1, sizeof *segments);
     for (uint32_t i = 0; i < count; i++) {
-        const struct segment_row *row = &item->segments->rows[i];
-        segments[i] = (struct meta_segment){.base_offset = row->base_offset,
-                                            .end_offset = row->end_offset,
-                                            .size_bytes = row->size_bytes,
-                                            .generation = row->generation,
-                                            .chain = row->chain,
-                                            .max_timestamp = row->max_timestamp,
-                                            .created_clock_ms = row->created_clock_ms,
-                                            .newest_ms = row->newest_ms,
-                                            .tail_size = row->tail_size,
-                                            .tail = row->tail};
+        segments[i] = manifest_to_meta(&item->segments->rows[i]);
     }
     item->picture.segments = segments;
     item->picture.segments_count = count;

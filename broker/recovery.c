@@ -17,6 +17,7 @@
 #include "base/point.h"
 #include "broker/heal.h"
 #include "broker/impl.h"
+#include "broker/manifest.h"
 #include "broker/state.h"
 
 struct recovery {
@@ -160,16 +161,8 @@ static enum err recovery__segment(void *context, uint64_t group, const struct me
         r->rows = mem_grow(r->rows, r->rows_capacity * sizeof *r->rows);
     }
     struct segment_row *row = &r->rows[r->rows_count++];
-    *row = (struct segment_row){.base_offset = segment->base_offset,
-                                .end_offset = segment->end_offset,
-                                .size_bytes = segment->size_bytes,
-                                .generation = segment->generation,
-                                .chain = segment->chain,
-                                .max_timestamp = segment->max_timestamp,
-                                .created_clock_ms = segment->created_clock_ms,
-                                .newest_ms = segment->newest_ms,
-                                .tail_size = segment->tail_size,
-                                .tail = r->tail};
+    *row = manifest_from_meta(segment);
+    row->tail = r->tail;
     if (segment->tail_size > sizeof r->tail) {
         return ERR_FORMAT;
     }

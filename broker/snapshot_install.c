@@ -11,6 +11,7 @@
 #include "base/point.h"
 #include "broker/fetch.h"
 #include "broker/heal.h"
+#include "broker/manifest.h"
 #include "broker/state.h"
 
 struct install_job {
@@ -44,17 +45,9 @@ static enum err install__put(struct install_job *job, const char *path)
     uint32_t count = r->rows->segments_count;
     struct meta_segment *segments = mem_zeroed(count + 1, sizeof *segments);
     for (uint32_t i = 0; i < count; i++) {
-        const struct segment_row *row = &r->rows->segments[i];
-        segments[i] = (struct meta_segment){.base_offset = row->base_offset,
-                                            .end_offset = row->end_offset,
-                                            .size_bytes = row->size_bytes,
-                                            .generation = row->generation,
-                                            .chain = row->chain,
-                                            .max_timestamp = row->max_timestamp,
-                                            .created_clock_ms = row->created_clock_ms,
-                                            .newest_ms = row->newest_ms,
-                                            .tail_size = i + 1 == count ? job->tail_size : 0,
-                                            .tail = job->tail};
+        segments[i] = manifest_to_meta(&r->rows->segments[i]);
+        segments[i].tail_size = i + 1 == count ? job->tail_size : 0;
+        segments[i].tail = job->tail;
     }
     enum err error = kv->ops->begin(kv, true, &txn);
     if (error == OK) {

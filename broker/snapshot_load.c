@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "broker/manifest.h"
 #include "broker/snapshot_impl.h"
 #include "broker/state.h"
 
@@ -54,13 +55,11 @@ static enum err load__segment(void *context, uint64_t group, const struct meta_s
         rows->segments_capacity = rows->segments_capacity == 0 ? 4 : rows->segments_capacity * 2;
         rows->segments = mem_grow(rows->segments, rows->segments_capacity * sizeof *rows->segments);
     }
-    rows->segments[rows->segments_count++] = (struct segment_row){.base_offset = segment->base_offset,
-                                                                  .end_offset = segment->end_offset,
-                                                                  .size_bytes = segment->size_bytes,
-                                                                  .chain = segment->chain,
-                                                                  .max_timestamp = segment->max_timestamp,
-                                                                  .created_clock_ms = segment->created_clock_ms,
-                                                                  .newest_ms = segment->newest_ms};
+    struct segment_row *row = &rows->segments[rows->segments_count++];
+    *row = manifest_from_meta(segment);
+    row->generation = 0; /* of the sender's files: nothing here */
+    row->tail_size = 0;
+    row->tail = NULL;
     return OK;
 }
 
