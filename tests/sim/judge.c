@@ -122,6 +122,13 @@ bool judge__is_voter(const struct raft_config *config, uint64_t replica)
     return false;
 }
 
+bool judge__would_vote(void *context, uint64_t replica)
+{
+    const struct judge_wishing *w = context;
+    const struct judge_replica *r = judge__replica(w->group, replica);
+    return r != NULL && (r == w->candidate || (w->term->wishes[w->candidate->place] >> r->place & 1));
+}
+
 bool judge__is_quorum(const struct raft_config *config, bool (*holds)(void *context, uint64_t replica), void *context)
 {
     uint32_t voters[2] = {0}, present[2] = {0};

@@ -216,6 +216,14 @@ bool judge__look(struct judge *judge, const struct judge_group *group, const str
 /* One that is live here, whatever is on the disk. */
 bool judge__is_damaged(struct judge *judge, const struct judge_group *group, const struct judge_replica *r);
 
+/* Who would vote for a candidate in a term, as they said in answer to its pre-votes: for judge__is_quorum. */
+struct judge_wishing {
+    const struct judge_group *group;
+    const struct judge_term *term;
+    const struct judge_replica *candidate;
+};
+bool judge__would_vote(void *wishing, uint64_t replica);
+
 /* --- configurations --- */
 bool judge__is_voter(const struct raft_config *config, uint64_t replica); /* of either half */
 /* Those for whom holds() is true are majorities of both halves. */

@@ -64,19 +64,6 @@ static void check_durable(struct judge *judge, struct judge_group *group, const 
 
 /* --- R12: a term is raised by who would be elected --- */
 
-struct wishing {
-    const struct judge_group *group;
-    const struct judge_term *term;
-    const struct judge_replica *candidate;
-};
-
-static bool would_vote(void *context, uint64_t replica)
-{
-    const struct wishing *w = context;
-    const struct judge_replica *r = judge__replica(w->group, replica);
-    return r != NULL && (r == w->candidate || (w->term->wishes[w->candidate->place] >> r->place & 1));
-}
-
 static void check_term(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
                        const struct judge_sight *s)
 {
@@ -90,10 +77,10 @@ static void check_term(struct judge *judge, struct judge_group *group, const str
     }
     judge__count(judge, JUDGE_R12);
     group->top_term = s->term;
-    struct wishing wishing = {group, term, r};
+    struct judge_wishing wishing = {group, term, r};
     bool is_urged = judge__term(group, s->term - 1)->urged >> r->place & 1;
-    bool is_wished = judge__is_quorum(s->config, would_vote, &wishing) ||
-                     (r->was_seen && judge__is_quorum(&r->config, would_vote, &wishing));
+    bool is_wished = judge__is_quorum(s->config, judge__would_vote, &wishing) ||
+                     (r->was_seen && judge__is_quorum(&r->config, judge__would_vote, &wishing));
     if (!is_urged && !is_wished) {
         judge__fail(judge, JUDGE_R12, group, r->id, "it raises its term to %llu, and no majorities would vote for it",
                     (unsigned long long)s->term);

@@ -41,19 +41,6 @@ static void check_durable_term(struct judge *judge, struct judge_group *group, c
 
 /* --- R12: campaigns --- */
 
-struct wishing {
-    const struct judge_group *group;
-    const struct judge_term *term;
-    const struct judge_replica *candidate;
-};
-
-static bool would_vote(void *context, uint64_t replica)
-{
-    const struct wishing *w = context;
-    const struct judge_replica *r = judge__replica(w->group, replica);
-    return r != NULL && (r == w->candidate || (w->term->wishes[w->candidate->place] >> r->place & 1));
-}
-
 static void check_request(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
                           const struct judge_row *row)
 {
@@ -71,9 +58,9 @@ static void check_request(struct judge *judge, struct judge_group *group, const 
         }
         return;
     }
-    struct wishing wishing = {group, judge__term(group, row->term), r};
-    if (judge__look(judge, group, r, &s) && !judge__is_quorum(s.config, would_vote, &wishing) &&
-        !judge__is_quorum(&r->config, would_vote, &wishing)) {
+    struct judge_wishing wishing = {group, judge__term(group, row->term), r};
+    if (judge__look(judge, group, r, &s) && !judge__is_quorum(s.config, judge__would_vote, &wishing) &&
+        !judge__is_quorum(&r->config, judge__would_vote, &wishing)) {
         judge__fail(judge, JUDGE_R12, group, r->id, "it asks for votes in term %llu before majorities would vote",
                     (unsigned long long)row->term);
     }
