@@ -77,6 +77,8 @@ def run_partitions(folder):
         broker, seconds = restart(broker, data)
         print('%d partitions: ready after %.2f s (5 / 2: %s)' % (count, seconds, verdict(seconds, 5, 2)))
         broker.stop()
+        with open(os.path.join(data, 'log')) as log: # else the next line would measure a replay of the WAL
+            assert 'clean=1' in log.read(), 'the stop was broken off'
         broker = Broker(data)
         broker, seconds = restart(broker, data)
         print('%d partitions, all checkpointed: ready after %.2f s (5 / 2: %s)' % (
