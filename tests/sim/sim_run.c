@@ -3,11 +3,10 @@
 #include "sim_run.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
-#include "broker/broker.h"
+#include "broker/impl.h"
 #include "broker/status.h"
 #include "sim_atlas.h"
 #include "sim_clock.h"
@@ -589,6 +588,8 @@ static const char *phase_waits_for(struct run *run)
         enter(run, PHASE_AUDIT, AUDIT_US_MAX);
         return NULL;
     case PHASE_AUDIT:
+        if (audited && checkpoint_is_delayed(run->broker)) /* a last block that is bad is tried for some seconds */
+            run->calm_us = run->world.now_us;
         if (!audited || run->world.now_us < run->calm_us + REST_US)
             return waits_for;
         after_audit(run);
