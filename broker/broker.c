@@ -375,7 +375,8 @@ static bool broker__storage_idle(const struct broker *b)
 {
     return !checkpoint_is_busy(b) && !snapshot_is_busy(b) && !scrub_is_busy(b->scrub) && !store_is_busy(b->store) &&
            (wal_pending_bytes(b->wal) == 0 || wal_is_stalled(b->wal)) && !broker__registry_busy(b) &&
-           !catalog_is_busy(b->catalog) && !b->abandoning && b->heal == NULL && b->dead_count == 0;
+           !catalog_is_busy(b->catalog) && !b->abandoning && !b->removing_again && b->heal == NULL &&
+           b->dead_count == 0;
 }
 
 static void broker__stop_turn(struct broker *b)
@@ -460,7 +461,8 @@ static void broker__arm(struct broker *b)
                                assign_deadline_us(b),
                                peers_deadline_us(b->peers),
                                snapshot_deadline_us(b),
-                               heal_deadline_us(b)};
+                               heal_deadline_us(b),
+                               groups_deadline_us(b)};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         due = others[i] < due ? others[i] : due;
     }
@@ -521,6 +523,7 @@ void broker_turn(struct broker *b)
         }
     }
     checkpoint_turn(b);
+    groups_turn(b);
     forget_turn(b);
     heal_turn(b);
     wal_flush(b->wal);

@@ -12,6 +12,7 @@
 
 #define PERSISTS_CAPACITY_MIN 1024u
 #define DEAD_WRITE_ID         (UINT64_MAX - 1) /* of groups_persist_add: a GROUP_DEAD record */
+#define DYING_RETRY_US        1000000u
 
 struct partition *groups_find(struct broker *b, uint64_t group)
 {
@@ -107,6 +108,7 @@ uint64_t groups_pinned_lsn(const struct broker *b)
 /* A group of which something is still there: another replica of it may not begin here yet. */
 struct dying {
     uint64_t group;
+    bool waits; /* its rows did not go: again in a moment */
     TAILQ_ENTRY(dying) link;
 };
 
@@ -130,22 +132,24 @@ static void groups__forget_dying(struct broker *b, uint64_t group)
 }
 
 struct removal {
-    struct disk_job job;
-    struct partition *partition;
+    struct disk_job job; /* first */
+    struct broker *broker;
+    uint64_t group;
+    struct partition *partition; /* kept alive by jobs_inflight; NULL: freed, this is not the first try */
     enum err error;
 };
 
 static void removal__run(struct disk_job *job)
 {
     struct removal *removal = (struct removal *)job;
-    struct kv *kv = removal->partition->broker->kv;
+    struct kv *kv = removal->broker->kv;
     struct kv_txn *txn;
-    point(removal->partition->broker->trace, POINT_GROUP_REMOVE);
+    point(removal->broker->trace, POINT_GROUP_REMOVE);
     removal->error = kv->ops->begin(kv, true, &txn);
     if (removal->error != OK) {
         return;
     }
-    removal->error = meta_delete_group(kv, txn, removal->partition->group);
+    removal->error = meta_delete_group(kv, txn, removal->group);
     if (removal->error != OK) {
         kv->ops->abort(kv, txn);
         return;
@@ -156,31 +160,68 @@ static void removal__run(struct disk_job *job)
 static void removal__done(struct disk_job *job)
 {
     struct removal *removal = (struct removal *)job;
+    struct broker *b = removal->broker;
     struct partition *p = removal->partition;
-    struct broker *b = p->broker;
     if (removal->error == ERR_IO) {
         broker__fail(b, BROKER_EXIT_STORAGE, "checkpoint store failed");
-    } else if (removal->error != OK) {
-        /* The deleted mark of the registry repeats this at the next start. */
-        trace_warn(b->trace, "remove_failed", "group=%lu error=%s", p->group, err_name(removal->error));
+    } else if (removal->error != OK) { /* no room: again in a moment */
+        if (p != NULL) {
+            trace_warn(b->trace, "remove_failed", "group=%lu error=%s", removal->group, err_name(removal->error));
+            groups__dying(b, removal->group)->waits = true;
+            b->dying_waiting++;
+        }
+        b->dying_due_us = clock_now_us(b->clock) + DYING_RETRY_US;
     } else {
-        trace_info(b->trace, "group_removed", "group=%lu", p->group);
-        groups__forget_dying(b, p->group);
-        forget_add(b, p->group);
+        trace_info(b->trace, "group_removed", "group=%lu", removal->group);
+        b->dying_waiting -= groups__dying(b, removal->group)->waits;
+        groups__forget_dying(b, removal->group);
+        forget_add(b, removal->group);
     }
     free(removal);
+    if (p == NULL) {
+        b->removing_again = false;
+        return;
+    }
     p->jobs_inflight--;
     groups_reap(p);
+}
+
+static void groups__submit_removal(struct broker *b, uint64_t group, struct partition *p)
+{
+    struct removal *removal = mem_zeroed(1, sizeof *removal);
+    removal->job.run = removal__run;
+    removal->job.done = removal__done;
+    removal->broker = b;
+    removal->group = group;
+    removal->partition = p;
+    b->disk->ops->submit(b->disk, DISK_LANE_STORE, &removal->job);
 }
 
 static void groups__remove_rows(void *context)
 {
     struct partition *p = context;
-    struct removal *removal = mem_zeroed(1, sizeof *removal);
-    removal->job.run = removal__run;
-    removal->job.done = removal__done;
-    removal->partition = p;
-    p->broker->disk->ops->submit(p->broker->disk, DISK_LANE_STORE, &removal->job);
+    groups__submit_removal(p->broker, p->group, p);
+}
+
+void groups_turn(struct broker *b)
+{
+    struct dying *dying;
+    if (b->dying_waiting == 0 || b->removing_again || b->stopping || clock_now_us(b->clock) < b->dying_due_us) {
+        return;
+    }
+    TAILQ_FOREACH(dying, &b->dying, link)
+    {
+        if (dying->waits) { /* one at a time: what does not go for one does not go for the others */
+            b->removing_again = true;
+            groups__submit_removal(b, dying->group, NULL);
+            return;
+        }
+    }
+}
+
+uint64_t groups_deadline_us(const struct broker *b)
+{
+    return b->dying_waiting > 0 && !b->removing_again && !b->stopping ? b->dying_due_us : UINT64_MAX;
 }
 
 bool groups_is_dying(const struct broker *b, uint64_t group)

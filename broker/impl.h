@@ -55,6 +55,9 @@ struct broker {
     struct partition_list dirty;
     struct partition_list awake;                             /* with other members: ticked */
     TAILQ_HEAD(, dying) dying;                               /* groups.c: killed; their files or rows are still there */
+    uint32_t dying_waiting;                                  /* of them: their rows could not be removed yet */
+    bool removing_again;                                     /* those of one of these are being removed */
+    uint64_t dying_due_us;                                   /* not before */
     uint64_t assign_due_us;                                  /* assign.h */
     uint64_t readings_wanted, readings_begun, readings_done; /* of the registry, by their numbers */
     bool is_reading;
@@ -143,6 +146,8 @@ enum err groups_missing(const struct broker *b,
 /* Files and rows of a killed partition, on the store lane, as soon as its GROUP_DEAD record is durable. */
 void groups_remove_data(struct partition *p, uint64_t dead_lsn);
 bool groups_is_dying(const struct broker *b, uint64_t group); /* files or rows of a killed replica are still there */
+void groups_turn(struct broker *b); /* rows of dead groups that could not be removed are tried again */
+uint64_t groups_deadline_us(const struct broker *b);
 void groups_free(struct broker *b);
 void groups_reap(struct partition *p);              /* frees a dead partition that nothing refers to any more */
 uint64_t groups_pinned_lsn(const struct broker *b); /* no group needs a record below it */

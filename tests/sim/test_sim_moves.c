@@ -269,6 +269,42 @@ static void a_learner_that_nobody_took_in_goes(void **state)
     assert_null(kit_replica_at(4, group));
 }
 
+/* --- where there is no room --- */
+
+static const struct kv_ops *roomy_ops;
+
+static enum err begin_without_room(struct kv *kv, bool write, struct kv_txn **ret_txn)
+{
+    return write ? ERR_STORAGE_FULL : roomy_ops->begin(kv, write, ret_txn);
+}
+
+/* The rows of a dead replica that cannot be deleted are deleted later, in the same life, and another may come. */
+static void who_was_removed_goes_when_there_is_room(void **state)
+{
+    trio_open(&t, 30, 3, 1);
+    uint64_t group = kit_make_topic(1, 3);
+    kit_produce(group, 300); /* a checkpoint was taken */
+    uint64_t follower = trio_leader(&t, group, 0) % 3 + 1;
+    struct kv *kv = t.broker[follower].kv;
+    struct kv_ops cramped_ops = *kv->ops;
+    roomy_ops = kv->ops;
+    cramped_ops.begin = begin_without_room;
+    kv->ops = &cramped_ops;
+    kit_move(group, follower, 0);
+    assert_true(kit_wait_for(kit_is_as_wished, &group, 30 * SECOND_US));
+    trio_run(&t, 3 * SECOND_US);
+    assert_null(kit_replica_at(follower, group));
+    assert_true(groups_is_dying(t.broker[follower].broker, group));
+    kv->ops = roomy_ops;
+    trio_run(&t, 2 * SECOND_US);
+    assert_false(groups_is_dying(t.broker[follower].broker, group));
+    kit_move(group, 0, follower);
+    assert_true(kit_wait_for(kit_is_as_wished, &group, 30 * SECOND_US));
+    assert_non_null(kit_replica_at(follower, group));
+    kit_produce(group, 10);
+    trio_check(&t, group);
+}
+
 /* --- what is lost, and comes back as a snapshot --- */
 
 static void rot_group_row(uint64_t id, uint64_t group)
@@ -461,6 +497,7 @@ int main(void)
         TEST(who_knows_nobody_any_more_asks_everybody),
         TEST(who_was_removed_while_down_goes),
         TEST(a_learner_that_nobody_took_in_goes),
+        TEST(who_was_removed_goes_when_there_is_room),
         TEST(a_replica_of_which_nothing_is_known_is_replaced),
         TEST(moves_survive_any_trouble),
     };
