@@ -50,14 +50,16 @@ static void fetch(struct reader *reader)
     if (!client_is_connected(client) || client_requests_open(client) > 0 || position == NULL || reader->has_finished)
         return;
     bool patient = !reader->is_auditor && !load->quiet && rng_chance(rng, 0.5);
+    bool hurries = reader->is_auditor && load->quiet && load_has_many(load); /* the whole log, within a phase */
     struct request *request = client_request(client_route(client, position->group), FRAME_FETCH);
     request->group = position->group;
     request->offset = position->offset;
-    const FetchRequest message = {.group = position->group,
-                                  .offset = position->offset,
-                                  .bytes_max = (uint32_t)sim_log_between(rng, 1, reader->is_auditor ? 1 << 20 : 200000),
-                                  .bytes_min = patient ? 1 : 0,
-                                  .wait_ms = patient ? (uint32_t)rng_below(rng, 3000) : 0};
+    const FetchRequest message = {
+        .group = position->group,
+        .offset = position->offset,
+        .bytes_max = (uint32_t)sim_log_between(rng, hurries ? 1 << 16 : 1, reader->is_auditor ? 1 << 20 : 200000),
+        .bytes_min = patient ? 1 : 0,
+        .wait_ms = patient ? (uint32_t)rng_below(rng, 3000) : 0};
     client_send(client, request, &message, NULL, 0);
 }
 
