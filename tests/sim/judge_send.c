@@ -322,7 +322,8 @@ static void check_transfer(struct judge *judge, struct judge_group *group, struc
                     (unsigned long long)s->last);
     }
     uint64_t since_us = r->refusing_us > r->excuse_us ? r->refusing_us : r->excuse_us;
-    if (now_us - since_us > (s->election_ms + 3u * s->heartbeat_ms) * UINT64_C(1000)) {
+    /* Its end and the count up to it wait for a tick each: one and a half heartbeats, and a late timer. */
+    if (now_us - since_us > (s->election_ms + 4u * s->heartbeat_ms) * UINT64_C(1000)) {
         judge__fail(judge, JUDGE_R14, group, r->id, "it gives its leadership away for %llu ms",
                     (unsigned long long)((now_us - since_us) / 1000));
     }
