@@ -21,12 +21,14 @@ struct place {
     uint64_t base_lsn; /* of its file */
     uint64_t lsn;
     uint32_t length;
+    bool borders_rot; /* one of its neighbours is bad already */
 };
 
 struct survey {
     struct place file; /* the one being read */
     struct place *batches;
     uint32_t batches_count;
+    bool was_bad;        /* the batch before */
     uint64_t wanted_lsn; /* second reading: of whose records the groups are */
     struct check *check;
 };
@@ -42,12 +44,18 @@ static void on_file(void *context, const char *name, uint64_t base_lsn, uint64_t
 static void on_batch(void *context, uint64_t lsn, uint32_t length, const char *verdict)
 {
     struct survey *survey = context;
-    if (strcmp(verdict, "ok") == 0 && survey->batches_count < BATCHES_MAX) {
+    bool is_ok = strcmp(verdict, "ok") == 0;
+    if (!is_ok && survey->batches_count > 0) {
+        survey->batches[survey->batches_count - 1].borders_rot = true;
+    }
+    if (is_ok && survey->batches_count < BATCHES_MAX) {
         struct place *place = &survey->batches[survey->batches_count++];
         *place = survey->file;
         place->lsn = lsn;
         place->length = length;
+        place->borders_rot = survey->was_bad;
     }
+    survey->was_bad = !is_ok;
 }
 
 static void on_record(void *context, const struct wal_record *record, uint64_t lsn)
@@ -86,7 +94,9 @@ bool sim_rot_wal(struct sim_world *world, struct disk *disk, struct disk *shadow
         const struct place *place = &survey.batches[survey.batches_count - 1 - back];
         uint64_t at = WAL_BLOCK_BYTES + place->lsn - place->base_lsn + rng_below(&world->crash, place->length);
         bool is_last_of_file = back > 0 && strcmp(place->path, place[1].path) != 0;
-        if (!is_last_of_file) { /* else the next one, of a later life, may not vouch for it: then all are damaged */
+        /* Else all are damaged: the next one, of a later life, may not vouch for it; or two neighbours are bad, and the
+         * list of who stood in the first went with the second. */
+        if (!is_last_of_file && !place->borders_rot) {
             check_rot_has_address(check);
         }
         if (back > 0) { /* else nobody vouches for it: torn, and nothing that was acknowledged stood in it */
