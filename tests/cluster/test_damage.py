@@ -11,6 +11,7 @@ import pytest
 
 import protocol
 from harness import check_dense, wait_for
+from lmdb_pages import keys_of_leaves
 
 CORRUPT = 23
 BLOCK = 4096
@@ -463,23 +464,6 @@ def test_an_empty_batch_cannot_be_produced(broker):
 
 def key_of(kind, group, number=None):
     return kind.encode() + struct.pack('>Q', group) + (b'' if number is None else struct.pack('>q', number))
-
-
-PAGE_HEADER, NODE_HEADER, LEAF = 16, 8, 2 # of LMDB: sizes, and a page's flag
-
-
-def keys_of_leaves(data, prefix):
-    """Where a key beginning with `prefix` stands in a leaf page: {place behind the prefix}. By the page's own table of
-    nodes: three bytes of a short key are found by chance too, in a UUID or a checksum."""
-    for page in range(0, len(data), BLOCK):
-        flags, lower = struct.unpack_from('<HH', data, page + 10)
-        if flags != LEAF:
-            continue
-        for slot in range(PAGE_HEADER, min(lower, BLOCK), 2):
-            node, = struct.unpack_from('<H', data, page + slot)
-            key = page + node + NODE_HEADER
-            if data[key:key + len(prefix)] == prefix:
-                yield key + len(prefix)
 
 
 def flip_row(broker, key, at=4):

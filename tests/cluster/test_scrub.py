@@ -6,6 +6,7 @@ import os
 import struct
 
 from harness import check_dense, wait_for
+from lmdb_pages import keys_of_leaves
 
 QUICK = {'limits': {'scrub_period_ms': 300}}
 
@@ -127,10 +128,10 @@ def test_a_flipped_bit_in_the_checkpoint_store(make_broker):
     with open(path, 'rb') as file:
         data = file.read()
     key = b'M' + struct.pack('>QQ', group, 0)
-    places = [i for i in range(len(data)) if data.startswith(key, i)]
+    places = list(keys_of_leaves(data, key))
     assert places
     for place in places: # older copies of the page hold it too
-        flip(path, place + len(key) + 30)
+        flip(path, place + 30)
     wait_for(lambda: broker.metric('scrub_damaged_total') >= 1, 'the scrub to find it')
     assert 'scrub_row_damaged type=M group=%d mended=1' % group in broker.log()
     wait_for(lambda: broker.metric('checkpoints_total') >= 1, 'the checkpoint')
@@ -155,8 +156,10 @@ def test_a_flipped_bit_in_the_registry(make_broker):
     path = os.path.join(broker.data, 'meta', 'data.mdb')
     with open(path, 'rb') as file:
         data = file.read()
-    for place in [i for i in range(len(data)) if data.startswith(key, i)]: # older copies of the page hold it too
-        flip(path, place + len(key) + 4 + 6)
+    places = list(keys_of_leaves(data, key))
+    assert places
+    for place in places: # older copies of the page hold it too
+        flip(path, place + 4 + 6)
     wait_for(lambda: broker.metric('scrub_damaged_total') >= 1, 'the scrub to find it')
     assert 'scrub_row_damaged type=R row=t group=%d mended=1' % group in broker.log()
     found = wait_for(lambda: rounds(broker, 1) or broker.metric('scrub_damaged_total'), 'a round')
