@@ -74,7 +74,7 @@ static void look_around(struct script *s, uint32_t topic)
 
 static void crowded(struct script *s)
 {
-    const TopicConfig keep = {0}, size = {.has_retention_bytes = true, .retention_bytes = 48 << 10};
+    const TopicConfig keep = {0}, size = {.has_retention_bytes = true, .retention_bytes = 8 << 10};
     const TopicConfig large = {
         .has_segment_bytes = true, .segment_bytes = 4 << 20, .has_max_batch_bytes = true, .max_batch_bytes = 2 << 20};
     s->config.open_files = 1;
@@ -132,7 +132,7 @@ static void for_a_while(struct script *s, unsigned world, uint32_t topics, uint3
 
 static void shortage(struct script *s)
 {
-    const TopicConfig keep = {0}, size = {.has_retention_bytes = true, .retention_bytes = 48 << 10};
+    const TopicConfig keep = {0}, size = {.has_retention_bytes = true, .retention_bytes = 8 << 10};
     s->config.open_files = 2;
     s->config.snapshot_entries = 8;
     script_start(s);
