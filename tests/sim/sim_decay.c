@@ -39,7 +39,7 @@ struct decay {
     uint64_t withheld_before[GROUPS_MAX]; /* in the one before: its answers may still be on their way, */
     uint32_t withheld_before_count;
     uint64_t withheld_before_us;   /* until then */
-    uint64_t given_up[GROUPS_MAX]; /* in the run */
+    uint64_t given_up[GROUPS_MAX]; /* in this life, and before if they are marked */
     uint32_t given_up_count, given_up_taken;
 };
 
@@ -321,6 +321,19 @@ bool decay_has_withheld(const struct decay *decay, uint64_t group)
     bool was_withheld = group != 0 && decay->world->now_us < decay->withheld_before_us &&
                         holds(decay->withheld_before, decay->withheld_before_count, group);
     return was_withheld || holds(decay->withheld, decay->withheld_count, group);
+}
+
+void decay_keep_marked(struct decay *decay, bool (*is_marked)(void *context, uint64_t group), void *context)
+{
+    uint32_t kept = 0, kept_taken = 0;
+    for (uint32_t i = 0; i < decay->given_up_count; i++) {
+        if (is_marked(context, decay->given_up[i])) {
+            kept_taken += i < decay->given_up_taken;
+            decay->given_up[kept++] = decay->given_up[i];
+        }
+    }
+    decay->given_up_count = kept;
+    decay->given_up_taken = kept_taken;
 }
 
 uint64_t decay_take_given_up(struct decay *decay)

@@ -47,6 +47,9 @@ const struct decay_item *decay_items(const struct decay *decay, uint32_t *ret_co
 void decay_start(struct decay *decay); /* a start is about to read what is there */
 void decay_ready(struct decay *decay); /* the scrub begins its first round */
 void decay_down(struct decay *decay);
+/* The process is dead: who was given up and is not marked in the checkpoint store was not, in the eyes of the next
+ * start. Nothing of it was released, so it may well be served again. */
+void decay_keep_marked(struct decay *decay, bool (*is_marked)(void *context, uint64_t group), void *context);
 void decay_calm(struct decay *decay); /* nothing holds the broker up from now on */
 
 /* --- what the broker says --- */

@@ -446,12 +446,22 @@ struct kv *sim_kv_new(const struct sim_kv_options *options)
     return &kv->base;
 }
 
-struct kv *sim_kv_copy_durable(const struct kv *base)
+static struct kv *sim_kv__copy(struct sim_node *root)
 {
     struct sim_kv *copy = sim_kv_of(sim_kv_new(NULL));
-    copy->visible = sim_node_ref(((const struct sim_kv *)base)->durable);
-    copy->durable = sim_node_ref(copy->visible);
+    copy->visible = sim_node_ref(root);
+    copy->durable = sim_node_ref(root);
     return &copy->base;
+}
+
+struct kv *sim_kv_copy_durable(const struct kv *base)
+{
+    return sim_kv__copy(((const struct sim_kv *)base)->durable);
+}
+
+struct kv *sim_kv_copy_visible(const struct kv *base)
+{
+    return sim_kv__copy(((const struct sim_kv *)base)->visible);
 }
 
 static void sim_kv__end_all(struct sim_kv *kv)

@@ -48,6 +48,8 @@ bool sim_kv_flip_bit(struct kv *kv, struct kv_bytes key, size_t bit);
 
 /* What a power cut now would leave: a store of its own without faults, to be freed. Costs nothing: trees are shared. */
 struct kv *sim_kv_copy_durable(const struct kv *kv);
+/* The same of what a process would read now. */
+struct kv *sim_kv_copy_visible(const struct kv *kv);
 
 size_t sim_kv_rows_count(const struct kv *kv);
 uint64_t sim_kv_commits_count(const struct kv *kv); /* since new, of all processes */

@@ -14,6 +14,7 @@
 #include "base/map.h"
 #include "broker/entry.h"
 #include "meta/meta.h"
+#include "sim_decay.h"
 #include "sim_kv.h"
 #include "sim_ledger.h"
 #include "sim_rot.h"
@@ -265,8 +266,24 @@ static void on_wal_record(void *context, const struct wal_record *record, uint64
     }
 }
 
+/* The next start will find the group marked as damaged, or will not find what it is. */
+static bool is_marked(void *context, uint64_t group)
+{
+    struct kv *kv = context;
+    struct kv_txn *txn;
+    struct meta_group row;
+    enum err error = kv->ops->begin(kv, false, &txn);
+    ASSERT(error == OK);
+    error = meta_get_group(kv, txn, group, &row);
+    kv->ops->abort(kv, txn);
+    return error == OK ? row.damaged : error != ERR_NO_FILE;
+}
+
 void shadow_new_life(struct shadow *shadow)
 {
+    struct kv *kv = sim_kv_copy_visible(shadow->kv);
+    decay_keep_marked(shadow->world->decay, is_marked, kv);
+    sim_kv_free(kv);
     struct group_facts *facts, *next;
     HASH_ITER(hh, shadow->groups, facts, next)
     {

@@ -242,6 +242,39 @@ static void test_w7_groups_are_withheld_after_errors(void **state)
     story_end(&s, NULL);
 }
 
+static bool is_35(void *context, uint64_t group)
+{
+    return group == 35;
+}
+
+/* Whose mark did not become durable before a death may be served again; the others may not. */
+static void who_was_given_up(struct story *s, uint64_t group, const char *check)
+{
+    story_begin(s);
+    world_fault(&s->world, FAULT_READ_ERROR);
+    decay_line(s->decay, "group_given_up group=34 lsn=4096 why=\"it pins the write-ahead log\"");
+    assert_int_equal(decay_take_given_up(s->decay), 34);
+    decay_line(s->decay, "group_given_up group=35 lsn=8192 why=\"it pins the write-ahead log\"");
+    decay_down(s->decay);
+    decay_keep_marked(s->decay, is_35, NULL);
+    assert_int_equal(decay_take_given_up(s->decay), 35); /* not taken before */
+    assert_int_equal(decay_take_given_up(s->decay), 0);
+    decay_served(s->decay, group);
+    story_end(s, check);
+}
+
+static void test_a_mark_that_was_not_durable(void **state)
+{
+    struct story s;
+    who_was_given_up(&s, 34, NULL);
+}
+
+static void test_s10_group_with_a_mark_is_served(void **state)
+{
+    struct story s;
+    who_was_given_up(&s, 35, "S10");
+}
+
 static void test_w7_group_is_withheld_for_nothing(void **state)
 {
     struct story s;
@@ -266,6 +299,8 @@ int main(void)
         cmocka_unit_test(test_s10_group_with_a_bad_row_is_served),
         cmocka_unit_test(test_a_row_that_was_mended_costs_nobody_anything),
         cmocka_unit_test(test_w7_groups_are_withheld_after_errors),
+        cmocka_unit_test(test_a_mark_that_was_not_durable),
+        cmocka_unit_test(test_s10_group_with_a_mark_is_served),
         cmocka_unit_test(test_w7_group_is_withheld_for_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
