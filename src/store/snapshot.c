@@ -293,19 +293,19 @@ enum err store_check_staged(struct store *store, const char *path, const struct 
                             struct store_check *check)
 {
     struct disk *disk = store->files.disk;
-    struct segment stub = {.base_offset = row->base_offset};
-    enum err error = disk->ops->open(disk, path, DISK_WRITE, &stub.file.handle);
+    struct segment staged = {.base_offset = row->base_offset};
+    enum err error = disk->ops->open(disk, path, DISK_WRITE, &staged.file.handle);
     if (error != OK) {
         return error == ERR_NO_FILE ? ERR_CORRUPT : error;
     }
-    error = check__walk(check, &store->files, &stub, row);
+    error = check__walk(check, &store->files, &staged, row);
     if (error == OK) {
-        error = disk->ops->truncate(disk, stub.file.handle, row->size_bytes);
+        error = disk->ops->truncate(disk, staged.file.handle, row->size_bytes);
     }
     if (error == OK) {
-        error = disk->ops->sync(disk, stub.file.handle);
+        error = disk->ops->sync(disk, staged.file.handle);
     }
-    disk->ops->close(disk, stub.file.handle);
+    disk->ops->close(disk, staged.file.handle);
     return error;
 }
 
