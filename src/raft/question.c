@@ -95,6 +95,11 @@ bool raft_is_quiet(const struct raft *r)
     return r->quiet;
 }
 
+bool raft_is_falling_asleep(const struct raft *r)
+{
+    return r->falling_asleep;
+}
+
 bool raft_peer_state(const struct raft *r, uint64_t replica, struct raft_peer_state *ret_state)
 {
     for (uint32_t i = 0; r->role == RAFT_LEADER && i < r->peers_count; i++) {
@@ -107,7 +112,8 @@ bool raft_peer_state(const struct raft *r, uint64_t replica, struct raft_peer_st
                                                   .active = p->active,
                                                   .damaged = p->damaged,
                                                   .full = p->full,
-                                                  .leaving = p->leaving};
+                                                  .leaving = p->leaving,
+                                                  .quiet = p->quiet && (r->quiet || r->falling_asleep)};
             return true;
         }
     }

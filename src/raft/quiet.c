@@ -40,6 +40,9 @@ static void look(struct raft *r)
     for (uint32_t i = 0; i < r->peers_count; i++) {
         all = all && r->peers[i].quiet;
     }
+    for (uint32_t i = 0; i < r->peers_count && all; i++) {
+        r->peers[i].active = true; /* they agreed at different times, a look at the quorum may lie in between */
+    }
     if (all) {
         r->falling_asleep = false;
         r->quiet = true;
@@ -60,8 +63,21 @@ void quiet__sleep(struct raft *r)
     look(r);
 }
 
+/* Who has not agreed may have everything and not know it: one who campaigned in between believes only what this leader
+ * has shown to him since. */
+static void show_the_end(struct raft *r)
+{
+    for (uint32_t i = 0; i < r->peers_count; i++) {
+        struct progress *p = &r->peers[i];
+        p->ask = p->ask || (!p->quiet && p->state == PROGRESS_REPLICATE);
+    }
+}
+
 void quiet__wake(struct raft *r)
 {
+    if (r->falling_asleep) {
+        show_the_end(r);
+    }
     r->quiet = r->falling_asleep = false;
     if (r->role == RAFT_LEADER) {
         beat__all(r);

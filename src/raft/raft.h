@@ -324,12 +324,14 @@ bool raft_may_transfer(const struct raft *r, uint64_t to);
 bool raft_wants_snapshot(const struct raft *r, uint64_t index);
 
 bool raft_is_damaged(const struct raft *r);
-bool raft_is_quiet(const struct raft *r); /* no timer runs, nothing is sent, until something happens */
+bool raft_is_quiet(const struct raft *r);          /* no timer runs, nothing is sent, until something happens */
+bool raft_is_falling_asleep(const struct raft *r); /* a leader: not all members have agreed yet */
 
 /* What a leader knows of a member, for pages and commands. False: it does not lead, or there is no such member. */
 struct raft_peer_state {
     uint64_t match, next;
     bool probing, in_snapshot, active, damaged, full, leaving;
+    bool quiet; /* asked to sleep it has agreed, and nothing has woken us since */
 };
 bool raft_peer_state(const struct raft *r, uint64_t replica, struct raft_peer_state *ret_state);
 

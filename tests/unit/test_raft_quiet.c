@@ -103,6 +103,33 @@ static void leader_sleeps_when_everybody_agreed_in_this_round(void **state)
     }
 }
 
+static bool has_agreed(struct bench *b, uint64_t replica)
+{
+    struct raft_peer_state state;
+    assert_true(raft_peer_state(b->raft, replica, &state));
+    return state.quiet;
+}
+
+/* For an owner who keeps account of who sleeps. */
+static void leader_says_who_has_agreed(void **state)
+{
+    (void)state;
+    struct bench *b = idle_leader();
+    assert_false(raft_is_falling_asleep(b->raft) || has_agreed(b, 2));
+    go_to_sleep(b);
+    assert_true(raft_is_falling_asleep(b->raft));
+    assert_false(has_agreed(b, 2) || has_agreed(b, 3));
+    agree(b, 2, raft_read_round(b->raft));
+    assert_true(has_agreed(b, 2) && !has_agreed(b, 3));
+    agree(b, 3, raft_read_round(b->raft));
+    assert_true(has_agreed(b, 2) && has_agreed(b, 3));
+    assert_false(raft_is_falling_asleep(b->raft));
+    step(b, (struct raft_event){.type = RAFT_WAKE});
+    assert_false(has_agreed(b, 2) || has_agreed(b, 3));
+    go_to_sleep(b);
+    assert_false(has_agreed(b, 2)); /* that was the last time */
+}
+
 static void leader_with_something_to_do_does_not_begin(void **state)
 {
     (void)state;
@@ -160,6 +187,30 @@ static void one_that_disagrees_keeps_everybody_awake(void **state)
     assert_false(sent_to(b, RAFT_BEAT, 2)->quiet); /* who agreed is woken */
     agree(b, 3, 1);
     assert_false(raft_is_quiet(b->raft));
+}
+
+/* It may not know that it has everything: it is shown, and asked once more. */
+static void one_that_disagrees_is_shown_the_end_of_the_log(void **state)
+{
+    (void)state;
+    struct bench *b = idle_leader();
+    go_to_sleep(b);
+    agree(b, 2, 1);
+    answer_beat(b, 3, 1, 1); /* no */
+    assert_null(sent_to(b, RAFT_APPEND, 2));
+    const struct raft_message *m = sent_to(b, RAFT_APPEND, 3);
+    assert_non_null(m);
+    assert_int_equal(m->index, 1);
+    assert_int_equal(m->count, 0);
+    bench_free(NULL);
+
+    b = idle_follower();
+    tick(b, 2 * ELECTION_MS); /* it asks around, and hears from its leader again */
+    quiet_beat(b, 1, 1, 1, 4);
+    assert_false(raft_is_quiet(b->raft));
+    append(b, 2, 1, 1, 1, 0, 0, 1);
+    quiet_beat(b, 1, 1, 1, 5);
+    assert_true(raft_is_quiet(b->raft));
 }
 
 static void late_word_of_damage_ends_it(void **state)
@@ -220,6 +271,33 @@ static void whatever_there_is_to_do_wakes_a_leader_and_its_followers(void **stat
         assert_int_equal(raft_role(b->raft), RAFT_LEADER);
         bench_free(NULL);
     }
+}
+
+/* They need not agree all within one election timeout; that they did counts for the quorum when it wakes. */
+static void leader_that_wakes_has_its_quorum(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(5, &(struct raft_options){0});
+    lead(b);
+    submit(b, 1, 10);
+    commit_on(b, 5);
+    apply_all(b);
+    tick(b, 1);
+    go_to_sleep(b);
+    uint64_t round = raft_read_round(b->raft);
+    agree(b, 2, round);
+    agree(b, 3, round);
+    agree(b, 4, round);
+    tick(b, ELECTION_MS);
+    tick(b, ELECTION_MS / 2);
+    agree(b, 5, round);
+    assert_true(raft_is_quiet(b->raft));
+    tick(b, 10 * ELECTION_MS);
+    step(b, (struct raft_event){.type = RAFT_WAKE});
+    tick(b, 1);
+    assert_int_equal(raft_role(b->raft), RAFT_LEADER);
+    tick(b, ELECTION_MS); /* and has to hear from it from then on */
+    assert_int_equal(raft_role(b->raft), RAFT_FOLLOWER);
 }
 
 static void agreement_does_not_wake(void **state)
@@ -379,12 +457,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         RAFT_TEST(leader_sleeps_when_everybody_agreed_in_this_round),
+        RAFT_TEST(leader_says_who_has_agreed),
         RAFT_TEST(leader_with_something_to_do_does_not_begin),
         RAFT_TEST(joint_configuration_is_to_be_left_first),
         RAFT_TEST(one_that_disagrees_keeps_everybody_awake),
+        RAFT_TEST(one_that_disagrees_is_shown_the_end_of_the_log),
         RAFT_TEST(late_word_of_damage_ends_it),
         RAFT_TEST(learner_is_asked_too),
         RAFT_TEST(whatever_there_is_to_do_wakes_a_leader_and_its_followers),
+        RAFT_TEST(leader_that_wakes_has_its_quorum),
         RAFT_TEST(agreement_does_not_wake),
         RAFT_TEST(single_voter_is_quiet_by_itself),
         RAFT_TEST(follower_agrees_if_it_has_all_and_all_is_applied),
