@@ -20,6 +20,7 @@
 #include "broker/memory.h"
 #include "broker/patience.h"
 #include "broker/produce.h"
+#include "broker/quiet.h"
 #include "broker/registry_embedded.h"
 #include "broker/router.h"
 #include "broker/scrub.h"
@@ -68,10 +69,9 @@ static void broker__on_store_error(void *context, struct segment_log *log, enum 
 static void broker__init_lists(struct broker *b)
 {
     TAILQ_INIT(&b->dirty);
-    TAILQ_INIT(&b->awake);
     TAILQ_INIT(&b->dying);
     b->assign_due_us = UINT64_MAX;
-    b->tick_due_us = UINT64_MAX;
+    b->pulse.due_us = UINT64_MAX;
     order_init(&b->deadlines);
     order_init(&b->live);
     TAILQ_INIT(&b->checkpoint_queue);
@@ -105,21 +105,9 @@ static void broker__on_removed(void *context, uint64_t by_broker)
     trace_error(b->trace, "removed", "told_by=%lu", by_broker);
 }
 
-static void broker__quiet_told(void *context, uint64_t broker, struct peers_quiet *ret_quiet)
+static uint64_t earlier(uint64_t a, uint64_t b)
 {
-    (void)context, (void)broker;
-    *ret_quiet = (struct peers_quiet){0};
-}
-
-static bool broker__quiet_agrees(void *context, uint64_t broker, const struct peers_quiet *quiet)
-{
-    (void)context, (void)broker;
-    return quiet->count == 0;
-}
-
-static void broker__on_quiet_differs(void *context, uint64_t broker)
-{
-    router_on_up(context, broker, NULL, 0);
+    return a < b ? a : b;
 }
 
 static void broker__open_peers(struct broker *b)
@@ -131,16 +119,20 @@ static void broker__open_peers(struct broker *b)
                                                  .on_row = router_on_row,
                                                  .on_snapshot = snapshot_on_message,
                                                  .on_snapshot_down = snapshot_on_lane_down,
-                                                 .quiet_told = broker__quiet_told,
-                                                 .quiet_agrees = broker__quiet_agrees,
-                                                 .on_quiet_differs = broker__on_quiet_differs};
+                                                 .quiet_told = quiet_told,
+                                                 .quiet_agrees = quiet_agrees,
+                                                 .on_quiet_answer = quiet_on_answer,
+                                                 .on_silent = quiet_on_silent};
+    uint64_t election_us = (uint64_t)b->config->election_ms * 1000;
     struct peers_options options = {.handler = &handler,
                                     .context = b,
                                     .clock = b->clock,
                                     .dialer = b->options.dialer,
                                     .trace = b->trace,
                                     .identity = {.broker = b->identity.broker, .boot = b->identity.boot},
-                                    .receive_bytes_max = memory_peers_max(b)};
+                                    .receive_bytes_max = memory_peers_max(b),
+                                    .watch_ping_us = earlier(election_us / QUIET_PING_PARTS, PEER_PING_US),
+                                    .silent_us = earlier(election_us, PEER_SILENCE_US)};
     memcpy(options.identity.cluster_id, b->identity.cluster_id, sizeof options.identity.cluster_id);
     memcpy(options.identity.disk_uuid, b->identity.disk_uuid, sizeof options.identity.disk_uuid);
     b->peers = peers_new(&options);
@@ -165,6 +157,7 @@ enum err broker_new(const struct broker_options *options, struct broker **ret_br
     receive_init(&b->receive, memory_receive_max(b));
     b->replies = buf_meter_new();
     b->router = router_new(b);
+    b->quiet = quiet_new(b);
     b->catalog = catalog_new(b);
     const struct store_options store = {.disk = b->disk,
                                         .clock = b->clock,
@@ -184,6 +177,7 @@ enum err broker_new(const struct broker_options *options, struct broker **ret_br
         error = snapshots_new(b, &b->snapshots);
     }
     if (error == OK) {
+        pulse_init(b);
         broker__open_peers(b);
     }
     if (error != OK) {
@@ -221,6 +215,7 @@ void broker_free(struct broker *b)
     produce_free_all(b);
     fetch_free_all(b);
     router_free(b->router);
+    quiet_free(b->quiet);
     peers_free(b->peers);
     forget_free(b);
     groups_free(b);
@@ -449,19 +444,13 @@ static void broker__note_disk(struct broker *b)
 static void broker__arm(struct broker *b)
 {
     uint64_t due = age_deadline_us(b);
-    const uint64_t others[] = {wal_deadline_us(b->wal),
-                               store_deadline_us(b->store),
-                               checkpoint_deadline_us(b),
-                               scrub_deadline_us(b->scrub),
-                               b->sweep_due_us,
-                               b->fetch_due_us,
-                               patience_deadline_us(b),
-                               b->stopping ? b->stop_due_us : UINT64_MAX,
-                               b->tick_due_us,
-                               assign_deadline_us(b),
-                               peers_deadline_us(b->peers),
-                               snapshot_deadline_us(b),
-                               heal_deadline_us(b),
+    const uint64_t others[] = {wal_deadline_us(b->wal),   store_deadline_us(b->store),
+                               checkpoint_deadline_us(b), scrub_deadline_us(b->scrub),
+                               b->sweep_due_us,           b->fetch_due_us,
+                               patience_deadline_us(b),   b->stopping ? b->stop_due_us : UINT64_MAX,
+                               pulse_deadline_us(b),      yield_deadline_us(b),
+                               assign_deadline_us(b),     peers_deadline_us(b->peers),
+                               snapshot_deadline_us(b),   heal_deadline_us(b),
                                groups_deadline_us(b)};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         due = others[i] < due ? others[i] : due;
@@ -472,18 +461,6 @@ static void broker__arm(struct broker *b)
     if (due != b->next_timer_us) {
         b->next_timer_us = due;
         clock_arm(b->clock, due);
-    }
-}
-
-static uint64_t broker__tick_us(const struct broker *b)
-{
-    return (uint64_t)b->config->heartbeat_ms * 1000 / 2;
-}
-
-void broker__wake(struct broker *b)
-{
-    if (b->tick_due_us == UINT64_MAX) {
-        b->tick_due_us = clock_now_us(b->clock) + broker__tick_us(b);
     }
 }
 
@@ -536,24 +513,6 @@ void broker_turn(struct broker *b)
     broker__arm(b);
 }
 
-/* All cores that have a timer, at the same moments: heartbeats of all groups leave together. */
-static void broker__tick(struct broker *b, uint64_t now_us)
-{
-    struct partition *p;
-    if (now_us < b->tick_due_us) {
-        return;
-    }
-    b->tick_due_us = TAILQ_EMPTY(&b->awake) ? UINT64_MAX : now_us + broker__tick_us(b);
-    TAILQ_FOREACH(p, &b->awake, awake_link)
-    {
-        if (raft_next_tick_ms(p->raft) <= now_us / 1000) {
-            partition_tick(p, now_us / 1000);
-        }
-    }
-    yield_tick(b, now_us);
-    heal_tick(b, now_us);
-}
-
 void broker_timer(struct broker *b)
 {
     uint64_t now_us = clock_now_us(b->clock);
@@ -570,7 +529,9 @@ void broker_timer(struct broker *b)
     peers_timer(b->peers, now_us);
     snapshot_timer(b, now_us);
     assign_timer(b, now_us);
-    broker__tick(b, now_us);
+    pulse_timer(b, now_us);
+    yield_timer(b, now_us);
+    heal_timer(b, now_us);
     if (now_us >= b->sweep_due_us) {
         b->sweep_due_us = UINT64_MAX;
         produce_sweep(b, now_us);

@@ -57,7 +57,7 @@ static enum err change__error_of(enum raft_change_verdict verdict)
 /* A core that was alone was never told the time; what follows counts from now. */
 static void change__tell_time(struct partition *p)
 {
-    partition_tick(p, clock_now_us(p->broker->clock) / 1000);
+    partition_tick(p, pulse_now_ms(p->broker));
 }
 
 enum err partition_change(struct partition *p, const struct members *next)
@@ -136,12 +136,6 @@ enum err partition_transfer(struct partition *p, uint64_t replica)
 
 void partition__members_changed(struct partition *p)
 {
-    struct broker *b = p->broker;
-    if (!p->awake && !roster_is_alone(&p->roster, p->replica)) {
-        p->awake = true;
-        TAILQ_INSERT_TAIL(&b->awake, p, awake_link);
-        broker__wake(b);
-    }
     yield_tell(p);
 }
 

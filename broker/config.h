@@ -47,6 +47,7 @@ struct config {
     /* [raft] */
     uint32_t heartbeat_ms;
     uint32_t election_ms;
+    uint32_t quiet_ms;         /* 0: off */
     uint32_t timeout_entry_ms; /* 0: off */
     uint64_t snapshot_bytes;
     uint64_t snapshot_entries;

@@ -52,6 +52,8 @@
     X(leaderships_yielded_total, "leaderships given away: the disk is full, or ranges of records are damaged")         \
     X(segments_mended_total, "segments in which damaged records were written anew, from a leader")                     \
     X(groups_healed_total, "damaged replicas that are whole again")                                                    \
+    X(groups_slept_total, "times that a replica here fell asleep with its group")                                      \
+    X(groups_woken_total, "times that one woke")                                                                       \
     X(configs_proposed_total, "configurations that leaders here put into their logs")                                  \
     X(configs_applied_total, "entries applied that say who is in a group")                                             \
     X(raft_refusals_total, "messages of replicas here that other brokers refused")                                     \

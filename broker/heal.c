@@ -209,9 +209,16 @@ void heal_turn(struct broker *b)
     b->disk->ops->submit(b->disk, DISK_LANE_STORE, &job->job);
 }
 
+static uint64_t heal__ask_deadline_us(const struct broker *b)
+{
+    return b->has_found_damage && !b->stopping ? b->heal_ask_us : UINT64_MAX;
+}
+
 uint64_t heal_deadline_us(const struct broker *b)
 {
-    return b->heals_waiting && b->heal == NULL && !b->stopping && b->heal_due_us != 0 ? b->heal_due_us : UINT64_MAX;
+    bool waits = b->heals_waiting && b->heal == NULL && !b->stopping && b->heal_due_us != 0;
+    uint64_t ask_us = heal__ask_deadline_us(b);
+    return waits && b->heal_due_us < ask_us ? b->heal_due_us : ask_us;
 }
 
 /* --- while it heals, and its leader --- */
@@ -281,15 +288,13 @@ void heal_on_picture(struct partition *p, bool healing)
 
 /* --- records --- */
 
-void heal_tick(struct broker *b, uint64_t now_us)
+void heal_timer(struct broker *b, uint64_t now_us)
 {
-    struct partition *p;
-    if (now_us < b->heal_ask_us || b->stopping) {
+    if (now_us < heal__ask_deadline_us(b)) {
         return;
     }
     b->heal_ask_us = now_us + HEAL_ASK_US;
-    TAILQ_FOREACH(p, &b->awake, awake_link)
-    {
+    for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
         bool may_ask = p->state == PARTITION_LIVE && !p->installing && p->log != NULL;
         if (may_ask && raft_role(p->raft) != RAFT_LEADER && raft_leader(p->raft) != 0 &&
             segment_log_damaged_ranges(p->log) > 0) {

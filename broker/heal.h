@@ -43,9 +43,9 @@ void heal_on_persisted(struct partition *p); /* the REPAIRED record */
 /* A picture of this group is durable, which says `healing` or does not. */
 void heal_on_picture(struct partition *p, bool healing);
 
-/* With every tick: followers with damaged ranges of records ask their leader for them, now and then. Nothing but these
+/* Followers with damaged ranges of records ask their leader for them, now and then. Nothing but these
  * ranges is CORRUPT there: log and hard state are whole, so the vote stays. Leaders give way first: yield.h. */
-void heal_tick(struct broker *b, uint64_t now_us);
+void heal_timer(struct broker *b, uint64_t now_us);
 
 /* Of broker_turn. */
 void heal_turn(struct broker *b);

@@ -12,6 +12,7 @@
 #include "broker/log_clock.h"
 #include "broker/partition.h"
 #include "broker/peers.h"
+#include "broker/pulse.h"
 #include "broker/session.h"
 #include "broker/snapshot.h"
 #include "meta/meta.h"
@@ -53,7 +54,6 @@ struct broker {
 
     struct partition *groups; /* uthash, by group */
     struct partition_list dirty;
-    struct partition_list awake;                             /* with other members: ticked */
     TAILQ_HEAD(, dying) dying;                               /* groups.c: killed; their files or rows are still there */
     uint32_t dying_waiting;                                  /* of them: their rows could not be removed yet */
     bool removing_again;                                     /* those of one of these are being removed */
@@ -61,8 +61,10 @@ struct broker {
     uint64_t assign_due_us;                                  /* assign.h */
     uint64_t readings_wanted, readings_begun, readings_done; /* of the registry, by their numbers */
     bool is_reading;
-    uint64_t tick_due_us;  /* UINT64_MAX while nobody is awake */
+    struct pulse pulse;
+    struct quiet *quiet;
     uint64_t yield_due_us; /* yield.h */
+    bool has_found_damage; /* the scrub has, in this life: records that are not served */
     uint64_t kept_bytes;   /* of all windows: applied entries that followers may lack */
     struct peers *peers;
     struct router *router;
@@ -187,6 +189,5 @@ bool broker__disk_full(const struct broker *b); /* refuse what makes the WAL gro
 /* What to refuse it with: STORAGE_FULL, BUSY (the WAL waits for a descriptor or memory); OK: nothing is refused. */
 enum err broker__refusal(const struct broker *b);
 uint64_t broker__random_id(struct broker *b);
-void broker__wake(struct broker *b); /* a group joined those that are ticked */
 
 #endif

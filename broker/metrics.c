@@ -40,6 +40,7 @@ static void metrics__histogram(FILE *out, const char *name, const char *help, co
     X(leaders, "leaders", "gauge", "partitions this broker leads and serves")                                          \
     X(damaged, "damaged", "gauge", "partition replicas that are damaged and not served")                               \
     X(leaderless, "leaderless", "gauge", "live partition replicas that know no leader")                                \
+    X(quiet, "quiet", "gauge", "partition replicas that sleep: nothing to do, no messages of their own")               \
     X(apply_lag_entries, "apply_lag_entries", "gauge", "log entries committed and not yet applied")                    \
     X(receive_chunk_bytes, "memory_receive_bytes", "gauge", "memory that connections read into")                       \
     X(inflight_bytes, "memory_inflight_bytes", "gauge", "produce requests not yet answered")                           \

@@ -16,6 +16,7 @@
 #include "broker/impl.h"
 #include "broker/memory.h"
 #include "broker/produce.h"
+#include "broker/quiet.h"
 #include "broker/router.h"
 #include "broker/snapshot.h"
 #include "broker/state.h"
@@ -40,6 +41,7 @@ struct partition *partition_new(struct broker *broker, uint64_t group, uint64_t 
     p->live_lsn_since = UINT64_MAX;
     p->live = (struct order_item){.id = group, .owner = p};
     p->deadline = (struct order_item){.id = group, .owner = p};
+    p->pulse.owner = p;
     p->done = done_table_new();
     p->submitted = submitted_table_new();
     if (p->kind == TOPIC_STATE) {
@@ -76,7 +78,7 @@ void partition_start(struct partition *p)
     }
     struct raft_run *runs;
     uint32_t runs_count = partition__runs(p, &runs);
-    uint64_t now_ms = clock_now_us(b->clock) / 1000;
+    uint64_t now_ms = pulse_now_ms(b);
     struct raft_config_entry configs[RAFT_CONFIGS_MAX];
     struct raft_options options = {
         .self = p->replica,
@@ -479,12 +481,19 @@ void partition_receive(struct partition *p, const struct raft_message *m, const 
     if (p->state != PARTITION_LIVE) {
         return;
     }
+    bool was_quiet = raft_is_quiet(p->raft);
     raft_step(p->raft, &(struct raft_event){.type = RAFT_RECV, .message = m});
+    if (was_quiet && !raft_is_quiet(p->raft)) {
+        quiet_woken(p, m->type == RAFT_VOTE_REQUEST ? QUIET_VOTE : QUIET_LEADER);
+    }
     p->incoming = entries;
     while (p->state == PARTITION_LIVE && raft_take(p->raft, &update)) {
         partition__carry_out(p, &update);
     }
     p->incoming = NULL;
+    if (p->state == PARTITION_LIVE) {
+        quiet_note(p);
+    }
     partition_mark_dirty(p); /* produce requests may be judged now */
 }
 
@@ -510,6 +519,9 @@ void partition_turn(struct partition *p)
         heal_partition_turn(p);
         produce_judge_pending(p); /* the group may just have become ready */
     }
+    if (p->state == PARTITION_LIVE) {
+        quiet_note(p);
+    }
 }
 
 void partition_persisted(struct partition *p, uint64_t write_id)
@@ -525,10 +537,7 @@ void partition_persisted(struct partition *p, uint64_t write_id)
 static void partition__leave_others(struct partition *p)
 {
     struct broker *b = p->broker;
-    if (p->awake) {
-        TAILQ_REMOVE(&b->awake, p, awake_link);
-        p->awake = false;
-    }
+    quiet_forget(p);
     router_forget(p);
     snapshot_forget(p);
     b->kept_bytes -= p->kept_bytes;

@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/map.h"
 #include "base/order.h"
+#include "base/wheel.h"
 #include "broker/confirm.h"
 #include "broker/entry.h"
 #include "broker/roster.h"
@@ -100,8 +101,7 @@ struct partition {
     uint32_t installs;                     /* of snapshots, in this life */
     uint32_t sends_count;                  /* transfers of its picture: snapshot.h */
     bool installing; /* a snapshot is about to take the place of all this: only time and durability reach the core */
-    bool awake;      /* in broker->awake: its core has a timer */
-    TAILQ_ENTRY(partition) awake_link;
+    struct wheel_item pulse; /* pulse.h: when its core is ticked */
     struct roster roster;
     bool leave_due;      /* leader: its joint configuration is committed, and to be ended as soon as there is room */
     uint64_t yielded_us; /* when it last gave its leadership away for being no good, 0: never */
@@ -121,6 +121,12 @@ struct partition {
 
     /* leader */
     bool leader_ready; /* own LEADER entry applied: judging and serving are allowed */
+    /* quiet.h */
+    uint64_t idle_index, idle_since_ms; /* leader: nothing was to be done since then */
+    uint64_t quiet_places, quiet_hash;  /* the accounts that it is in, and what it is there */
+    uint64_t wake_ms;                   /* it is to wake then; 0: not by itself */
+    bool quiet_led, is_quiet;           /* as last noted */
+    uint8_t woken_by;                   /* enum quiet_why, of when it wakes */
     /* assign.c */
     uint64_t gave_way_term; /* the last one in which it tried to give its leadership away */
     uint64_t reading;       /* of the registry, that its leadership needs before it follows a wish */

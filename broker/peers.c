@@ -281,23 +281,58 @@ void peers_accept(struct peers *peers, struct link *link)
 
 /* --- time --- */
 
+static bool lane__is_watched(const struct lane *lane)
+{
+    return lane->number == PEER_LANE_CONTROL && lane->peer->is_watched;
+}
+
+static uint64_t lane__ping_us(const struct lane *lane)
+{
+    return lane->pinged_us + (lane__is_watched(lane) ? lane->peers->options.watch_ping_us : PEER_PING_US);
+}
+
+/* Since when it is silent: what others sent while this process stood still is read after its timers. */
+static uint64_t lane__since_us(const struct lane *lane)
+{
+    return lane->heard_us > lane->peers->resumed_us ? lane->heard_us : lane->peers->resumed_us;
+}
+
+/* When a silence is to be told. */
+static uint64_t lane__silent_us(const struct lane *lane)
+{
+    bool is_told = lane__is_watched(lane) && !lane->silence_told;
+    return is_told ? lane__since_us(lane) + lane->peers->options.silent_us : UINT64_MAX;
+}
+
 static void lane__look(struct lane *lane, uint64_t now_us)
 {
     bool greets = lane->state == LANE_CONNECTING || lane->state == LANE_GREETING;
     if (greets && now_us >= lane->since_us + PEER_HELLO_US) {
         mark(lane->peers->options.trace, MARK_PEER_NO_GREETING);
         lane__close(lane, "no greeting in time");
-    } else if (lane->state == LANE_UP && now_us >= lane->heard_us + PEER_SILENCE_US && !lane->waits) {
+    } else if (lane->state == LANE_UP && now_us >= lane__since_us(lane) + PEER_SILENCE_US && !lane->waits) {
         mark(lane->peers->options.trace, MARK_PEER_SILENT);
         lane__close(lane, "nothing was heard for too long");
-    } else if (lane->state == LANE_UP && now_us >= lane->pinged_us + PEER_PING_US) {
+    } else if (lane->state == LANE_UP && now_us >= lane__ping_us(lane)) {
         lane__ping(lane, now_us);
+    }
+    if (lane->state == LANE_UP && now_us >= lane__silent_us(lane)) {
+        lane->silence_told = true;
+        lane->peers->options.handler->on_silent(lane->peers->options.context, lane->peer->broker);
+    }
+}
+
+static void peers__note_pause(struct peers *peers, uint64_t now_us)
+{
+    if (now_us > peers->planned_us && now_us - peers->planned_us > peers->options.silent_us / 2) {
+        peers->resumed_us = now_us;
     }
 }
 
 void peers_timer(struct peers *peers, uint64_t now_us)
 {
     struct lane *lane;
+    peers__note_pause(peers, now_us);
     TAILQ_FOREACH(lane, &peers->lanes, all_link) /* closing frees in a later turn */
     {
         lane__look(lane, now_us);
@@ -310,6 +345,7 @@ void peers_timer(struct peers *peers, uint64_t now_us)
             }
         }
     }
+    peers->planned_us = peers_deadline_us(peers);
 }
 
 static void earlier(uint64_t *io_deadline_us, uint64_t at_us)
@@ -324,8 +360,9 @@ uint64_t peers_deadline_us(const struct peers *peers)
     TAILQ_FOREACH(lane, &peers->lanes, all_link)
     {
         if (lane->state == LANE_UP) {
-            earlier(&deadline_us, lane->pinged_us + PEER_PING_US);
-            earlier(&deadline_us, lane->waits ? UINT64_MAX : lane->heard_us + PEER_SILENCE_US);
+            earlier(&deadline_us, lane__ping_us(lane));
+            earlier(&deadline_us, lane__silent_us(lane));
+            earlier(&deadline_us, lane->waits ? UINT64_MAX : lane__since_us(lane) + PEER_SILENCE_US);
         } else if (lane->state != LANE_CLOSING) {
             earlier(&deadline_us, lane->since_us + PEER_HELLO_US);
         }
@@ -409,6 +446,21 @@ bool peers_is_up(const struct peers *peers, uint64_t broker)
 {
     const struct peer *peer = peers__find(peers, broker);
     return peer != NULL && peer->is_up;
+}
+
+bool peers_is_heard(const struct peers *peers, uint64_t broker)
+{
+    struct peer *peer = peers__find(peers, broker);
+    const struct lane *lane = peer != NULL && peer->is_up ? peers__berth(peer, PEER_LANE_CONTROL)->lane : NULL;
+    return lane != NULL && clock_now_us(peers->options.clock) < lane->heard_us + peers->options.silent_us;
+}
+
+void peers_watch(struct peers *peers, uint64_t broker, bool watched)
+{
+    struct peer *peer = peers__find(peers, broker);
+    if (peer != NULL) {
+        peer->is_watched = watched;
+    }
 }
 
 bool peers_state(const struct peers *peers, uint32_t i, struct peers_state *ret_state)

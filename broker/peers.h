@@ -42,6 +42,7 @@ struct peers_identity {
 struct peers_quiet {
     uint32_t count;
     uint64_t digest;
+    bool wakes; /* the receiver is to wake all of them */
 };
 
 struct peers_handler {
@@ -60,9 +61,12 @@ struct peers_handler {
     void (*on_snapshot_down)(void *context, uint64_t broker);
     /* For a ping to this broker: what sleeps under us there. */
     void (*quiet_told)(void *context, uint64_t broker, struct peers_quiet *ret_quiet);
-    /* A ping: is that what sleeps under it here? */
+    /* A ping: is that what sleeps under it here? Whatever rows it sent before have been handled. */
     bool (*quiet_agrees)(void *context, uint64_t broker, const struct peers_quiet *quiet);
-    void (*on_quiet_differs)(void *context, uint64_t broker); /* its pong says no */
+    /* Its answer to the ping of asked_us (monotonic). Whatever rows it sent before have been handled. */
+    void (*on_quiet_answer)(void *context, uint64_t broker, uint64_t asked_us, bool agrees);
+    /* A peer that is watched was not heard for silent_us; once for each silence. The link is still there. */
+    void (*on_silent)(void *context, uint64_t broker);
 };
 
 struct peers_options {
@@ -73,6 +77,8 @@ struct peers_options {
     const struct trace *trace;
     struct peers_identity identity;
     uint64_t receive_bytes_max; /* memory for frames that are not whole yet */
+    uint64_t watch_ping_us;     /* between two pings to a peer that is watched */
+    uint64_t silent_us;         /* PEER_SILENCE_US at most */
 };
 
 struct peers *peers_new(const struct peers_options *options);
@@ -105,6 +111,10 @@ struct slice peers_keep(struct peers *peers, const uint8_t *data, uint32_t size)
 
 bool peers_snapshot_is_up(const struct peers *peers, uint64_t broker); /* its snapshot lane is */
 bool peers_is_up(const struct peers *peers, uint64_t broker);
+/* It is up, and something came on its control lane within silent_us. */
+bool peers_is_heard(const struct peers *peers, uint64_t broker);
+/* It is pinged every watch_ping_us, and its silence is told. */
+void peers_watch(struct peers *peers, uint64_t broker, bool watched);
 uint64_t peers_bytes(const struct peers *peers); /* memory that received frames take, kept ones included */
 
 /* Of broker_timer. */

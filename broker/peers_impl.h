@@ -30,6 +30,7 @@ struct lane {
     struct inbox inbox;
     uint64_t since_us; /* greeting: since when */
     uint64_t heard_us, pinged_us;
+    bool silence_told;           /* since heard_us */
     uint8_t *head;               /* owned, PEER_HEAD_BYTES; NULL before the first row */
     struct peer_builder builder; /* rows of this turn; holds references to its parts */
     TAILQ_ENTRY(lane) all_link;
@@ -49,6 +50,7 @@ struct peer {
     uint64_t broker;
     char address[ADDRESS_BYTES_MAX + 1];
     bool is_up;
+    bool is_watched;
     bool is_final; /* it says that we were removed: not dialled again */
     uint8_t disk_uuid[UUID_BYTES];
     uint64_t boot;
@@ -63,6 +65,8 @@ struct peers {
     uint32_t count;
     struct lane_list lanes; /* all links, of whatever state */
     struct lane *reading;   /* whose row is being handled */
+    uint64_t planned_us;    /* the next look at the time is due */
+    uint64_t resumed_us;    /* this process stood still until then: nobody's silence began before */
     bool is_closing;
 };
 

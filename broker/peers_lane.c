@@ -163,9 +163,10 @@ static void lane__on_snapshot(struct lane *lane, const struct frame *frame)
 static void lane__on_ping(struct lane *lane, const PeerPing *ping)
 {
     struct peers *peers = lane->peers;
-    const struct peers_quiet quiet = {ping->quiet_count, ping->quiet_digest};
+    const struct peers_quiet quiet = {ping->quiet_count, ping->quiet_digest, ping->quiet_wakes};
     PeerPong pong = {.sent_us = ping->sent_us, .wall_ms = clock_wall_ms(peers->options.clock)};
     if (lane->number == PEER_LANE_CONTROL) {
+        lane__flush(lane); /* in the order in which it happened */
         pong.quiet_differs = !peers->options.handler->quiet_agrees(peers->options.context, lane->peer->broker, &quiet);
     }
     lane__say(lane, FRAME_PEER_PONG, &pong);
@@ -181,9 +182,8 @@ static void lane__on_pong(struct lane *lane, const PeerPong *pong)
     }
     stats->rtt_us = now_us > pong->sent_us ? now_us - pong->sent_us : 0;
     stats->wall_ahead_ms = clock_wall_ms(peers->options.clock) - pong->wall_ms;
-    if (pong->quiet_differs) {
-        peers->options.handler->on_quiet_differs(peers->options.context, lane->peer->broker);
-    }
+    peers->options.handler->on_quiet_answer(peers->options.context, lane->peer->broker, pong->sent_us,
+                                            !pong->quiet_differs);
 }
 
 static bool lane__expects(const struct lane *lane, enum frame_type type)
@@ -294,6 +294,7 @@ static void lane__on_read(struct link *link, size_t size)
         return;
     }
     lane->heard_us = clock_now_us(lane->peers->options.clock);
+    lane->silence_told = false;
     if (lane->peer != NULL) {
         lane->peer->stats.heard_us = lane->heard_us;
     }
@@ -377,6 +378,8 @@ void lane__ping(struct lane *lane, uint64_t now_us)
         peers->options.handler->quiet_told(peers->options.context, lane->peer->broker, &quiet);
         ping.quiet_count = quiet.count;
         ping.quiet_digest = quiet.digest;
+        ping.quiet_wakes = quiet.wakes;
+        lane__flush(lane); /* what it says is the outcome of rows that go before it */
     }
     lane->pinged_us = now_us;
     lane__say(lane, FRAME_PEER_PING, &ping);

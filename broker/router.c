@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "broker/assign.h"
 #include "broker/impl.h"
+#include "broker/quiet.h"
 
 #define WAITING_CAPACITY_MIN 256u
 
@@ -348,10 +349,17 @@ void router_on_row(void *context, uint64_t broker, const RaftRow *row, const uin
 
 /* --- links come and go --- */
 
+/* Who sleeps is not told, but woken a little later if it sleeps by a word from there. */
 static void tell_members(struct broker *b, uint64_t broker, enum raft_event_type type)
 {
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
         struct roster_other other;
+        if (p->is_quiet) {
+            if (quiet_has(p, broker)) {
+                quiet_wake_later(p, QUIET_LINK);
+            }
+            continue;
+        }
         for (uint32_t place = 0; p->raft != NULL && !p->installing && roster_each(&p->roster, &place, &other);) {
             if (other.broker == broker && other.replica != p->replica) {
                 raft_step(p->raft, &(struct raft_event){.type = type, .peer = other.replica});

@@ -67,6 +67,7 @@ static void scrub__segment_damaged(void *context, const struct segment_log *log,
 {
     struct scrub *scrub = context;
     const struct partition *p = segment_log_owner(log);
+    scrub->broker->has_found_damage = true;
     scrub__count_damage(scrub);
     trace_error(scrub->broker->trace, "scrub_segment_damaged",
                 "topic=%s partition=%" PRIu32 " group=%" PRIu64 " from_offset=%" PRId64 " end_offset=%" PRId64,

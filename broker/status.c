@@ -5,6 +5,7 @@
 
 #include "broker/impl.h"
 #include "broker/memory.h"
+#include "broker/quiet.h"
 #include "broker/scrub.h"
 #include "store/scrub.h"
 
@@ -68,6 +69,7 @@ void status_read(const struct broker *b, struct status_broker *ret_status)
     memcpy(out.disk_uuid, b->identity.disk_uuid, sizeof out.disk_uuid);
     status__storage(b, &out);
     status__groups(b, &out);
+    out.quiet = quiet_count(b);
     *ret_status = out;
 }
 
@@ -149,6 +151,7 @@ static void status__partition(const struct topic *topic, uint32_t number, struct
         return;
     }
     out->role = status__role(p->raft);
+    out->is_quiet = p->is_quiet;
     out->term = raft_term(p->raft);
     out->commit_index = raft_commit_index(p->raft);
     out->leader = roster_broker_of(&p->roster, raft_leader(p->raft));

@@ -28,6 +28,7 @@ struct status_broker {
     uint32_t groups;  /* partition replicas here */
     uint32_t leaders; /* groups this broker leads, own LEADER entry applied */
     uint32_t damaged;
+    uint32_t quiet;             /* replicas here that sleep: quiet.h */
     uint32_t leaderless;        /* live groups here that know no leader */
     uint64_t apply_lag_entries; /* committed and not applied, all groups together */
 
@@ -64,6 +65,7 @@ struct status_partition {
     const char *state; /* "creating", "live", "damaged" (ranges of it), "corrupt" (all of it), "deleted", "lost" */
     const char *role;  /* "leader", "follower", "candidate", or "none" */
     uint64_t leader;   /* broker id; 0: unknown */
+    bool is_quiet;     /* quiet.h */
     uint64_t term, commit_index, applied_index;
     int64_t log_start, high_watermark;
     uint64_t stored_bytes;

@@ -62,15 +62,20 @@ static void yield__look(struct partition *p, uint64_t now_us)
     }
 }
 
-void yield_tick(struct broker *b, uint64_t now_us)
+void yield_timer(struct broker *b, uint64_t now_us)
 {
-    struct partition *p;
-    if (now_us < b->yield_due_us) {
+    if (now_us < yield_deadline_us(b)) {
         return;
     }
     b->yield_due_us = now_us + YIELD_INTERVAL_US;
-    TAILQ_FOREACH(p, &b->awake, awake_link)
-    {
-        yield__look(p, now_us);
+    for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
+        if (p->raft != NULL && !roster_is_alone(&p->roster, p->replica)) {
+            yield__look(p, now_us);
+        }
     }
+}
+
+uint64_t yield_deadline_us(const struct broker *b)
+{
+    return (b->disk_is_full || b->has_found_damage) && !b->stopping ? b->yield_due_us : UINT64_MAX;
 }

@@ -14,7 +14,8 @@ struct partition;
 void yield_note_disk(struct broker *b);
 /* The same for one core, which was made, or whose members have changed, just now. */
 void yield_tell(struct partition *p);
-/* With every tick: looks at the leaders now and then. */
-void yield_tick(struct broker *b, uint64_t now_us);
+/* Looks at the leaders now and then, while any may have a reason to give way. */
+void yield_timer(struct broker *b, uint64_t now_us);
+uint64_t yield_deadline_us(const struct broker *b);
 
 #endif

@@ -153,6 +153,7 @@
 #define PEER_QUEUE_BYTES_MAX  (32u << 20) /* sent to one peer on one lane and not taken by the kernel */
 #define PEER_PING_US          1000000u
 #define PEER_SILENCE_US       5000000u /* nothing heard on a lane for so long: it is over */
+#define QUIET_PING_PARTS      4u       /* of an election timeout: between brokers with sleeping groups in common */
 #define PEER_HELLO_US         3000000u /* from the connection to the end of the greeting */
 #define PEER_RETRY_US_MIN     100000u  /* between two dials; doubles up to ... */
 #define PEER_RETRY_US_MAX     5000000u /* ... and a random third less, so that brokers do not knock in step */

@@ -71,6 +71,16 @@
     X(MARK_SNAPSHOT_INSTALL_WAITS, "snapshot-install-waits") /* there is no room to install it */                      \
     X(MARK_SNAPSHOT_NOT_READ, "snapshot-not-read")           /* a segment cannot be read at the sender */              \
     X(MARK_SNAPSHOT_NOT_MADE, "snapshot-not-made")           /* the rows cannot be */                                  \
+    X(MARK_SLEEPS_LEADING, "sleeps-leading")                 /* a group goes quiet: everybody has agreed */            \
+    X(MARK_SLEEPS_FOLLOWING, "sleeps-following")             /* so, as far as its follower knows */                    \
+    X(MARK_WOKEN_BY_WORK, "woken-by-work")                   /* and wakes: there is something to do */                 \
+    X(MARK_WOKEN_BY_LEADER, "woken-by-leader")               /* so says a message of a member */                       \
+    X(MARK_WOKEN_BY_VOTE, "woken-by-vote")                   /* somebody asks for votes */                             \
+    X(MARK_WOKEN_BY_LINK, "woken-by-link")                   /* the link it relies on is lost or renewed */            \
+    X(MARK_WOKEN_BY_SILENCE, "woken-by-silence")             /* nothing is heard on it */                              \
+    X(MARK_WOKEN_BY_DIGEST, "woken-by-digest")               /* two brokers do not think the same for too long */      \
+    X(MARK_DIGEST_DIFFERS, "digest-differs")                 /* they do not, so far */                                 \
+    X(MARK_PAUSE_LEFT_OUT, "pause-left-out")                 /* a tick comes so late that the time does not count */   \
     X(MARK_REPLAY_TRUNCATED, "replay-truncated")             /* a start finds a truncation in the log */               \
     X(MARK_REPLAY_CONFIG, "replay-config")                   /* a configuration */                                     \
     X(MARK_REPLAY_UNJOINED, "replay-unjoined")               /* entries of which those before were released */         \

@@ -52,6 +52,7 @@ static const struct key keys[] = {
     KEY("topic", "max_batch_bytes", U32, max_batch_bytes),
     KEY("raft", "heartbeat_ms", U32, heartbeat_ms),
     KEY("raft", "election_ms", U32, election_ms),
+    KEY("raft", "quiet_ms", U32, quiet_ms),
     KEY("raft", "timeout_entry_ms", U32, timeout_entry_ms),
     KEY("raft", "snapshot_bytes", U64, snapshot_bytes),
     KEY("raft", "snapshot_entries", U64, snapshot_entries),

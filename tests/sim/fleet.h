@@ -66,6 +66,7 @@ struct fleet_options {
     uint32_t topics;
     uint32_t groups; /* of all topics together: topic t has those with number % topics == t */
     uint32_t heartbeat_ms, election_ms;
+    uint32_t quiet_ms;     /* 0: nobody sleeps */
     uint64_t cable_us_max; /* one way between brokers */
     struct sim_wire_options wire;
     bool has_long_log; /* nothing leaves the logs: nobody ever needs a snapshot */

@@ -24,6 +24,14 @@ static uint32_t draw_brokers(struct rng *rng)
     return counts[rng_below(rng, sizeof counts)];
 }
 
+/* Short, since the load leaves hardly a group alone for long. */
+static uint32_t draw_quiet_ms(uint64_t seed)
+{
+    struct rng rng;
+    rng_seed(&rng, seed ^ 0x51ee5e11u);
+    return rng_chance(&rng, 0.2) ? 0 : (uint32_t)sim_log_between(&rng, 50, 3000);
+}
+
 void fleet_options_draw(struct fleet_options *options, uint64_t seed)
 {
     struct rng rng;
@@ -41,6 +49,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     o.topics = (uint32_t)rng_between(&rng, 1, o.groups < 3 ? o.groups : 3);
     o.heartbeat_ms = (uint32_t)(rng_chance(&rng, 0.7) ? 100 : rng_between(&rng, 50, 200));
     o.election_ms = o.heartbeat_ms * (uint32_t)(rng_chance(&rng, 0.7) ? 8 : rng_between(&rng, 5, 12));
+    o.quiet_ms = draw_quiet_ms(seed);
     o.cable_us_max = sim_log_between(&rng, 100, 60000);
     o.fault_us = sim_log_between(&rng, 1200000, 8000000);
     if (o.brokers == 1) {
@@ -94,10 +103,11 @@ void fleet_options_keep_logs(struct fleet_options *o)
 void fleet_options_print(const struct fleet_options *o, FILE *out)
 {
     fprintf(out,
-            "%sbrokers=%u replicas=%u groups=%u topics=%u heartbeat_ms=%u election_ms=%u cable_us=%llu fault_us=%llu "
-            "long_log=%d ",
+            "%sbrokers=%u replicas=%u groups=%u topics=%u heartbeat_ms=%u election_ms=%u quiet_ms=%u cable_us=%llu "
+            "fault_us=%llu long_log=%d ",
             o->is_simple ? "simple clients, " : "", o->brokers, o->replicas, o->groups, o->topics, o->heartbeat_ms,
-            o->election_ms, (unsigned long long)o->cable_us_max, (unsigned long long)o->fault_us, o->has_long_log);
+            o->election_ms, o->quiet_ms, (unsigned long long)o->cable_us_max, (unsigned long long)o->fault_us,
+            o->has_long_log);
     if (fleet_net_has_wire(o)) {
         fprintf(out, "loss=%.3f twice=%.3f replay=%.3f late_us=%llu+%llu queue=%u slow=%llu clog_us=%llu ",
                 o->wire.loss, o->wire.twice, o->wire.replay, (unsigned long long)o->wire.late_least_us,
@@ -114,4 +124,5 @@ void fleet_options_config(const struct fleet_options *o, uint64_t id, struct con
     ret_config->replicas = o->replicas;
     ret_config->heartbeat_ms = o->heartbeat_ms;
     ret_config->election_ms = o->election_ms;
+    ret_config->quiet_ms = o->quiet_ms;
 }

@@ -327,7 +327,7 @@ static void sweep(struct judge *judge, struct judge_machine *machine, bool is_fi
         }
         look(machine, p, &sight);
         if (was_held) {
-            r->excuse_us = judge->world->now_us;
+            r->excuse_us = r->held_us = judge->world->now_us;
         }
         is_exact = is_exact && r->was_seen && r->installs == sight.installs;
         moved += sight.applied - r->applied;
@@ -343,12 +343,21 @@ static void sweep(struct judge *judge, struct judge_machine *machine, bool is_fi
     judge_applied(judge, machine, moved, is_exact);
 }
 
+/* A broker comes when its timer is due; between its timer and the turn behind it, soon. */
+static uint64_t expected_us(const struct judge_machine *machine)
+{
+    const struct broker *b = machine->broker;
+    uint64_t heartbeat_us = (uint64_t)b->config->heartbeat_ms * 1000;
+    uint64_t timer_us = b->next_timer_us == UINT64_MAX ? clock_now_us(b->clock) + heartbeat_us / 2 : b->next_timer_us;
+    return timer_us + heartbeat_us / 4 * 3;
+}
+
 /* Not every turn does something for a group, and what leaves the broker in between is judged as it leaves. */
 static void turn(struct judge *judge, struct judge_machine *machine, bool must_sweep)
 {
     uint64_t now_us = judge->world->now_us;
-    machine->was_held |= now_us - machine->turn_us > 1250u * machine->broker->config->heartbeat_ms;
-    machine->turn_us = now_us;
+    machine->was_held |= clock_now_us(machine->broker->clock) > machine->turn_us;
+    machine->turn_us = expected_us(machine);
     bool is_small = HASH_COUNT(machine->broker->groups) <= SWEEP_GROUPS_MAX;
     bool has_applied = machine->broker->counters.apply_entries_total != machine->applied_total;
     has_applied |= machine->broker->counters.configs_proposed_total != machine->configs_proposed;
@@ -386,7 +395,7 @@ void judge_started(struct judge *judge, uint64_t id, struct broker *broker)
         machine->delivered_us[i] = machine->dropped_us[i] = judge->world->now_us;
         machine->dropped_rows[i] = 0;
     }
-    machine->turn_us = judge->world->now_us;
+    machine->turn_us = expected_us(machine);
     if (!judge->world->failed) {
         sweep(judge, machine, true);
     }

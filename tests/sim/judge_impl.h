@@ -94,6 +94,7 @@ struct judge_replica {
     uint64_t looked_us;   /* when it was last looked at, */
     uint64_t write_id;    /* behind this write of its log or hard state */
     uint64_t excuse_us;   /* up to here nobody had to hear or be heard */
+    uint64_t held_us;     /* its machine went on at this time after it had stood still */
     uint64_t refusing_us; /* since then it takes no entries, as a leader */
 };
 
@@ -146,7 +147,7 @@ struct judge_machine {
     bool is_doubted;
     uint64_t applied_total;     /* the broker's own count, as last seen */
     uint64_t configs_proposed;  /* likewise */
-    uint64_t turn_us;           /* of its last turn */
+    uint64_t turn_us;           /* the next one is to come by then, in the broker's time */
     uint64_t seen;              /* cores, when they were last looked at */
     uint64_t swept_us;          /* when all of its groups were last looked at */
     bool has_unborn;            /* groups without a core, which are seen as soon as they have one */

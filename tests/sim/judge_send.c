@@ -281,6 +281,20 @@ static void check_hears(struct judge *judge, struct judge_group *group, const st
     }
 }
 
+/* R13 while the group sleeps: what brokers say to each other then stands for heartbeats. Silence for an election
+ * timeout wakes the leader within the next one, and from then on the rule is the ordinary one. */
+static void check_sleeps(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                         const struct judge_sight *s)
+{
+    uint64_t limit_us = (2u * s->election_ms + 4u * s->heartbeat_ms) * UINT64_C(1000);
+    struct hearing hearing = {judge, group, s, limit_us};
+    judge__count(judge, JUDGE_R13);
+    if (judge->world->now_us - r->held_us > limit_us && !judge__is_quorum(s->config, has_been_heard, &hearing)) {
+        judge__fail(judge, JUDGE_R13, group, r->id, "it leads and sleeps for %llu ms without hearing from majorities",
+                    (unsigned long long)(limit_us / 1000));
+    }
+}
+
 static void check_talks(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                         const struct judge_sight *s)
 {
@@ -354,7 +368,7 @@ void send__saw(struct judge *judge, struct judge_group *group, struct judge_repl
         return;
     }
     if (judge->hears) {
-        check_hears(judge, group, r, s);
+        (s->is_quiet ? check_sleeps : check_hears)(judge, group, r, s);
     }
     check_talks(judge, group, r, s);
     check_transfer(judge, group, r, s);

@@ -48,9 +48,15 @@ static void on_stopped(void *context)
 static void on_timer(void *context)
 {
     struct trio_broker *b = context;
-    if (b->broker != NULL) {
+    b->missed_timer |= b->is_held;
+    if (b->broker != NULL && !b->is_held) {
         broker_timer(b->broker);
     }
+}
+
+static void on_mark(void *context, unsigned which)
+{
+    ((struct trio *)context)->marks[which]++;
 }
 
 static void on_accept(void *context, struct link *link)
@@ -66,11 +72,13 @@ static void on_accept_peer(void *context, struct link *link)
 static void turn(struct trio *t)
 {
     for (uint32_t id = 1; id <= t->brokers; id++) {
-        if (t->broker[id].broker != NULL) {
+        if (t->broker[id].broker != NULL && !t->broker[id].is_held) {
             world_enter(&t->world);
             broker_turn(t->broker[id].broker);
             world_leave(&t->world);
-            judge_turn(t->judge, id);
+            if (!t->judge_rests) {
+                judge_turn(t->judge, id);
+            }
         }
     }
 }
@@ -182,6 +190,33 @@ void trio_crash(struct trio *t, uint64_t id, bool power_cut)
     judge_crashed(t->judge, id);
 }
 
+static void hold_what_comes(struct trio *t, uint64_t id, bool held)
+{
+    for (uint64_t other = 1; other <= t->brokers; other++) {
+        if (other != id) {
+            sim_cables_cut(t->cables, other, id, held);
+        }
+    }
+}
+
+void trio_hold(struct trio *t, uint64_t id)
+{
+    t->broker[id].is_held = true;
+    t->broker[id].missed_timer = false;
+    hold_what_comes(t, id, true);
+}
+
+void trio_release(struct trio *t, uint64_t id)
+{
+    struct trio_broker *b = &t->broker[id];
+    b->is_held = false;
+    hold_what_comes(t, id, false);
+    if (b->missed_timer) {
+        on_timer(b);
+        turn(t);
+    }
+}
+
 uint64_t trio_group(uint32_t partition)
 {
     return FIRST_GROUP + partition;
@@ -211,7 +246,28 @@ void trio_wipe(struct trio *t, uint64_t id, bool keep_identity)
     judge_wiped(t->judge, id, b->disk, b->kv);
 }
 
+static void wait_until_ready(struct trio *t)
+{
+    for (uint64_t end_us = t->world.now_us + START_US;;) {
+        uint32_t ready = 0;
+        for (uint32_t id = 1; id <= t->brokers; id++) {
+            ready += t->broker[id].ready;
+        }
+        if (ready == t->brokers && trio_leader(t, FIRST_GROUP, 0) != 0) {
+            return;
+        }
+        ASSERT(t->world.now_us < end_us);
+        step(t);
+    }
+}
+
 void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partitions)
+{
+    trio_open_with(t, seed, brokers, partitions, NULL);
+}
+
+void trio_open_with(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partitions,
+                    void (*configure)(struct config *config))
 {
     memset(t, 0, sizeof *t);
     world_init(&t->world, seed);
@@ -222,6 +278,8 @@ void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partiti
     if (getenv("TRIO_TRACE") != NULL) { /* for people who look at one test */
         t->trace = (struct trace){.level = TRACE_DEBUG, .sink = trace_to_stderr};
     }
+    t->trace.context = t;
+    t->trace.mark = on_mark;
     t->cables = sim_cables_new(&t->world, 300);
     const struct sim_cable_watcher watcher = {t, on_sent, on_delivered};
     sim_cables_watch(t->cables, &watcher);
@@ -239,19 +297,12 @@ void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partiti
         sim_clock_init(&b->clock, &t->world, on_timer, b);
         b->net = sim_net_new(&t->world, &net);
         sim_config_small(&b->config, id);
+        if (configure != NULL) {
+            configure(&b->config);
+        }
         trio_start(t, id);
     }
-    for (uint64_t end_us = t->world.now_us + START_US;;) {
-        uint32_t ready = 0;
-        for (uint32_t id = 1; id <= brokers; id++) {
-            ready += t->broker[id].ready;
-        }
-        if (ready == brokers && trio_leader(t, FIRST_GROUP, 0) != 0) {
-            return;
-        }
-        ASSERT(t->world.now_us < end_us);
-        step(t);
-    }
+    wait_until_ready(t);
 }
 
 void trio_close(struct trio *t)

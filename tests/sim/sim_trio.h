@@ -11,6 +11,7 @@
 #include "sim_kv.h"
 #include "sim_link.h"
 #include "sim_registry.h"
+#include "base/mark.h"
 #include "base/trace.h"
 #include "broker/broker.h"
 
@@ -29,6 +30,7 @@ struct trio_broker {
     struct broker *broker; /* NULL: down */
     bool ready;
     struct sim_conn *conn; /* of the test's client; NULL: none */
+    bool is_held, missed_timer;
 };
 
 struct trio {
@@ -37,7 +39,9 @@ struct trio {
     struct sim_cables *cables;
     struct sim_registry *registry;
     struct judge *judge; /* sees everything; its verdicts end the test */
+    bool judge_rests;    /* a test of so much that nobody can look at all of it */
     struct trace trace;
+    uint32_t marks[MARKS]; /* how often any broker came by each */
     uint32_t brokers;
     struct trio_broker broker[TRIO_BROKERS_MAX + 1]; /* from 1 on */
     /* What the client was told: record n has the value n. */
@@ -54,12 +58,19 @@ struct trio {
 
 /* Starts them all; topic `t` with these partitions, a replica on each broker. Returns when it is live everywhere. */
 void trio_open(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partitions);
+/* The same; `configure` (NULL is allowed) may change what each of them is told. */
+void trio_open_with(struct trio *t, uint64_t seed, uint32_t brokers, uint32_t partitions,
+                    void (*configure)(struct config *config));
 void trio_close(struct trio *t);
 uint64_t trio_group(uint32_t partition); /* its group id */
 
 void trio_run(struct trio *t, uint64_t for_us);
 void trio_crash(struct trio *t, uint64_t id, bool power_cut);
 void trio_start(struct trio *t, uint64_t id);
+/* A process that stands still: no timer, no turn, and what others send waits in front of it. Then its timers come
+ * first. Its disk and the registry go on. */
+void trio_hold(struct trio *t, uint64_t id);
+void trio_release(struct trio *t, uint64_t id);
 /* Whose process is gone gets a new, empty disk and store; with keep_identity the store still says whose it is. */
 void trio_wipe(struct trio *t, uint64_t id, bool keep_identity);
 

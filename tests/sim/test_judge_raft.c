@@ -248,6 +248,29 @@ static void r13_a_leader_that_hears_nobody(void **context)
     story_trips("R13");
 }
 
+/* Nobody says anything for the group, brokers speak all the same, or do not. */
+static void r13_a_leader_that_sleeps(void **context)
+{
+    (void)context;
+    judge_delivered(story.judge, 2, 1);
+    story_elect(1, 2, 1);
+    story.fakes[1].sight.is_quiet = true;
+    for (int i = 0; i < 60; i++) {
+        story_passes(100);
+        judge_delivered(story.judge, 2, 1);
+        story_saw(1);
+    }
+    story_is_good();
+    for (int i = 0; i < 40; i++) {
+        story_passes(100);
+        story_saw(1);
+        if (i == 15) {
+            story_is_good();
+        }
+    }
+    story_trips("R13");
+}
+
 static void r14_takes_entries_while_it_gives_way(void **context)
 {
     (void)context;
@@ -420,6 +443,7 @@ int main(void)
         TEST(r12_a_term_is_raised_by_itself),
         TEST(r12_a_forced_vote_that_nobody_asked_for),
         TEST(r13_a_leader_that_hears_nobody),
+        TEST(r13_a_leader_that_sleeps),
         TEST(r14_takes_entries_while_it_gives_way),
         TEST(r14_gives_way_to_who_lacks_entries),
         TEST(r14_gives_way_for_ever),

@@ -249,10 +249,17 @@ static bool node__quiet_agrees(void *context, uint64_t broker, const struct peer
     return node->quiet.count == quiet->count && node->quiet.digest == quiet->digest;
 }
 
-static void node__on_quiet_differs(void *context, uint64_t broker)
+static void node__on_quiet_answer(void *context, uint64_t broker, uint64_t asked_us, bool agrees)
 {
+    struct node *node = context;
     (void)broker;
-    ((struct node *)context)->differs++;
+    node->differs += !agrees;
+    node->asked_us = asked_us;
+}
+
+static void node__on_silent(void *context, uint64_t broker)
+{
+    ((struct node *)context)->silences[broker]++;
 }
 
 static const struct peers_handler handler = {.may_join = node__may_join,
@@ -264,7 +271,8 @@ static const struct peers_handler handler = {.may_join = node__may_join,
                                              .on_snapshot_down = node__on_snapshot_down,
                                              .quiet_told = node__quiet_told,
                                              .quiet_agrees = node__quiet_agrees,
-                                             .on_quiet_differs = node__on_quiet_differs};
+                                             .on_quiet_answer = node__on_quiet_answer,
+                                             .on_silent = node__on_silent};
 
 /* --- life --- */
 
@@ -334,6 +342,8 @@ struct node *net_start(struct net *net, uint64_t id)
                                           .dialer = &node->dialer,
                                           .trace = NULL,
                                           .identity = node->identity,
+                                          .watch_ping_us = NET_WATCH_PING_US,
+                                          .silent_us = NET_SILENT_US,
                                           .receive_bytes_max = 64u << 20};
     node->peers = peers_new(&options);
     return node;
@@ -435,6 +445,11 @@ void net_pass(struct net *net, uint64_t ms)
         }
         net_run(net);
     }
+}
+
+void net_stand_still(struct net *net, uint64_t ms)
+{
+    net->now_us += ms * 1000;
 }
 
 void net_set_piece(struct net *net, uint32_t bytes)

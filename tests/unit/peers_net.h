@@ -8,7 +8,9 @@
 
 #include "broker/peers.h"
 
-#define NET_NODES_MAX 4u
+#define NET_NODES_MAX     4u
+#define NET_WATCH_PING_US 200000u
+#define NET_SILENT_US     800000u
 
 struct net;
 
@@ -22,7 +24,8 @@ struct node {
     enum err joins[NET_NODES_MAX + 1]; /* may_join, by broker id */
     uint32_t ups[NET_NODES_MAX + 1], downs[NET_NODES_MAX + 1];
     uint64_t boots[NET_NODES_MAX + 1]; /* as last told */
-    uint32_t removals, differs;
+    uint32_t removals, differs, silences[NET_NODES_MAX + 1];
+    uint64_t asked_us;        /* of the last pong */
     struct peers_quiet quiet; /* what it tells, and what it agrees with */
     uint32_t rows_count;
     RaftRow rows[64];
@@ -43,6 +46,7 @@ void net_know(struct net *net, uint64_t id, uint64_t other); /* `id` learns of `
 void net_run(struct net *net);
 /* Time passes in steps of 10 ms, each with its turns. */
 void net_pass(struct net *net, uint64_t ms);
+void net_stand_still(struct net *net, uint64_t ms); /* at once: all processes were paused */
 
 void net_set_piece(struct net *net, uint32_t bytes); /* the largest piece that arrives at once */
 void net_cut(struct net *net, bool cut);             /* what is sent vanishes; nobody is told */

@@ -322,6 +322,58 @@ static void pings_tell_whether_both_think_the_same(void **state)
     assert_true(state_of(one, 0).rtt_us < 1000);
 }
 
+static void who_is_watched_is_pinged_often_and_missed_soon(void **state)
+{
+    (void)state;
+    start(2);
+    struct node *one = nodes[1];
+    net_pass(net, 5000);
+    net_cut(net, true);
+    net_pass(net, 2000);
+    assert_int_equal(one->silences[2], 0); /* nobody asked for it */
+    net_cut(net, false);
+    net_pass(net, 2000);
+    assert_true(peers_is_heard(one->peers, 2));
+    peers_watch(one->peers, 2, true);
+    uint64_t asked_us = one->asked_us;
+    net_pass(net, NET_WATCH_PING_US / 1000 + 20);
+    assert_true(one->asked_us > asked_us);
+    net_pass(net, 5000);
+    assert_int_equal(one->silences[2], 0);
+    net_cut(net, true);
+    net_pass(net, (NET_SILENT_US - NET_WATCH_PING_US) / 1000 - 20);
+    assert_int_equal(one->silences[2], 0);
+    assert_true(peers_is_heard(one->peers, 2));
+    net_pass(net, NET_WATCH_PING_US / 1000 + 40);
+    assert_int_equal(one->silences[2], 1);
+    assert_false(peers_is_heard(one->peers, 2));
+    assert_true(peers_is_up(one->peers, 2));
+    net_pass(net, 1000);
+    assert_int_equal(one->silences[2], 1); /* said once */
+    net_cut(net, false);
+    net_pass(net, 1500);
+    assert_true(peers_is_heard(one->peers, 2));
+    net_cut(net, true);
+    net_pass(net, NET_SILENT_US / 1000 + NET_WATCH_PING_US / 1000);
+    assert_int_equal(one->silences[2], 2);
+}
+
+/* What others said while a process stood still is read after its timers: no silence of theirs. */
+static void who_stood_still_missed_nobody(void **state)
+{
+    (void)state;
+    start(2);
+    struct node *one = nodes[1];
+    peers_watch(one->peers, 2, true);
+    net_pass(net, 3000);
+    uint32_t downs = one->downs[2];
+    net_stand_still(net, 30000);
+    net_pass(net, 2000);
+    assert_int_equal(one->silences[2], 0);
+    assert_int_equal(one->downs[2], downs);
+    assert_true(peers_is_heard(one->peers, 2));
+}
+
 static void a_broker_that_is_gone_for_good_is_forgotten(void **state)
 {
     (void)state;
@@ -369,6 +421,8 @@ int main(void)
         TEST(dials_back_off),
         TEST(queues_are_bounded),
         TEST(pings_tell_whether_both_think_the_same),
+        TEST(who_is_watched_is_pinged_often_and_missed_soon),
+        TEST(who_stood_still_missed_nobody),
         TEST(a_broker_that_is_gone_for_good_is_forgotten),
         TEST(one_that_stops_closes_everything),
     };
