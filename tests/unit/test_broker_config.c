@@ -223,7 +223,7 @@ static void the_documented_defaults_are_the_defaults(void **state)
     assert_int_equal(r.error, OK);
     config_defaults(&defaults);
     assert_memory_equal(&r.config, &defaults, sizeof defaults);
-    assert_int_equal(keys, 37);
+    assert_int_equal(keys, 38);
 }
 
 static void no_file(void **state)
