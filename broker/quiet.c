@@ -10,10 +10,6 @@
 #include "broker/impl.h"
 #include "broker/router.h"
 
-#define DIFFERENT_ELECTIONS                                                                                            \
-    2u /* so many timeouts two brokers may differ: who woke by himself campaigns in that time                          \
-        */
-
 struct account {
     uint64_t broker;
     struct peers_quiet led, followed;
@@ -338,7 +334,8 @@ void quiet_on_answer(void *context, uint64_t broker, uint64_t asked_us, bool agr
     } else if (account->differs_since_us == 0) {
         account->differs_since_us = now_us;
         mark(b->trace, MARK_DIGEST_DIFFERS);
-    } else if (now_us - account->differs_since_us >= DIFFERENT_ELECTIONS * 1000u * (uint64_t)b->config->election_ms) {
+    } else if (now_us - account->differs_since_us >=
+               QUIET_DIFFERS_ELECTIONS * 1000u * (uint64_t)b->config->election_ms) {
         trace_info(b->trace, "sleep_differs", "broker=%lu groups=%u", broker, account->led.count);
         account->differs_since_us = 0;
         account->wake_due = true;

@@ -146,17 +146,19 @@
 #define KV_RESERVE_STEP_BYTES ((uint64_t)1 << 20)
 
 /* peers */
-#define ROUTER_WAITING_MAX    65536u     /* votes and acknowledgements that wait for the log */
-#define WINDOW_KEPT_BYTES_MAX (8u << 20) /* of one group's applied entries, for followers that lack them */
-#define PEERS_MAX             64u
-#define ASSIGN_INTERVAL_US    500000u     /* between two looks at what is not as the registry wishes, and two reports */
-#define PEER_QUEUE_BYTES_MAX  (32u << 20) /* sent to one peer on one lane and not taken by the kernel */
-#define PEER_PING_US          1000000u
-#define PEER_SILENCE_US       5000000u /* nothing heard on a lane for so long: it is over */
-#define QUIET_PING_PARTS      4u       /* of an election timeout: between brokers with sleeping groups in common */
-#define PEER_HELLO_US         3000000u /* from the connection to the end of the greeting */
-#define PEER_RETRY_US_MIN     100000u  /* between two dials; doubles up to ... */
-#define PEER_RETRY_US_MAX     5000000u /* ... and a random third less, so that brokers do not knock in step */
+#define ROUTER_WAITING_MAX      65536u     /* votes and acknowledgements that wait for the log */
+#define WINDOW_KEPT_BYTES_MAX   (8u << 20) /* of one group's applied entries, for followers that lack them */
+#define PEERS_MAX               64u
+#define ASSIGN_INTERVAL_US      500000u /* between two looks at what is not as the registry wishes, and two reports */
+#define PEER_QUEUE_BYTES_MAX    (32u << 20) /* sent to one peer on one lane and not taken by the kernel */
+#define PEER_PING_US            1000000u
+#define PEER_SILENCE_US         5000000u /* nothing heard on a lane for so long: it is over */
+#define QUIET_PING_PARTS        4u       /* of an election timeout: between brokers with sleeping groups in common */
+/* So many election timeouts two brokers may differ on who sleeps: who woke alone campaigns in that time. */
+#define QUIET_DIFFERS_ELECTIONS 2u
+#define PEER_HELLO_US           3000000u /* from the connection to the end of the greeting */
+#define PEER_RETRY_US_MIN       100000u  /* between two dials; doubles up to ... */
+#define PEER_RETRY_US_MAX       5000000u /* ... and a random third less, so that brokers do not knock in step */
 
 /* snapshots: pictures of groups on their way to replicas that lack too much */
 #define SNAPSHOT_CHUNK_BYTES_MAX (1u << 20)

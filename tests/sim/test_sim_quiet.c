@@ -14,6 +14,7 @@
 #include "sim_trio.h"
 
 #define GROUPS       6u
+#define MANY         60u
 #define SECOND_US    UINT64_C(1000000)
 #define ELECTION_US  UINT64_C(800000)
 #define HEARTBEAT_US UINT64_C(100000)
@@ -160,6 +161,19 @@ static void off_means_never(void **state)
     trio_open(&t, 2, 3, 2);
     trio_run(&t, 60 * SECOND_US);
     assert_int_equal(asleep(2), 0);
+}
+
+static void heartbeats_of_all_groups_share_a_frame(void **state)
+{
+    (void)state;
+    trio_open(&t, 17, 3, MANY);
+    trio_run(&t, 10 * SECOND_US);
+    struct cost before = cost_so_far();
+    trio_run(&t, 10 * SECOND_US);
+    struct cost after = cost_so_far();
+    uint64_t intervals = 10 * SECOND_US / HEARTBEAT_US, pairs = 6;
+    assert_true(after.rows - before.rows >= 2 * MANY * 2 * (intervals - 1)); /* to two followers, and back */
+    assert_true(after.frames - before.frames <= 2 * pairs * (intervals + 1));
 }
 
 static void nobody_sleeps_while_a_member_is_away(void **state)
@@ -379,8 +393,6 @@ static void a_group_that_sleeps_without_a_leader_is_found_by_the_digest(void **s
 
 /* --- pauses --- */
 
-#define MANY 60u
-
 static void check_no_storm(const struct cost *before, uint32_t groups)
 {
     trio_run(&t, 3 * ELECTION_US);
@@ -509,6 +521,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(who_has_nothing_to_do_sleeps_and_costs_nothing),
         TEST(off_means_never),
+        TEST(heartbeats_of_all_groups_share_a_frame),
         TEST(nobody_sleeps_while_a_member_is_away),
         TEST(work_wakes_at_once),
         TEST(a_deadline_wakes),
