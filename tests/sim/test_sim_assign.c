@@ -191,6 +191,7 @@ static void marks_go_when_nobody_can_need_them(void **state)
     kit_produce(trio_group(0), 800);
     assert_true(sim_registry_is_marked(t.registry, group));
     trio_start(&t, 3);
+    trio_run(&t, 6 * SECOND_US); /* until it is dialled again */
     for (int i = 0; i < 3 && !kit_is_forgotten(&group); i++) {
         kit_produce(trio_group(0), 400);
     }
