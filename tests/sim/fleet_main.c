@@ -34,7 +34,7 @@ struct totals {
     const struct arguments *arguments;
     uint64_t seeds, failed, is_void, faults, acked, lives, events;
     double simulated_s;
-    uint64_t last_hash;
+    uint64_t hash; /* of all seeds; of one: its own */
     struct coverage coverage;
 };
 
@@ -141,7 +141,7 @@ static void count(struct totals *totals, const struct sim_result *result)
     totals->lives += result->lives;
     totals->events += result->events;
     totals->simulated_s += (double)result->simulated_us / 1e6;
-    totals->last_hash = result->hash;
+    totals->hash = totals->hash * 0x9e3779b97f4a7c15u ^ result->hash;
 }
 
 static void on_result(void *context, uint64_t seed, const struct sim_result *result)
@@ -179,7 +179,7 @@ static void summary(const struct totals *totals)
            (unsigned long long)totals->seeds, (unsigned long long)totals->failed, (unsigned long long)totals->is_void,
            totals->simulated_s / 3600, cpu_s / 3600, totals->simulated_s / cpu_s, (unsigned long long)totals->lives,
            (unsigned long long)totals->acked, (unsigned long long)totals->events, (unsigned long long)totals->faults,
-           (unsigned long long)totals->last_hash);
+           (unsigned long long)totals->hash);
 }
 
 static void run_batch(struct totals *totals, uint64_t first, uint64_t seeds)
