@@ -41,6 +41,7 @@ enum err wal_inspect(struct disk *disk, const char *dir, const struct wal_inspec
 {
     struct wal_inspector copy = *inspector;
     struct wal__sink sink = {.context = &copy,
+                             .is_memory = inspector->is_memory,
                              .file = wal__inspect_file,
                              .batch = wal__inspect_batch,
                              .record = wal__inspect_record,

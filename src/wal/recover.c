@@ -61,7 +61,7 @@ static enum err reader_fetch(struct reader *r, uint64_t offset, uint8_t *data, s
             memset(data, 0, size);
             return OK;
         }
-        bool is_direct = size >= DIRECT_BYTES_MIN;
+        bool is_direct = size >= DIRECT_BYTES_MIN || r->sink->is_memory;
         size_t got = 0;
         enum err error = is_direct ? disk->ops->read(disk, r->handle, data, size, offset, &got)
                                    : disk->ops->read(disk, r->handle, r->window->data, r->window->size, offset, &got);

@@ -8,6 +8,7 @@
 /* Any function may be NULL. */
 struct wal__sink {
     void *context;
+    bool is_memory; /* a read costs no call: nothing is read ahead */
     void (*file)(void *context, const struct wal__file *file);
     void (*batch)(void *context, uint64_t lsn, uint32_t length, const char *verdict); /* length 0: unknown */
     void (*record)(void *context, const struct wal_record *record, uint64_t lsn);

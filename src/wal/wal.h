@@ -153,6 +153,7 @@ void wal_close(struct wal *wal);
  * nothing. Any function may be NULL. */
 struct wal_inspector {
     void *context;
+    bool is_memory; /* what is read stands in memory: exactly what is needed is read, and nothing ahead */
     void (*file)(void *context, const char *name, uint64_t base_lsn, uint64_t salt, uint64_t boot, uint32_t version);
     void (*batch)(void *context, uint64_t lsn, uint32_t length, const char *verdict); /* "ok", "torn", "damaged" */
     void (*record)(void *context, const struct wal_record *record, uint64_t lsn);

@@ -135,8 +135,12 @@ void fleet_broker_open(struct fleet *fleet, uint64_t id)
     b->crashes_left = o->crashes;
     world_init_part(&b->world, &fleet->world, o->seed * 0x9e3779b97f4a7c15u + id);
     b->kv = sim_kv_new(&(struct sim_kv_options){.fault = on_kv_point, .error = on_kv_error, .context = b});
-    const struct sim_disk_options disk = {
-        .job_us_max = o->job_us_max, .stall_us_max = 8000000, .cut = o->cut, .on_synced = on_synced, .context = b};
+    const struct sim_disk_options disk = {.job_us_max = o->job_us_max,
+                                          .stall_us_max = 8000000,
+                                          .cut = o->cut,
+                                          .on_synced = on_synced,
+                                          .told_dir = "wal", /* nobody here asks for anything else */
+                                          .context = b};
     b->disk = sim_disk_new(&b->world, &disk);
     sim_clock_init(&b->clock, &b->world, on_timer, b);
     if (o->faults[FAULT_SHAPE]) {

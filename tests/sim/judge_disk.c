@@ -467,7 +467,7 @@ void disk__reread(struct judge *judge, struct judge_machine *machine)
     }
     struct reading reading = {.judge = judge, .machine = machine};
     const struct wal_inspector inspector = {
-        .context = &reading, .record = on_record, .damaged = on_damaged, .end = on_end};
+        .context = &reading, .is_memory = true, .record = on_record, .damaged = on_damaged, .end = on_end};
     machine->commits = sim_kv_commits_count(machine->kv);
     read_pictures(judge, machine);
     enum err error = wal_inspect(sim_disk_shadow(machine->disk), "wal", &inspector);

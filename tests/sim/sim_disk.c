@@ -41,6 +41,7 @@ struct sim_disk {
     struct lane lanes[DISK_LANES];
     TAILQ_HEAD(, disk_file) files;
     uint64_t syncs;
+    bool is_news;     /* for told_dir */
     bool sync_failed; /* in this life */
     uint64_t sync_error_countdown;
     bool wants_staging; /* both kinds of kernel are simulated */
@@ -222,11 +223,20 @@ struct synced_range {
     const char *path;
 };
 
+static void note_news(struct sim_disk *disk, const char *path)
+{
+    const char *dir = disk->options.told_dir;
+    disk->is_news = disk->is_news || dir == NULL || strncmp(path, dir, strlen(dir)) == 0;
+}
+
 static void on_range_synced(void *context, struct inode *inode, uint64_t offset, uint64_t size)
 {
     const struct synced_range *range = context;
     const struct sim_disk_options *options = &range->disk->options;
     uint64_t end = inode_size(inode, TREE_NOW);
+    if (offset == 0) {
+        note_news(range->disk, range->path);
+    }
     if (options->on_synced != NULL && offset < end) {
         options->on_synced(options->context, range->path, inode_bytes(inode), offset,
                            size < end - offset ? size : end - offset);
@@ -276,9 +286,12 @@ static enum err sim_sync_all(struct disk *port)
     if (!may_go_on(disk, SIM_IO_SYNC))
         return ERR_IO;
     world_log(disk->world, "    disk: sync everything");
+    bool is_told =
+        disk->is_news || disk->options.told_dir == NULL || !tree_is_durable(disk->tree, disk->options.told_dir);
     tree_sync_all(disk->tree, NULL, NULL);
     disk->syncs++;
-    if (disk->options.on_synced != NULL) {
+    if (disk->options.on_synced != NULL && is_told) {
+        disk->is_news = false;
         disk->options.on_synced(disk->options.context, NULL, NULL, 0, 0);
     }
     return OK;
@@ -329,6 +342,7 @@ static enum err sim_reserve(struct disk *port, struct disk_file *file, uint64_t 
 
 static bool name_may_change(struct sim_disk *disk, const char *path)
 {
+    note_news(disk, path);
     return may_go_on(disk, SIM_IO_NAME) && sim_media_name(&disk->media, path) == OK;
 }
 

@@ -24,6 +24,9 @@ struct sim_disk_options {
     /* Byte ranges of a file that became durable; data = the bytes of the whole file as they stand. path NULL: anything
      * may have. May be NULL. */
     void (*on_synced)(void *context, const char *path, const uint8_t *data, uint64_t offset, uint64_t size);
+    /* Not NULL: a sync of everything is told only if it took something in this directory along, or if a name in it, or
+     * the first page of a file, has changed since the last one that was told. */
+    const char *told_dir;
     void *context;
 };
 

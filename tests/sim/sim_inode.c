@@ -223,6 +223,11 @@ void inode_sync(struct tree *tree, struct inode *inode, tree_synced synced, void
     }
 }
 
+bool inode_is_durable(const struct inode *inode)
+{
+    return TAILQ_EMPTY(&inode->pages) && inode->size == inode->durable_size;
+}
+
 void inode_sync_fails(struct inode *inode)
 {
     struct page *page;

@@ -64,5 +64,6 @@ struct inode *inode_new(struct tree *tree, bool is_dir); /* one reference, the c
 void entries_clear(struct entries *entries);
 void inode_power_cut(struct tree *tree, struct inode *inode, struct rng *rng, const struct tree_cut *cut);
 void inode_drop_lost(struct inode *inode);
+bool inode_is_durable(const struct inode *inode); /* its bytes and its size */
 
 #endif

@@ -485,7 +485,7 @@ static void read_all(struct shadow *shadow)
     shadow->read_at = now;
     uint32_t inside = world_step_out(shadow->world); /* a sync may have brought us here: no allocation fails for us */
     ledger_read_begin(shadow->ledger);
-    const struct wal_inspector inspector = {.context = shadow, .record = on_wal_record};
+    const struct wal_inspector inspector = {.context = shadow, .is_memory = true, .record = on_wal_record};
     enum err error = wal_inspect(sim_disk_shadow(shadow->disk), "wal", &inspector);
     if (error != OK && error != ERR_NO_FILE) {
         world_fail(shadow->world, "W2", "the durable WAL does not read: %s", err_name(error));

@@ -289,6 +289,30 @@ enum err tree_list(const struct tree *tree, enum tree_view view, const char *pat
     return OK;
 }
 
+static bool dir_is_durable(const struct tree *tree, const struct inode *dir)
+{
+    const struct change *change;
+    TAILQ_FOREACH(change, &tree->changes, link)
+    {
+        if (change->dir == dir || change->to_dir == dir)
+            return false;
+    }
+    const struct entry *entry;
+    TAILQ_FOREACH(entry, &dir->now, link)
+    {
+        bool is_durable = entry->inode->is_dir ? dir_is_durable(tree, entry->inode) : inode_is_durable(entry->inode);
+        if (!is_durable)
+            return false;
+    }
+    return true;
+}
+
+bool tree_is_durable(const struct tree *tree, const char *dir)
+{
+    struct inode *inode;
+    return tree_find(tree, TREE_NOW, dir, &inode) != OK || !inode->is_dir || dir_is_durable(tree, inode);
+}
+
 size_t tree_pending_names(const struct tree *tree)
 {
     return tree->changes_count;

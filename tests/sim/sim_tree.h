@@ -43,6 +43,8 @@ enum err tree_rename(struct tree *tree, const char *from, const char *to);
 enum err tree_sync_dir(struct tree *tree, const char *path);
 enum err tree_list(const struct tree *tree, enum tree_view view, const char *path,
                    void (*visit)(void *context, const char *name), void *context);
+/* A power cut leaves the directory, and the files in it, as they are. */
+bool tree_is_durable(const struct tree *tree, const char *dir);
 size_t tree_pending_names(const struct tree *tree); /* changes of directories that are not durable */
 
 /* --- bytes --- */
