@@ -180,23 +180,25 @@ static bool set_bytes(RaftRow *row, uint64_t field, const uint8_t *at, const uin
 
 static bool set_number(RaftRow *row, uint64_t field, uint64_t value)
 {
-    uint64_t *const numbers[] = {[RaftRow_group_tag] = &row->group,  [RaftRow_from_tag] = &row->from,
-                                 [RaftRow_to_tag] = &row->to,        [RaftRow_term_tag] = &row->term,
-                                 [RaftRow_index_tag] = &row->index,  [RaftRow_index_term_tag] = &row->index_term,
-                                 [RaftRow_hint_tag] = &row->hint,    [RaftRow_commit_tag] = &row->commit,
-                                 [RaftRow_round_tag] = &row->round,  [RaftRow_heal_tag] = &row->heal,
-                                 [RaftRow_damage_tag] = &row->damage};
-    uint32_t *const small_numbers[] = {[RaftRow_type_tag] = &row->type,
-                                       [RaftRow_flags_tag] = &row->flags,
-                                       [RaftRow_payload_crc_tag] = &row->payload_crc};
-    if (field < sizeof numbers / sizeof numbers[0] && numbers[field] != NULL) {
-        *numbers[field] = value;
+    static const uint16_t at[] = {
+        [RaftRow_group_tag] = offsetof(RaftRow, group),  [RaftRow_from_tag] = offsetof(RaftRow, from),
+        [RaftRow_to_tag] = offsetof(RaftRow, to),        [RaftRow_term_tag] = offsetof(RaftRow, term),
+        [RaftRow_index_tag] = offsetof(RaftRow, index),  [RaftRow_index_term_tag] = offsetof(RaftRow, index_term),
+        [RaftRow_hint_tag] = offsetof(RaftRow, hint),    [RaftRow_commit_tag] = offsetof(RaftRow, commit),
+        [RaftRow_round_tag] = offsetof(RaftRow, round),  [RaftRow_heal_tag] = offsetof(RaftRow, heal),
+        [RaftRow_damage_tag] = offsetof(RaftRow, damage)};
+    if (field < sizeof at / sizeof at[0] && at[field] != 0) {
+        memcpy((uint8_t *)row + at[field], &value, sizeof value);
         return true;
     }
-    if (field >= sizeof small_numbers / sizeof small_numbers[0] || small_numbers[field] == NULL || value > UINT32_MAX) {
+    uint32_t *number = field == RaftRow_type_tag          ? &row->type
+                       : field == RaftRow_flags_tag       ? &row->flags
+                       : field == RaftRow_payload_crc_tag ? &row->payload_crc
+                                                          : NULL;
+    if (number == NULL || value > UINT32_MAX) {
         return false;
     }
-    *small_numbers[field] = (uint32_t)value;
+    *number = (uint32_t)value;
     return true;
 }
 

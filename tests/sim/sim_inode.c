@@ -34,7 +34,32 @@ static void page_drop(struct inode *inode, struct page *page)
 {
     inode->page_at[page->number] = NULL;
     TAILQ_REMOVE(&inode->pages, page, link);
-    free(page);
+    TAILQ_INSERT_HEAD(&inode->tree->spare_pages, page, link);
+}
+
+static struct page *page_new(struct inode *inode, uint64_t number)
+{
+    struct page *page = TAILQ_FIRST(&inode->tree->spare_pages);
+    if (page != NULL) {
+        TAILQ_REMOVE(&inode->tree->spare_pages, page, link);
+    } else {
+        page = malloc(sizeof *page);
+        ASSERT(page != NULL);
+    }
+    page->number = number;
+    page->unsynced = page->lost = 0;
+    inode->page_at[number] = page;
+    TAILQ_INSERT_TAIL(&inode->pages, page, link);
+    return page;
+}
+
+void pages_free(struct pages *pages)
+{
+    struct page *page;
+    while ((page = TAILQ_FIRST(pages)) != NULL) {
+        TAILQ_REMOVE(pages, page, link);
+        free(page);
+    }
 }
 
 void inode_unref(struct inode *inode)
@@ -82,17 +107,27 @@ static void inode_grow(struct inode *inode, uint64_t size)
 {
     if (size <= inode->capacity)
         return;
-    uint64_t capacity = inode->capacity == 0 ? 64u << 10 : inode->capacity;
+    uint64_t capacity = inode->capacity == 0 ? PAGE_BYTES : inode->capacity;
     while (capacity < size) {
         capacity *= 2;
     }
     inode->data = realloc(inode->data, capacity);
     inode->page_at = realloc(inode->page_at, capacity / PAGE_BYTES * sizeof *inode->page_at);
     ASSERT(inode->data != NULL && inode->page_at != NULL);
-    memset(inode->data + inode->capacity, 0, capacity - inode->capacity);
     uint64_t pages = inode->capacity / PAGE_BYTES;
     memset(inode->page_at + pages, 0, (capacity / PAGE_BYTES - pages) * sizeof *inode->page_at);
     inode->capacity = capacity;
+}
+
+/* Zeros up to there, and to the end of that page. */
+static void inode_fill(struct inode *inode, uint64_t size)
+{
+    if (size <= inode->filled)
+        return;
+    inode_grow(inode, size);
+    uint64_t filled = (size + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    memset(inode->data + inode->filled, 0, filled - inode->filled);
+    inode->filled = filled;
 }
 
 /* Keeps the durable bytes of the sectors of [offset, offset + size), which lie in one page and are about to change. */
@@ -101,12 +136,7 @@ static void page_save(struct inode *inode, uint64_t offset, uint64_t size)
     uint64_t number = offset / PAGE_BYTES;
     struct page *page = inode->page_at[number];
     if (page == NULL) {
-        page = malloc(sizeof *page);
-        ASSERT(page != NULL);
-        page->number = number;
-        page->unsynced = page->lost = 0;
-        inode->page_at[number] = page;
-        TAILQ_INSERT_TAIL(&inode->pages, page, link);
+        page = page_new(inode, number);
     }
     unsigned first = (unsigned)(offset % PAGE_BYTES / SECTOR_BYTES);
     unsigned last = (unsigned)((offset + size - 1) % PAGE_BYTES / SECTOR_BYTES);
@@ -136,7 +166,7 @@ void inode_write(struct tree *tree, struct inode *inode, const void *data, size_
     ASSERT(!inode->is_dir);
     if (size == 0)
         return;
-    inode_grow(inode, offset + size);
+    inode_fill(inode, offset + size);
     range_save(inode, offset, size);
     memcpy(inode->data + offset, data, size);
     if (offset + size > inode->size) {
@@ -155,7 +185,7 @@ void inode_truncate(struct tree *tree, struct inode *inode, uint64_t size)
         }
         memset(inode->data + size, 0, inode->size - size);
     }
-    inode_grow(inode, size);
+    inode_fill(inode, size);
     inode->size = size;
     inode->reserved = 0;
 }
@@ -286,11 +316,11 @@ void inode_power_cut(struct tree *tree, struct inode *inode, struct rng *rng, co
         page_drop(inode, page);
     }
     if (inode->size != inode->durable_size && !rng_chance(rng, cut->size_keep)) {
-        inode_grow(inode, inode->durable_size);
+        inode_fill(inode, inode->durable_size);
         inode->size = inode->durable_size;
     }
-    if (inode->capacity > inode->size) {
-        memset(inode->data + inode->size, 0, inode->capacity - inode->size);
+    if (inode->filled > inode->size) {
+        memset(inode->data + inode->size, 0, inode->filled - inode->size);
     }
     inode->durable_size = inode->size;
 }

@@ -30,9 +30,10 @@ struct inode {
     bool is_dir;
     struct entries now, durable; /* directories */
     uint64_t mark;
-    uint8_t *data;           /* files: zero behind size */
-    uint64_t size, capacity; /* capacity: multiple of PAGE_BYTES */
-    uint64_t reserved;       /* blocks set aside from the beginning on */
+    uint8_t *data;             /* files */
+    uint64_t size;             /* at most filled: zero behind it */
+    uint64_t filled, capacity; /* multiples of PAGE_BYTES: what of data means anything, and what there is */
+    uint64_t reserved;         /* blocks set aside from the beginning on */
     uint64_t durable_size;
     struct page **page_at; /* capacity / PAGE_BYTES pointers, NULL = all durable */
     struct pages pages;    /* in order of first write since the last sync */
@@ -58,11 +59,13 @@ struct tree {
     uint64_t marks;
     size_t changes_count;
     TAILQ_HEAD(, inode) inodes; /* in order of creation */
+    struct pages spare_pages;   /* owned */
 };
 
 struct inode *inode_new(struct tree *tree, bool is_dir); /* one reference, the caller's */
 void entries_clear(struct entries *entries);
 void inode_power_cut(struct tree *tree, struct inode *inode, struct rng *rng, const struct tree_cut *cut);
+void pages_free(struct pages *pages);
 void inode_drop_lost(struct inode *inode);
 bool inode_is_durable(const struct inode *inode); /* its bytes and its size */
 

@@ -326,6 +326,7 @@ struct tree *tree_new(void)
     ASSERT(tree != NULL);
     TAILQ_INIT(&tree->changes);
     TAILQ_INIT(&tree->inodes);
+    TAILQ_INIT(&tree->spare_pages);
     tree->root = inode_new(tree, true);
     return tree;
 }
@@ -337,6 +338,7 @@ void tree_free(struct tree *tree)
     }
     inode_unref(tree->root);
     ASSERT(TAILQ_EMPTY(&tree->inodes)); /* else somebody holds a file open, or directories form a ring */
+    pages_free(&tree->spare_pages);
     free(tree);
 }
 
