@@ -25,11 +25,13 @@ static const struct message_type stored_messages[] = {CODEC_STORED_TABLE(TYPE_LI
 #undef TYPE_LINE
 
 /* Two bytes of length are enough for rows of up to 16383 bytes. */
+#define ROW_LENGTH_BYTES_MAX 2u
 #define HEAD_FITS(type, message)                                                                                       \
     _Static_assert(FRAME_HEADER_BYTES + message##_size <= CODEC_HEAD_BYTES_MAX,                                        \
                    #message " needs a larger CODEC_HEAD_BYTES_MAX");
 #define ROW_FITS(row, message)                                                                                         \
-    _Static_assert(2 + message##_size <= CODEC_ROW_BYTES_MAX, #message " needs a larger CODEC_ROW_BYTES_MAX");
+    _Static_assert(ROW_LENGTH_BYTES_MAX + message##_size <= CODEC_ROW_BYTES_MAX,                                       \
+                   #message " needs a larger CODEC_ROW_BYTES_MAX");
 #define STORED_FITS(kind, message)                                                                                     \
     _Static_assert(message##_size <= CODEC_STORED_BYTES_MAX, #message " needs a larger CODEC_STORED_BYTES_MAX");
 CODEC_FRAME_TABLE(HEAD_FITS)
@@ -103,12 +105,34 @@ enum err codec_encode_frame(uint8_t *out, uint32_t capacity, enum frame_type typ
     return OK;
 }
 
+/* nanopb writes a delimited message twice, to know its length: here it is written once, behind room for the length. */
+static bool row_write(const struct message_type *type, const void *message, uint8_t *out, uint32_t *ret_size)
+{
+    uint32_t size_bytes;
+    if (!message_write(type, message, 0, out + ROW_LENGTH_BYTES_MAX, CODEC_ROW_BYTES_MAX - ROW_LENGTH_BYTES_MAX,
+                       &size_bytes)) {
+        return false;
+    }
+    if (size_bytes < 0x80) {
+        out[0] = (uint8_t)size_bytes;
+        memmove(out + 1, out + ROW_LENGTH_BYTES_MAX, size_bytes);
+        *ret_size = 1 + size_bytes;
+        return true;
+    }
+    out[0] = (uint8_t)(size_bytes | 0x80);
+    out[1] = (uint8_t)(size_bytes >> 7);
+    *ret_size = ROW_LENGTH_BYTES_MAX + size_bytes;
+    return true;
+}
+
 enum err codec_append_row(uint8_t *out, uint32_t capacity, enum codec_row row, const void *message, uint32_t *io_size)
 {
     ASSERT(*io_size <= capacity);
-    uint32_t size_bytes;
-    if (!message_write(&row_messages[row], message, PB_ENCODE_DELIMITED, out + *io_size, capacity - *io_size,
-                       &size_bytes))
+    uint32_t size_bytes, room = capacity - *io_size;
+    bool is_written = room >= CODEC_ROW_BYTES_MAX ? row_write(&row_messages[row], message, out + *io_size, &size_bytes)
+                                                  : message_write(&row_messages[row], message, PB_ENCODE_DELIMITED,
+                                                                  out + *io_size, room, &size_bytes);
+    if (!is_written)
         return ERR_TOO_LARGE;
     *io_size += size_bytes;
     return OK;
