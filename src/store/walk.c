@@ -5,12 +5,16 @@
  * One rotten header must not hide what is good behind it. If its length is right, it leads to a whole batch with an
  * offset that can stand there. If not, that one is looked for byte by byte, and must lead on to the end: what merely
  * looks like a batch may be the payload of the one that is lost. So a second rotten length hides what lies between. */
+#include <string.h>
+
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "store/impl.h"
 
 #define LENGTH_AT         8u
+#define MAGIC_AT          16u
+#define MAGIC             2
 #define CRC_FROM_BYTES    21u
 #define SEEK_TRIES_MAX    64u /* bytes that looked like a batch and were none */
 #define SEEK_FAILED_READS 16u /* a disk that reads nothing at all takes its time for each */
@@ -183,6 +187,18 @@ static enum err walk__pass_block(struct walk *walk)
     return error == OK ? ERR_AGAIN : error;
 }
 
+/* To the next byte of the window, at or behind data, where a batch may begin: most bytes need no closer look. NULL: the
+ * window is through. */
+static const uint8_t *walk__skip(struct walk *walk, const uint8_t *data)
+{
+    uint64_t window_end = walk->window_position + walk->window_bytes;
+    uint64_t end = window_end < walk->limit ? window_end : walk->limit;
+    uint64_t places = end - walk->position - BATCH_HEADER_BYTES + 1;
+    const uint8_t *magic = memchr(data + MAGIC_AT, MAGIC, places);
+    walk->position += magic != NULL ? (uint64_t)(magic - MAGIC_AT - data) : places;
+    return magic != NULL ? magic - MAGIC_AT : NULL;
+}
+
 static enum err walk__search(struct walk *walk, int64_t end_offset)
 {
     uint32_t tries = 0, failed_reads = 0;
@@ -200,6 +216,10 @@ static enum err walk__search(struct walk *walk, int64_t end_offset)
         }
         if (error != OK) {
             return error;
+        }
+        data = walk__skip(walk, data);
+        if (data == NULL) {
+            continue;
         }
         int64_t base_offset = (int64_t)load_be64(data);
         if (walk__is_batch(walk, data, end_offset)) {
