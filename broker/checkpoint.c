@@ -9,7 +9,9 @@
  * tried again every second, as it is, and the others go on without it. The segments that its log dropped meanwhile need
  * not wait: a transaction of their own takes them out of the stored manifest. That is how retention makes room on a
  * disk that is too full for a checkpoint. */
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "base/plant.h"
@@ -446,7 +448,8 @@ void checkpoint_want(struct partition *p)
 
 static struct checkpoint_job *checkpoint__job_new(struct broker *b)
 {
-    struct checkpoint_job *job = mem_zeroed(1, sizeof *job);
+    struct checkpoint_job *job = mem_grow(NULL, sizeof *job);
+    memset(job, 0, offsetof(struct checkpoint_job, items)); /* of the items, most are never used */
     job->job.run = checkpoint__run;
     job->job.done = checkpoint__done;
     job->broker = b;
