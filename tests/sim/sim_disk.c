@@ -144,12 +144,15 @@ static enum err sim_read(struct disk *port, struct disk_file *file, void *data, 
     struct sim_disk *disk = disk_of(port);
     if (!may_go_on(disk, SIM_IO_READ))
         return ERR_IO;
-    size_t got = inode_read(file->inode, TREE_NOW, data, size, offset);
-    enum err error = sim_media_read(&disk->media, file->path, file->inode, data, got, offset);
-    if (error == OK) {
-        *ret_read = got;
-    }
-    return error;
+    uint64_t end = inode_size(file->inode, TREE_NOW);
+    size_t got = offset >= end ? 0 : size < end - offset ? size : (size_t)(end - offset);
+    enum err error = sim_media_read(&disk->media, file->path, file->inode, got, offset);
+    if (error != OK)
+        return error;
+    *ret_read = inode_read(file->inode, TREE_NOW, data, size, offset);
+    ASSERT(*ret_read == got);
+    sim_media_spoil(&disk->media, file->path, file->inode, data, got, offset);
+    return OK;
 }
 
 /* A write that dies leaves any sectors of it in the page cache, in any order: the kernel may have copied a part, or

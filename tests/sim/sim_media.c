@@ -177,8 +177,7 @@ static void misread(struct sim_media *media, struct inode *inode, uint8_t *data,
     }
 }
 
-enum err sim_media_read(struct sim_media *media, const char *path, struct inode *inode, uint8_t *data, size_t size,
-                        uint64_t offset)
+enum err sim_media_read(struct sim_media *media, const char *path, struct inode *inode, size_t size, uint64_t offset)
 {
     const struct sim_media_options *options = &media->options;
     if (!is_segment(path)) {
@@ -200,12 +199,17 @@ enum err sim_media_read(struct sim_media *media, const char *path, struct inode 
         excuse(media);
         return ERR_IO;
     }
-    if (size > 0 && happens(media, FAULT_MISREAD, options->misread)) {
+    return OK;
+}
+
+void sim_media_spoil(struct sim_media *media, const char *path, struct inode *inode, uint8_t *data, size_t size,
+                     uint64_t offset)
+{
+    if (is_segment(path) && size > 0 && happens(media, FAULT_MISREAD, media->options.misread)) {
         world_log(media->world, "    disk: misread of %s at %llu", path, (unsigned long long)offset);
         excuse(media);
         misread(media, inode, data, size, offset);
     }
-    return OK;
 }
 
 enum err sim_media_kv(struct sim_media *media, const char *point)

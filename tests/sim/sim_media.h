@@ -50,9 +50,10 @@ enum err sim_media_open(struct sim_media *media, const char *path);
 enum err sim_media_name(struct sim_media *media, const char *path);
 enum err sim_media_write(struct sim_media *media, const char *path, struct inode *inode, uint64_t offset,
                          uint64_t size);
-/* After the read: may change data[0, size), which was read at offset. */
-enum err sim_media_read(struct sim_media *media, const char *path, struct inode *inode, uint8_t *data, size_t size,
-                        uint64_t offset);
+/* Before a read of so many bytes; and, if it was OK, behind it: may change data[0, size). */
+enum err sim_media_read(struct sim_media *media, const char *path, struct inode *inode, size_t size, uint64_t offset);
+void sim_media_spoil(struct sim_media *media, const char *path, struct inode *inode, uint8_t *data, size_t size,
+                     uint64_t offset);
 /* Of the checkpoint store; point: as in sim_kv.h. */
 enum err sim_media_kv(struct sim_media *media, const char *point);
 uint64_t sim_media_call_us(struct sim_media *media); /* how long the next call takes */
