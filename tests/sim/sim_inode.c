@@ -47,7 +47,7 @@ static struct page *page_new(struct inode *inode, uint64_t number)
         ASSERT(page != NULL);
     }
     page->number = number;
-    page->unsynced = page->lost = 0;
+    page->unsynced = page->lost = page->zero = 0;
     inode->page_at[number] = page;
     TAILQ_INSERT_TAIL(&inode->pages, page, link);
     return page;
@@ -130,6 +130,13 @@ static void inode_fill(struct inode *inode, uint64_t size)
     inode->filled = filled;
 }
 
+/* What the disk holds of a sector that differs. */
+static const uint8_t *page_before(const struct page *page, unsigned i)
+{
+    static const uint8_t zeros[SECTOR_BYTES];
+    return page->zero & (1u << i) ? zeros : page->before + i * SECTOR_BYTES;
+}
+
 /* Keeps the durable bytes of the sectors of [offset, offset + size), which lie in one page and are about to change. */
 static void page_save(struct inode *inode, uint64_t offset, uint64_t size)
 {
@@ -142,8 +149,13 @@ static void page_save(struct inode *inode, uint64_t offset, uint64_t size)
     unsigned last = (unsigned)((offset + size - 1) % PAGE_BYTES / SECTOR_BYTES);
     for (unsigned i = first; i <= last; i++) {
         uint8_t bit = (uint8_t)(1u << i);
+        uint64_t at = number * PAGE_BYTES + i * SECTOR_BYTES;
         if (!((page->unsynced | page->lost) & bit)) {
-            memcpy(page->before + i * SECTOR_BYTES, inode->data + number * PAGE_BYTES + i * SECTOR_BYTES, SECTOR_BYTES);
+            bool is_behind = at >= inode->size && at >= inode->durable_size;
+            page->zero = (uint8_t)(is_behind ? page->zero | bit : page->zero & ~bit);
+            if (!is_behind) {
+                memcpy(page->before + i * SECTOR_BYTES, inode->data + at, SECTOR_BYTES);
+            }
         }
         page->unsynced |= bit; /* a rewrite makes a lost sector dirty again: the next sync does write it */
         page->lost &= (uint8_t)~bit;
@@ -220,7 +232,8 @@ size_t inode_read(const struct inode *inode, enum tree_view view, void *data, si
             uint64_t low = from > offset ? from : offset;
             uint64_t high = to < offset + size ? to : offset + size;
             if (low < high) {
-                memcpy((uint8_t *)data + (low - offset), page->before + low % PAGE_BYTES, (size_t)(high - low));
+                memcpy((uint8_t *)data + (low - offset), page_before(page, i) + low % SECTOR_BYTES,
+                       (size_t)(high - low));
             }
         }
     }
@@ -274,8 +287,7 @@ void inode_drop_lost(struct inode *inode)
         next = TAILQ_NEXT(page, link);
         for (unsigned i = 0; i < SECTORS_PER_PAGE; i++) {
             if (page->lost & (1u << i)) {
-                memcpy(inode->data + page->number * PAGE_BYTES + i * SECTOR_BYTES, page->before + i * SECTOR_BYTES,
-                       SECTOR_BYTES);
+                memcpy(inode->data + page->number * PAGE_BYTES + i * SECTOR_BYTES, page_before(page, i), SECTOR_BYTES);
             }
         }
         page->lost = 0;
@@ -299,7 +311,7 @@ static void sector_cut(struct inode *inode, const struct page *page, unsigned i,
         }
         return;
     }
-    memcpy(at, page->before + i * SECTOR_BYTES, SECTOR_BYTES);
+    memcpy(at, page_before(page, i), SECTOR_BYTES);
 }
 
 void inode_power_cut(struct tree *tree, struct inode *inode, struct rng *rng, const struct tree_cut *cut)

@@ -20,6 +20,7 @@ struct page {
     uint64_t number;
     uint8_t unsynced; /* bit per sector: written since the last sync */
     uint8_t lost;     /* bit per sector: a failed sync called it clean; never both */
+    uint8_t zero;     /* bit per sector: it was behind the end of the file, and before[] does not say so */
     TAILQ_ENTRY(page) link;
     uint8_t before[PAGE_BYTES]; /* durable bytes of the sectors above */
 };
