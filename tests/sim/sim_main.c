@@ -13,6 +13,8 @@
  * Seeds run in child processes, so that an assertion of the broker is a failed seed like any other and not the end of
  * the run. Exit 1 when a seed failed. */
 #include <errno.h>
+#include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -272,9 +274,18 @@ static void parse(int argc, char **argv, struct arguments *ret_arguments)
     *ret_arguments = a;
 }
 
+/* What a seed gives back, files of megabytes among it, the next one takes again: neither is left to the kernel, which
+ * would bring zeros page by page. */
+static void keep_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments;
+    keep_memory();
     if (argc > 1 && strcmp(argv[1], "fleet") == 0)
         return fleet_main(argc - 1, argv + 1);
     parse(argc, argv, &arguments);
