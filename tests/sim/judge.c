@@ -427,7 +427,7 @@ void judge_exited(struct judge *judge, uint64_t id)
 void judge_crashed(struct judge *judge, uint64_t id)
 {
     judge_dies(judge, id);
-    disk__reread(judge, &judge->machines[id]);
+    disk__crashed(judge, &judge->machines[id]);
 }
 
 void judge_wiped(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv)

@@ -1,6 +1,6 @@
 /* Images: of each replica what the next start would find if the power went out now. Kept as it is synced, so that every
- * question is answered at once; after a crash, and at the end, everything is read with the product's own offline
- * readers, and what the image had must be there. */
+ * question is answered at once; after a crash that may have left something else, and at the end, everything is read
+ * with the product's own offline readers, and what the image had must be there. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +9,7 @@
 #include "wal/format.h"
 
 #define STORE_READ_EVERY 16u /* commits of a checkpoint store, between two full readings */
+#define LOG_READ_EVERY   4u  /* crashes that leave nothing new, between two full readings of the log */
 
 void disk__forget(struct image *image)
 {
@@ -484,4 +485,24 @@ void disk__reread(struct judge *judge, struct judge_machine *machine)
         free(kept[i].image.entries);
     }
     free(kept);
+}
+
+/* What a death alone leaves durable is what was durable before it, and the image says that already: the next start is
+ * held against it (W2 in judge_raft.c). Everything is read only if there may be more, or less, and now and then. */
+void disk__crashed(struct judge *judge, struct judge_machine *machine)
+{
+    bool is_news = sim_disk_take_news(machine->disk);
+    if (is_news || ++machine->crashes % LOG_READ_EVERY == 0) {
+        disk__reread(judge, machine);
+        return;
+    }
+    disk__fresh(judge, machine);
+    for (struct judge_group *group = judge->groups; group != NULL; group = group->hh.next) {
+        for (uint32_t i = 0; i < group->replicas_count; i++) {
+            struct judge_replica *r = group->replicas[i];
+            if (r->broker == machine->id) {
+                r->image.cut_index = r->image.cut_from = 0;
+            }
+        }
+    }
 }

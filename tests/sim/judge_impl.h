@@ -155,6 +155,7 @@ struct judge_machine {
     struct judge_place *places; /* owned, in the order of the broker's groups */
     uint64_t places_capacity;
     uint64_t readings; /* of the store */
+    uint64_t crashes;
     uint64_t delivered_us[JUDGE_BROKERS_MAX + 1];
     uint64_t dropped_rows[JUDGE_BROKERS_MAX + 1];
     uint64_t dropped_us[JUDGE_BROKERS_MAX + 1];
@@ -259,6 +260,7 @@ void disk__fresh(struct judge *judge, struct judge_machine *machine); /* the sto
 void disk__record(struct judge *judge, struct judge_machine *machine, const struct wal_record *record, uint64_t lsn);
 void disk__picture(struct judge *judge, struct judge_machine *machine, const struct meta_group *picture);
 void disk__reread(struct judge *judge, struct judge_machine *machine);
+void disk__crashed(struct judge *judge, struct judge_machine *machine); /* and nothing was started yet */
 void disk__forget(struct image *image);
 uint64_t disk__term(const struct judge *judge, const struct judge_replica *r);
 uint64_t disk__vote(const struct judge *judge, const struct judge_replica *r); /* of that term */

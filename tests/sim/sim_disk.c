@@ -219,6 +219,28 @@ static enum err sim_write(struct disk *port, struct disk_file *file, const struc
     return OK;
 }
 
+/* --- news --- */
+
+static void name_is_news(struct sim_disk *disk, const char *path)
+{
+    const char *dir = disk->options.told_dir;
+    disk->is_news = disk->is_news || (dir != NULL && strncmp(path, dir, strlen(dir)) == 0);
+}
+
+/* Something is about to become durable that no sync of a file tells of. */
+static void rest_is_news(struct sim_disk *disk)
+{
+    const char *dir = disk->options.told_dir;
+    disk->is_news = disk->is_news || (dir != NULL && !tree_is_durable(disk->tree, dir));
+}
+
+bool sim_disk_take_news(struct sim_disk *disk)
+{
+    bool is_news = disk->is_news || disk->options.told_dir == NULL;
+    disk->is_news = false;
+    return is_news;
+}
+
 /* --- durability --- */
 
 struct synced_range {
@@ -226,20 +248,11 @@ struct synced_range {
     const char *path;
 };
 
-static void note_news(struct sim_disk *disk, const char *path)
-{
-    const char *dir = disk->options.told_dir;
-    disk->is_news = disk->is_news || dir == NULL || strncmp(path, dir, strlen(dir)) == 0;
-}
-
 static void on_range_synced(void *context, struct inode *inode, uint64_t offset, uint64_t size)
 {
     const struct synced_range *range = context;
     const struct sim_disk_options *options = &range->disk->options;
     uint64_t end = inode_size(inode, TREE_NOW);
-    if (offset == 0) {
-        note_news(range->disk, range->path);
-    }
     if (options->on_synced != NULL && offset < end) {
         options->on_synced(options->context, range->path, inode_bytes(inode), offset,
                            size < end - offset ? size : end - offset);
@@ -289,12 +302,10 @@ static enum err sim_sync_all(struct disk *port)
     if (!may_go_on(disk, SIM_IO_SYNC))
         return ERR_IO;
     world_log(disk->world, "    disk: sync everything");
-    bool is_told =
-        disk->is_news || disk->options.told_dir == NULL || !tree_is_durable(disk->tree, disk->options.told_dir);
+    rest_is_news(disk);
     tree_sync_all(disk->tree, NULL, NULL);
     disk->syncs++;
-    if (disk->options.on_synced != NULL && is_told) {
-        disk->is_news = false;
+    if (disk->options.on_synced != NULL && sim_disk_take_news(disk)) {
         disk->options.on_synced(disk->options.context, NULL, NULL, 0, 0);
     }
     return OK;
@@ -345,7 +356,7 @@ static enum err sim_reserve(struct disk *port, struct disk_file *file, uint64_t 
 
 static bool name_may_change(struct sim_disk *disk, const char *path)
 {
-    note_news(disk, path);
+    name_is_news(disk, path);
     return may_go_on(disk, SIM_IO_NAME) && sim_media_name(&disk->media, path) == OK;
 }
 
@@ -608,6 +619,7 @@ void sim_disk_process_death(struct sim_disk *disk)
 void sim_disk_power_cut(struct sim_disk *disk)
 {
     new_life(disk);
+    rest_is_news(disk);
     tree_power_cut(disk->tree, &disk->world->crash, &disk->options.cut);
 }
 

@@ -24,8 +24,7 @@ struct sim_disk_options {
     /* Byte ranges of a file that became durable; data = the bytes of the whole file as they stand. path NULL: anything
      * may have. May be NULL. */
     void (*on_synced)(void *context, const char *path, const uint8_t *data, uint64_t offset, uint64_t size);
-    /* Not NULL: a sync of everything is told only if it took something in this directory along, or if a name in it, or
-     * the first page of a file, has changed since the last one that was told. */
+    /* Not NULL: a sync of everything is told only if there are news (see below). */
     const char *told_dir;
     void *context;
 };
@@ -41,6 +40,10 @@ uint64_t sim_disk_calm(struct sim_disk *disk); /* no stalls from now on; returns
 /* What would survive a power cut now if nothing un-synced did: a read-only port/disk that counts no calls and never
  * fails. */
 struct disk *sim_disk_shadow(struct sim_disk *disk);
+/* Since the last time that this was asked, or a sync of everything was told, told_dir has changed otherwise than by
+ * syncs of its files, which are told: a name in it went, a sync of everything or a power cut took something along.
+ * Always if there is no told_dir. */
+bool sim_disk_take_news(struct sim_disk *disk);
 uint64_t sim_disk_syncs(const struct sim_disk *disk); /* successful ones: the shadow changes only with them */
 
 void sim_disk_plan_sync_error(struct sim_disk *disk, uint64_t countdown); /* the countdown-th sync fails; 0: none */

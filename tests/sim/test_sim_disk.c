@@ -388,6 +388,56 @@ static void test_equal_seeds_give_equal_runs(void **state)
     assert_true(hashes[0] != hashes[2]);
 }
 
+static void count_all(void *context, const char *path, const uint8_t *data, uint64_t offset, uint64_t size)
+{
+    *(unsigned *)context += path == NULL;
+}
+
+/* What became durable without a word of a file's sync, or went: told once. */
+static void test_news_of_a_directory(void **state)
+{
+    struct fixture f;
+    unsigned told = 0;
+    world_init(&f.world, 13);
+    f.sim = sim_disk_new(&f.world, &(struct sim_disk_options){
+                                       .job_us_max = 300, .told_dir = "wal", .on_synced = count_all, .context = &told});
+    f.disk = sim_disk_port(f.sim);
+    assert_int_equal(f.disk->ops->make_dir(f.disk, "wal"), OK);
+    struct disk_file *file = durable_file(&f, "wal/1"), *other = durable_file(&f, "x");
+    assert_int_equal(f.disk->ops->sync_dir(f.disk, "wal"), OK);
+    assert_true(sim_disk_take_news(f.sim));
+    assert_false(sim_disk_take_news(f.sim));
+
+    write_fill(f.disk, file, 'b', 4096, 0); /* its sync tells of it */
+    assert_int_equal(f.disk->ops->sync(f.disk, file), OK);
+    write_fill(f.disk, other, 'b', 4096, 0); /* elsewhere */
+    assert_int_equal(f.disk->ops->sync_all(f.disk), OK);
+    assert_int_equal(told, 0);
+    assert_false(sim_disk_take_news(f.sim));
+
+    write_fill(f.disk, file, 'c', 512, 0);
+    assert_int_equal(f.disk->ops->sync_all(f.disk), OK);
+    assert_int_equal(told, 1);
+    assert_int_equal(f.disk->ops->sync_all(f.disk), OK);
+    assert_int_equal(told, 1);
+    open_file(f.disk, "wal/2", DISK_WRITE | DISK_CREATE); /* a name */
+    assert_int_equal(f.disk->ops->sync_all(f.disk), OK);
+    assert_int_equal(told, 2);
+
+    write_fill(f.disk, file, 'd', 512, 0);
+    revive(&f, false); /* what is durable stays what it is */
+    assert_false(sim_disk_take_news(f.sim));
+    revive(&f, true);
+    assert_true(sim_disk_take_news(f.sim));
+    assert_int_equal(f.disk->ops->unlink(f.disk, "wal/2"), OK);
+    assert_true(sim_disk_take_news(f.sim));
+    fixture_close(&f);
+
+    fixture_open(&f, 14, &lose_all); /* no directory: always */
+    assert_true(sim_disk_take_news(f.sim));
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -405,6 +455,7 @@ int main(void)
         cmocka_unit_test(test_crash_at_kth_call),
         cmocka_unit_test(test_lane_keeps_order_and_crash_drops_jobs),
         cmocka_unit_test(test_equal_seeds_give_equal_runs),
+        cmocka_unit_test(test_news_of_a_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
