@@ -8,7 +8,8 @@
 
 #include "base/assert.h"
 
-#define SECTORS_PER_PAGE (PAGE_BYTES / SECTOR_BYTES)
+#define SECTORS_PER_PAGE   (PAGE_BYTES / SECTOR_BYTES)
+#define EXPECTED_BYTES_MAX (1u << 20)
 
 struct inode *inode_new(struct tree *tree, bool is_dir)
 {
@@ -205,6 +206,9 @@ void inode_truncate(struct tree *tree, struct inode *inode, uint64_t size)
 void inode_reserve(struct inode *inode, uint64_t size)
 {
     inode->reserved = size > inode->reserved ? size : inode->reserved;
+    if (size <= EXPECTED_BYTES_MAX) {
+        inode_grow(inode, size);
+    }
 }
 
 uint64_t inode_blocks_bytes(const struct inode *inode)
