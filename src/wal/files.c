@@ -157,6 +157,7 @@ static bool wal__file_before(const struct wal__file *a, const struct wal__file *
 
 static void wal__insert_live(struct wal__files *files, struct wal__file *file)
 {
+    files->live_bytes += file->size_bytes;
     struct wal__file *after = TAILQ_LAST(&files->live, wal__file_list);
     while (after != NULL && wal__file_before(file, after)) {
         after = TAILQ_PREV(after, wal__file_list, link);
@@ -171,11 +172,23 @@ static void wal__insert_live(struct wal__files *files, struct wal__file *file)
     }
 }
 
+void wal__files_remove_live(struct wal__files *files, struct wal__file *file)
+{
+    TAILQ_REMOVE(&files->live, file, link);
+    files->live_bytes -= file->size_bytes;
+}
+
+void wal__files_resize_live(struct wal__files *files, struct wal__file *file, uint64_t size_bytes)
+{
+    files->live_bytes += size_bytes - file->size_bytes;
+    file->size_bytes = size_bytes;
+}
+
 static void wal__drop_released(struct wal__files *files)
 {
     struct wal__file *file;
     while ((file = TAILQ_FIRST(&files->live)) != NULL && file->header.base_lsn < files->start_lsn) {
-        TAILQ_REMOVE(&files->live, file, link);
+        wal__files_remove_live(files, file);
         wal__files_add_spare(files, file);
     }
     TAILQ_FOREACH(file, &files->live, link)
@@ -261,6 +274,7 @@ void wal__files_drop_spare(struct wal__files *files, struct wal__file *file)
 
 /* ---- the start on a full disk ---- */
 
+/* A live one. */
 static enum err wal__file_cut(struct wal__files *files, struct wal__file *file, uint64_t size_bytes)
 {
     char path[WAL__PATH_BYTES_MAX];
@@ -275,7 +289,7 @@ static enum err wal__file_cut(struct wal__files *files, struct wal__file *file, 
     if (error == OK) {
         trace_info(files->trace, "wal_trimmed", "slot=%" PRIu32 " from=%" PRIu64 " to=%" PRIu64, file->slot,
                    file->size_bytes, size_bytes);
-        file->size_bytes = size_bytes;
+        wal__files_resize_live(files, file, size_bytes);
     }
     return error;
 }
@@ -385,13 +399,14 @@ void wal__files_enlist(struct wal__files *files, struct wal__file *file, const s
     file->header = *header;
     file->end_lsn = header->base_lsn;
     TAILQ_INSERT_TAIL(&files->live, file, link);
+    files->live_bytes += file->size_bytes;
 }
 
 void wal__files_release(struct wal__files *files, uint64_t lsn)
 {
     struct wal__file *file;
     while ((file = TAILQ_FIRST(&files->live)) != TAILQ_LAST(&files->live, wal__file_list) && file->end_lsn <= lsn) {
-        TAILQ_REMOVE(&files->live, file, link);
+        wal__files_remove_live(files, file);
         file->reserved = file->reserved && !file->trimmed;
         file->trimmed = false;
         wal__files_add_spare(files, file);
@@ -406,11 +421,5 @@ void wal__files_release(struct wal__files *files, uint64_t lsn)
 
 uint64_t wal__files_used_bytes(const struct wal__files *files)
 {
-    uint64_t used_bytes = 0;
-    const struct wal__file *file;
-    TAILQ_FOREACH(file, &files->live, link)
-    {
-        used_bytes += file->size_bytes;
-    }
-    return used_bytes;
+    return files->live_bytes;
 }

@@ -42,6 +42,7 @@ struct wal__files {
     uint64_t file_bytes;
     uint64_t budget_bytes;
     struct wal__file_list live;    /* by base lsn; the last one is written to */
+    uint64_t live_bytes;           /* of these: wal__files_used_bytes */
     struct wal__file_list ready;   /* spares; longest unused first */
     struct wal__file_list partial; /* spares shorter than file_bytes */
     uint32_t ready_count;
@@ -98,6 +99,10 @@ struct wal__file *wal__files_take(struct wal__files *files);
 /* Appends a taken file to the live ones; the header says where it begins, which is where the one before it ends. */
 void wal__files_enlist(struct wal__files *files, struct wal__file *file, const struct wal__file_header *header);
 
+/* Out of the live ones; and a live one that is longer or shorter now. */
+void wal__files_remove_live(struct wal__files *files, struct wal__file *file);
+void wal__files_resize_live(struct wal__files *files, struct wal__file *file, uint64_t size_bytes);
+
 /* Into and out of the list that its length says; length and `reserved` do not change in between. */
 void wal__files_add_spare(struct wal__files *files, struct wal__file *file);
 void wal__files_drop_spare(struct wal__files *files, struct wal__file *file);
@@ -105,7 +110,7 @@ void wal__files_drop_spare(struct wal__files *files, struct wal__file *file);
 /* The live files that end at or below lsn, except the last, become spares. */
 void wal__files_release(struct wal__files *files, uint64_t lsn);
 
-uint64_t wal__files_used_bytes(const struct wal__files *files);
+uint64_t wal__files_used_bytes(const struct wal__files *files); /* lengths of the live files, together */
 
 /* Starts a chore if one is due: secure a spare, fill one, or remove one beyond the budget. Cheap when there is nothing
  * to do; called every loop turn. */

@@ -186,7 +186,7 @@ static enum err wal__open_file(struct wal *wal, const struct wal__recovered *rec
         file = wal->files.lost;
         wal__files_drop_spare(&wal->files, file);
     } else if (file != NULL && recovered->last_file_empty) {
-        TAILQ_REMOVE(&wal->files.live, file, link);
+        wal__files_remove_live(&wal->files, file);
     } else {
         file = wal__files_take(&wal->files);
     }
@@ -430,7 +430,7 @@ static void wal__count_batch(struct wal *wal, const struct wal__batch *batch, ui
     uint64_t span = wal__span(batch->length);
     uint64_t file_bytes = WAL_BLOCK_BYTES + batch->lsn - wal->current->header.base_lsn + span;
     if (file_bytes > wal->current->size_bytes) {
-        wal->current->size_bytes = file_bytes;
+        wal__files_resize_live(&wal->files, wal->current, file_bytes);
     }
     wal->files.durable_start_lsn = wal->write.header.start_lsn;
     wal->stats.batches++;
