@@ -68,7 +68,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     if (o.one.faults[FAULT_READ_ERROR] || o.one.faults[FAULT_LATENT] || o.one.faults[FAULT_MISREAD]) {
         o.one.memory_bytes = sim_log_between(&rng, 256 << 10, 2 << 20); /* reads have to go to the disk */
     }
-    o.one.wal_file_bytes = WAL_FILE_BYTES_MIN;
+    o.one.wal_file_bytes = WAL_FILE_BYTES_MIN / 4; /* less than may be configured: each start reads and fills some */
     o.one.wal_budget_bytes = WAL_FILE_BYTES_MIN * rng_between(&rng, 6, 12);
     o.one.scrub_period_ms = -1;
     o.one.producer_expiry_ms = (int64_t)7 * 86400 * 1000; /* retries here may last longer than any short one */
@@ -91,7 +91,8 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
 void fleet_options_keep_logs(struct fleet_options *o)
 {
     if (o->has_long_log) {
-        o->one.wal_budget_bytes = (uint64_t)1 << 30;
+        o->one.wal_file_bytes = WAL_FILE_BYTES_MIN;
+        o->one.wal_budget_bytes = 96 * WAL_FILE_BYTES_MIN;
         o->one.snapshot_bytes = (uint64_t)1 << 40;
         o->one.snapshot_entries = (uint64_t)1 << 40;
         o->one.memory_bytes = (uint64_t)64 << 20; /* for slow followers too: hardly anything is read from the disk */
