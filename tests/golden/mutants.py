@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Would the tests of the Raft core notice a wrong line? Changes one line at a time in a copy of src/raft, builds it
-with the golden scenarios and the swarm, and runs both; every change must be noticed.
+with the golden scenarios, the swarm and the tests of single replicas, and runs them; every change must be noticed.
 
     mutants.py SCRATCH [NAME...]     in the directory SCRATCH; prints a table; exit 1 if a change went unnoticed"""
 import glob
@@ -13,6 +13,7 @@ FLAGS = '-std=gnu11 -D_GNU_SOURCE -O1 -g -w'.split()
 BASE = ['assert', 'mem', 'rng']
 OWNER = ['raft_group', 'raft_oracle', 'raft_watch']
 SWARM = ['raft_admin', 'raft_cluster', 'test_raft_cluster']
+SINGLE = ['core', 'leader', 'snapshot', 'votes', 'config', 'change', 'transfer', 'reads', 'damage', 'quiet']
 
 # (name, file, the line or a part of it that occurs once, what it becomes)
 MUTANTS = [
@@ -160,6 +161,10 @@ MUTANTS = [
     ('a snapshot has no configuration', 'snapshot.c',
      'configs__install(&r->configs, index, event->installed.config_index, event->installed.config);',
      ''),
+    ('half of a joint configuration comes with a snapshot', 'config.c',
+     '.config = *config};\n    configs__compact(c, index);',
+     '.config = *config};\n    raft_config_leave(config, &entry.config);\n    configs__compact(c, index);'),
+    ('a snapshot does not raise the term', 'snapshot.c', 'if (term > r->term) {', 'if (false) {'),
     ('a failed snapshot is not repeated', 'progress.c', 'p->snapshot_retry = !p->snapshot_due;', ''),
     ('a snapshot that failed counts', 'progress.c', 'if (!ok) {', 'if (false) {'),
     ('a follower without room makes us spin', 'progress.c', 'if (p->barren == p->next) {', 'if (false) {'),
@@ -211,6 +216,10 @@ def notice(scratch, fixed, core):
     if code != 0:
         lines = [line for line in text.splitlines() if 'ERROR: ' in line or 'assertion' in line or 'disturbed' in line]
         told.append('swarm (%s)' % (lines[0].split(': ', 1)[-1][:60] if lines else 'count'))
+    for name, test in zip(SINGLE, fixed['single']):
+        single = link(scratch, core + fixed['base'] + fixed['bench'] + [test], 'test_' + name)
+        if run([single], 60)[0] != 0:
+            told.append(name)
     return ', '.join(told)
 
 
@@ -229,6 +238,8 @@ def main():
     sources = {'base': [os.path.join(ROOT, 'src', 'base', n + '.c') for n in BASE],
                'owner': [os.path.join(tests, 'unit', n + '.c') for n in OWNER],
                'swarm': [os.path.join(tests, 'unit', n + '.c') for n in SWARM],
+               'bench': [os.path.join(tests, 'unit', 'raft_bench.c')],
+               'single': [os.path.join(tests, 'unit', 'test_raft_' + n + '.c') for n in SINGLE],
                'golden': sorted(glob.glob(os.path.join(tests, 'golden', '*.c')))}
     fixed = {kind: [compile_one(scratch, s, folder) for s in paths] for kind, paths in sources.items()}
     core = {n: compile_one(scratch, os.path.join(folder, 'raft', n), folder) for n in texts if n.endswith('.c')}
