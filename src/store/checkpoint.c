@@ -133,6 +133,19 @@ static enum err checkpoint__sync_names(struct files *files, struct segment_log *
     return OK;
 }
 
+/* What was appended is known, or, of a segment that was opened without its tail, what the disk brings twice. */
+static enum err checkpoint__read_block(struct checkpoint_state *state, struct files *files, uint32_t size,
+                                       uint64_t position)
+{
+    struct disk_file *file = state->active->file.handle;
+    size_t got = 0;
+    if (!state->is_tail_known) {
+        return files__read_twice(files, file, state->tail, size, position);
+    }
+    enum err error = files->disk->ops->read(files->disk, file, state->tail, size, position, &got);
+    return error == OK && (got != size || crc32c(0, state->tail, size) != state->tail_crc) ? ERR_CORRUPT : error;
+}
+
 /* A start writes the tail over what it finds, so a read that lies must not get into the row. A block that stays
  * unreadable is lost already: the row then goes without it. */
 static enum err checkpoint__read_tail(struct store_checkpoint *checkpoint, struct files *files)
@@ -140,18 +153,13 @@ static enum err checkpoint__read_tail(struct store_checkpoint *checkpoint, struc
     struct checkpoint_state *state = checkpoint->state;
     struct segment_row *row = &checkpoint->rows[checkpoint->rows_count - 1];
     uint32_t size = (uint32_t)(row->size_bytes % STORE_BLOCK_BYTES);
-    size_t got = 0;
     row->tail_size = 0;
     if (size == 0) {
         return OK;
     }
     enum err error = files__open(files, state->active);
     if (error == OK) {
-        error = files->disk->ops->read(files->disk, state->active->file.handle, state->tail, size,
-                                       row->size_bytes - size, &got);
-    }
-    if (error == OK && (got != size || (state->is_tail_known && crc32c(0, state->tail, size) != state->tail_crc))) {
-        error = ERR_CORRUPT;
+        error = checkpoint__read_block(state, files, size, row->size_bytes - size);
     }
     if (error == OK) {
         row->tail_size = size;

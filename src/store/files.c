@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SPARE_DIR "spare"
 
@@ -326,6 +327,19 @@ void files__retire(struct files *files, struct segment *segment)
 }
 
 /* Small files that nothing depends on (indexes): not synced. */
+enum err files__read_twice(struct files *files, struct disk_file *file, uint8_t *data, uint32_t size, uint64_t position)
+{
+    uint8_t again[STORE_BLOCK_BYTES];
+    size_t got = 0, got_again = 0;
+    ASSERT(size <= sizeof again);
+    enum err error = files->disk->ops->read(files->disk, file, data, size, position, &got);
+    if (error == OK) {
+        error = files->disk->ops->read(files->disk, file, again, size, position, &got_again);
+    }
+    bool is_same = error == OK && got == size && got_again == size && memcmp(data, again, size) == 0;
+    return error == OK && !is_same ? ERR_CORRUPT : error;
+}
+
 enum err files__write_whole(struct files *files, const char *path, const void *data, size_t size)
 {
     struct disk_file *handle;

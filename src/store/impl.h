@@ -297,6 +297,9 @@ void files__retire(struct files *files, struct segment *segment); /* a spare, or
 void files__remove(struct files *files, struct segment *segment);
 bool files__give_up_spares(struct files *files); /* for their room; true if there were any */
 void files__add_spare(struct files *files, uint64_t generation, uint64_t length_bytes);
+/* At most a block, of which nobody knows what it must be. ERR_CORRUPT: two reads do not bring the same. */
+enum err files__read_twice(struct files *files, struct disk_file *file, uint8_t *data, uint32_t size,
+                           uint64_t position);
 enum err files__write_whole(struct files *files, const char *path, const void *data, size_t size);
 
 /* --- lane: from batch header to batch header --- */

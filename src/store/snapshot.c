@@ -501,7 +501,6 @@ enum err store_place_tail(struct store *store, uint64_t group, const struct stor
     struct disk *disk = store->files.disk;
     uint32_t size = (uint32_t)(active->size_bytes % STORE_BLOCK_BYTES);
     uint64_t position = active->size_bytes - size;
-    uint8_t again[STORE_BLOCK_BYTES];
     bool is_sure = false;
     snprintf(path, sizeof path, "%s/%" PRIu64 "/%020" PRId64 ".log", store->files.dir, group, active->base_offset);
     enum err error = disk->ops->open(disk, path, DISK_READ, &file);
@@ -510,10 +509,7 @@ enum err store_place_tail(struct store *store, uint64_t group, const struct stor
     }
     /* A disk that errs, or brings other bytes each time, has no say in what a start writes back: then nothing is. */
     for (int i = 0; i < TAIL_TRIES && !is_sure; i++) {
-        size_t got = 0, got_again = 0;
-        is_sure = disk->ops->read(disk, file, tail, size, position, &got) == OK && got == size &&
-                  disk->ops->read(disk, file, again, size, position, &got_again) == OK && got_again == size &&
-                  memcmp(tail, again, size) == 0;
+        is_sure = files__read_twice(&store->files, file, tail, size, position) == OK;
     }
     disk->ops->close(disk, file);
     *ret_size = is_sure ? size : 0;

@@ -205,6 +205,28 @@ static void a_tail_that_reads_wrong_is_not_believed(void **state)
     bench_free(b);
 }
 
+/* A checkpoint had to go without the tail: what the next one reads of that block nobody can judge by what was appended.
+ */
+static void a_tail_that_nobody_knows_is_read_twice(void **state)
+{
+    struct bench *b = bench_new(0, 0);
+    (void)state;
+    bench_append(b, 0, 1, 1000);
+    bench_checkpoint(b, 0, true);
+    bench_crash(b, NULL);
+    b->logs[0].rows[0].tail_size = 0;
+    assert_int_equal(bench_reopen(b), OK);
+    bench_append(b, 0, 1, 500);
+    b->disk.misreads = 1;
+    bench_checkpoint(b, 0, true);
+    assert_int_equal(b->checkpoint_error, ERR_AGAIN);
+    bench_checkpoint(b, 0, true);
+    assert_int_equal(b->checkpoint_error, OK);
+    bench_restart(b, NULL);
+    bench_read_all(b, 0);
+    bench_free(b);
+}
+
 /* --- when a file is free --- */
 
 static void files_are_free_only_after_a_durable_checkpoint(void **state)
@@ -548,6 +570,7 @@ int main(void)
         cmocka_unit_test(the_tail_block_is_restored),
         cmocka_unit_test(a_lost_file_comes_back_from_its_row),
         cmocka_unit_test(a_tail_that_reads_wrong_is_not_believed),
+        cmocka_unit_test(a_tail_that_nobody_knows_is_read_twice),
         cmocka_unit_test(expected_files_are_those_that_are_opened),
         cmocka_unit_test(files_are_free_only_after_a_durable_checkpoint),
         cmocka_unit_test(a_read_holds_its_file),
