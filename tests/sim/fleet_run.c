@@ -290,6 +290,9 @@ static void fleet_open(struct fleet *fleet, const struct fleet_options *o, bool 
     }
     fleet->registry = sim_registry_new(&fleet->world);
     fleet->judge = judge_new(&fleet->world);
+    if (fleet->wire != NULL && (o->one.faults[FAULT_REPLAY] || o->one.faults[FAULT_ASTRAY])) {
+        judge_replays(fleet->judge);
+    }
     const struct sim_cable_watcher watcher = {fleet, on_sent, on_delivered};
     sim_cables_watch(fleet->cables, &watcher);
     add_topics(fleet);

@@ -401,6 +401,14 @@ void judge_started(struct judge *judge, uint64_t id, struct broker *broker)
     }
 }
 
+/* What was sent to a process that is gone does not come any more. */
+static void forget_shown(struct judge_group *group, const struct judge_replica *r)
+{
+    for (uint64_t t = 0; t < group->terms_capacity; t++) {
+        group->terms[t].shown[r->place] = 0;
+    }
+}
+
 void judge_dies(struct judge *judge, uint64_t id)
 {
     struct judge_machine *machine = &judge->machines[id];
@@ -410,9 +418,14 @@ void judge_dies(struct judge *judge, uint64_t id)
     machine->broker = NULL;
     for (struct judge_group *group = judge->groups; group != NULL; group = group->hh.next) {
         for (uint32_t i = 0; i < group->replicas_count; i++) {
-            if (group->replicas[i]->broker == id) {
-                group->replicas[i]->was_seen = false;
-                group->replicas[i]->led_term = 0;
+            struct judge_replica *r = group->replicas[i];
+            if (r->broker != id) {
+                continue;
+            }
+            r->was_seen = false;
+            r->led_term = 0;
+            if (!judge->replays) {
+                forget_shown(group, r);
             }
         }
     }
@@ -452,6 +465,11 @@ void judge_deleted(struct judge *judge, uint64_t group)
     judge__group(judge, group)->is_deleted = true;
 }
 
+void judge_replays(struct judge *judge)
+{
+    judge->replays = true;
+}
+
 void judge_doubts(struct judge *judge, uint64_t id)
 {
     judge->machines[id].is_doubted = true;
@@ -482,13 +500,14 @@ static bool read_varint(const uint8_t **io_at, const uint8_t *end, uint64_t *ret
 /* A RaftRow, read a second way: the codec would fill in its arrays, and this is done for every row of a run. */
 static bool read_row(const uint8_t *at, const uint8_t *end, struct judge_row *ret_row)
 {
-    uint64_t fields[13] = {0}, tag, value;
+    uint64_t fields[13] = {0}, count = 0, tag, value;
     while (at < end) {
         if (!read_varint(&at, end, &tag) || !read_varint(&at, end, &value)) {
             return false;
         }
         if ((tag & 7) == 2 && value <= (uint64_t)(end - at)) {
             at += value;
+            count = tag >> 3 == RaftRow_entry_types_tag ? value : count; /* a byte for each */
         } else if ((tag & 7) != 0) {
             return false;
         } else if (tag >> 3 < 13) {
@@ -503,7 +522,8 @@ static bool read_row(const uint8_t *at, const uint8_t *end, struct judge_row *re
                                   .index = fields[6],
                                   .commit = fields[9],
                                   .round = fields[10],
-                                  .flags = (uint32_t)fields[12]};
+                                  .flags = (uint32_t)fields[12],
+                                  .count = count};
     return true;
 }
 

@@ -8,7 +8,8 @@
  *   R2   a leader only appends: its log neither shrinks nor changes                              turn
  *   R3   one (index, term) is one entry with one history, on every disk                          synced
  *   R4   what was committed is in every later leader's log                                       turn
- *   R5   everybody applies the committed bytes, one index at a time, none twice                  turn
+ *   R5   everybody applies the committed bytes, one index at a time, none twice; a follower
+ *        commits only what a leader's appends have reached in its present life                   turn, frame_out
  *   R6   terms, commit, applied, match never fall; next is above match                           turn
  *   R7   a leader counts entries of its own term only                                            turn
  *   R8   no row leaves before term and vote are durable; nobody votes twice in a term            frame_out
@@ -46,6 +47,7 @@
  *   judge_crashed                disk and checkpoint store have met their fate; before the next start
  *   judge_wiped                  instead of it, when the machine got a new, empty disk and store
  *   judge_doubts                 its durable bytes are being damaged on purpose: from now on it may lack some
+ *   judge_replays                before the first frame, if any may come again
  *   judge_acked, judge_read_*    of clients
  *   judge_final                  at the end, brokers up or down
  *
@@ -81,6 +83,8 @@ void judge_exited(struct judge *judge, uint64_t id); /* instead: it ended in the
 void judge_crashed(struct judge *judge, uint64_t id);
 void judge_wiped(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv);
 void judge_doubts(struct judge *judge, uint64_t id);
+/* Frames may be delivered again, also to later lives: what was sent once counts for all of them. */
+void judge_replays(struct judge *judge);
 /* Somebody deletes the group: from now on its replicas may be gone, whole or in part. */
 void judge_deleted(struct judge *judge, uint64_t group);
 

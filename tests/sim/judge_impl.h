@@ -2,7 +2,7 @@
  *
  *   judge.c        life, tables, the looks at brokers, the frames
  *   judge_ghost.c  the log of every group as it must be: histories (R3), what is committed (R4 R5 R7 R18 W1)
- *   judge_raft.c   one replica after a turn: R1 R2 R6 R9 R12 R17
+ *   judge_raft.c   one replica after a turn: R1 R2 R5 R6 R9 R12 R17
  *   judge_send.c   one row as it leaves, and who keeps quiet too long: R8 R9 R12 R13 R14 R15 R20 R21
  *   judge_disk.c   what is durable: images of all replicas: R10 R11 W2, and the answers for all others
  *   judge_state.c  the state machines: R5 R19 B11; stored pictures and segments: B12 */
@@ -44,6 +44,7 @@ struct judge_term {
     uint64_t votes[JUDGE_REPLICAS_MAX];  /* by place of the candidate: bit per place of who granted */
     uint64_t wishes[JUDGE_REPLICAS_MAX]; /* the same for pre-votes */
     uint64_t urged;                      /* bit per place: the leader of this term told it to campaign */
+    uint64_t shown[JUDGE_REPLICAS_MAX];  /* by place: its leader's appends to that one, in its present life, end here */
 };
 
 /* --- images --- */
@@ -70,7 +71,8 @@ struct image {
 
 struct judge_replica {
     uint64_t id, broker;
-    uint32_t place; /* in its group */
+    uint32_t place;    /* in its group */
+    uint64_t known_us; /* since when it has been seen; 0: never */
     struct image image;
     uint64_t ack_term, ack_index;         /* what it last acknowledged as a whole one, to the leader of that term */
     bool is_lost;                         /* its machine was wiped, or has lost bytes: see R20 */
@@ -167,7 +169,8 @@ struct judge {
     struct sim_world *world;
     struct judge_group *groups; /* uthash, by id */
     struct judge_machine machines[JUDGE_BROKERS_MAX + 1];
-    bool hears; /* judge_delivered is used */
+    bool hears;   /* judge_delivered is used */
+    bool replays; /* judge_replays */
     /* A test's brokers are made up; NULL: real ones are looked at. */
     bool (*look)(const struct judge_replica *r, struct judge_sight *ret_sight);
 };
@@ -199,6 +202,7 @@ struct judge_sight {
 struct judge_row {
     uint32_t type, flags;
     uint64_t group, from, to, term, index, commit, round;
+    uint64_t count; /* of entries */
 };
 
 /* --- judge.c --- */

@@ -2,6 +2,8 @@
 #include "base/assert.h"
 #include "judge_impl.h"
 
+#define KNOWN_US 10000000u /* what was on its way to a replica when we first saw it has come, or is lost */
+
 /* --- R6: nothing falls --- */
 
 static void check_monotonic(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
@@ -46,6 +48,33 @@ static void check_start(struct judge *judge, struct judge_group *group, const st
                     "it starts with entry %llu of term %llu as its last, %llu applied; its disk has %llu, %llu, %llu",
                     (unsigned long long)s->last, (unsigned long long)s->last_term, (unsigned long long)s->applied,
                     (unsigned long long)last, (unsigned long long)last_term, (unsigned long long)applied);
+    }
+}
+
+/* --- R5: what a follower takes for committed --- */
+
+/* The least that commits: an append of its leader that reached so far. A beat alone says nothing of the log here, which
+ * may have lost what the leader remembers of it. Appends to who is not known yet are not counted. */
+static void check_shown(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+                        const struct judge_sight *s)
+{
+    bool leads = s->role == RAFT_LEADER || r->led_term != 0;
+    if (!r->was_seen || s->commit <= r->commit || leads || s->installs != r->installs ||
+        judge->world->now_us < r->known_us + KNOWN_US) {
+        return;
+    }
+    uint64_t shown = 0;
+    for (uint64_t t = r->term < s->term ? r->term : s->term; t <= s->term; t++) {
+        const struct judge_term *term = judge__term(group, t);
+        if (term->leader == r->id) {
+            return; /* it led for a moment */
+        }
+        shown = term->shown[r->place] > shown ? term->shown[r->place] : shown;
+    }
+    judge__count(judge, JUDGE_R5);
+    if (s->commit > shown) {
+        judge__fail(judge, JUDGE_R5, group, r->id, "it takes %llu for committed, what leaders sent it ends at %llu",
+                    (unsigned long long)s->commit, (unsigned long long)shown);
     }
 }
 
@@ -258,6 +287,7 @@ void raft__saw(struct judge *judge, struct judge_group *group, struct judge_repl
         return;
     }
     check_damage(judge, group, r, s);
+    check_shown(judge, group, r, s);
     if (!r->was_seen || s->commit != r->commit) {
         ghost__commits(judge, group, s);
     }
@@ -270,6 +300,7 @@ void raft__saw(struct judge *judge, struct judge_group *group, struct judge_repl
     }
     check_config(judge, group, r, s);
     send__saw(judge, group, r, s);
+    r->known_us = r->known_us == 0 ? judge->world->now_us + 1 : r->known_us;
     r->was_seen = true;
     r->term = s->term;
     r->commit = s->commit;

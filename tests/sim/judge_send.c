@@ -145,6 +145,16 @@ static void check_leads(struct judge *judge, struct judge_group *group, struct j
     }
 }
 
+/* For R5. */
+static void note_append(struct judge_group *group, const struct judge_row *row)
+{
+    const struct judge_replica *to = judge__replica(group, row->to);
+    if (to != NULL) {
+        uint64_t *shown = &judge__term(group, row->term)->shown[to->place];
+        *shown = row->index + row->count > *shown ? row->index + row->count : *shown;
+    }
+}
+
 static void check_timeout_now(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
                               const struct judge_row *row)
 {
@@ -217,6 +227,9 @@ void send__row(struct judge *judge, struct judge_machine *from, const struct jud
         check_grant(judge, group, r, row);
         break;
     case RAFT_APPEND:
+        note_append(group, row);
+        check_leads(judge, group, r, row);
+        break;
     case RAFT_BEAT:
         check_leads(judge, group, r, row);
         break;
@@ -336,8 +349,9 @@ static void check_transfer(struct judge *judge, struct judge_group *group, struc
                     (unsigned long long)s->last);
     }
     uint64_t since_us = r->refusing_us > r->excuse_us ? r->refusing_us : r->excuse_us;
-    /* Its end and the count up to it wait for a tick each: one and a half heartbeats, and a late timer. */
-    if (now_us - since_us > (s->election_ms + 4u * s->heartbeat_ms) * UINT64_C(1000)) {
+    /* The paper's election timeout. It is counted from a tick to a tick, each of which a leader waits a heartbeat for;
+     * timers and turns that come late have the rest. */
+    if (now_us - since_us > (s->election_ms + 3u * s->heartbeat_ms) * UINT64_C(1000)) {
         judge__fail(judge, JUDGE_R14, group, r->id, "it gives its leadership away for %llu ms",
                     (unsigned long long)((now_us - since_us) / 1000));
     }

@@ -161,6 +161,66 @@ static void r5_a_follower_commits_another_entry(void **context)
     story_trips("R5");
 }
 
+/* Entry 1 comes from the leader; 3 stores it. */
+static void show_the_first_entry_to_3(void)
+{
+    story_passes(20000);
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_row(RAFT_APPEND, 1, 3, 1, (struct judge_row){.index = 0, .count = 1, .commit = 1});
+    story.fakes[3].sight.term = 1;
+    story_hard_state(3, 1, 0);
+    story_stores(3, 1, 1);
+    story_saw(3);
+}
+
+static void r5_a_follower_commits_what_nobody_showed_it(void **context)
+{
+    (void)context;
+    show_the_first_entry_to_3();
+    story_commits(3, 1);
+    story_replicate(1, 2, 2, 1);
+    story_stores(3, 2, 1);
+    story_saw(3);
+    story_is_good();
+    story_commits(3, 2); /* it has the right one, and cannot know */
+    story_trips("R5");
+}
+
+static void r5_a_follower_commits_what_it_saw_in_an_earlier_life(void **context)
+{
+    (void)context;
+    show_the_first_entry_to_3();
+    judge_dies(story.judge, 3);
+    story_saw(3);
+    story_is_good();
+    story_commits(3, 1);
+    story_trips("R5");
+}
+
+static void r5_frames_may_come_again_in_the_next_life(void **context)
+{
+    (void)context;
+    judge_replays(story.judge);
+    show_the_first_entry_to_3();
+    judge_dies(story.judge, 3);
+    story_saw(3);
+    story_commits(3, 1);
+    story_is_good();
+}
+
+static void r5_a_snapshot_commits_too(void **context)
+{
+    (void)context;
+    show_the_first_entry_to_3();
+    story_replicate(1, 2, 2, 1);
+    story.fakes[3].sight.installs++;
+    story.fakes[3].terms[2] = 1;
+    story.fakes[3].base = story.fakes[3].sight.last = 2;
+    story_commits(3, 2);
+    story_is_good();
+}
+
 static void r5_other_bytes_are_applied(void **context)
 {
     (void)context;
@@ -297,8 +357,11 @@ static void r14_gives_way_for_ever(void **context)
     story.fakes[1].sight.accepts = false;
     for (int i = 0; i < 30; i++) {
         story_saw(1);
-        if (i == 23) {
+        if (i == 22) {
             story_is_good(); /* ticks may come late */
+        }
+        if (i == 23) {
+            story_trips("R14");
         }
         story_passes(50);
         story_row(RAFT_BEAT, 1, 2, 1, (struct judge_row){0});
@@ -435,6 +498,10 @@ int main(void)
         TEST(r6_next_is_not_above_match),
         TEST(r5_a_follower_commits_what_no_leader_has),
         TEST(r5_a_follower_commits_another_entry),
+        TEST(r5_a_follower_commits_what_nobody_showed_it),
+        TEST(r5_a_follower_commits_what_it_saw_in_an_earlier_life),
+        TEST(r5_frames_may_come_again_in_the_next_life),
+        TEST(r5_a_snapshot_commits_too),
         TEST(r5_other_bytes_are_applied),
         TEST(r5_a_row_says_that_more_is_committed),
         TEST(r7_an_older_entry_is_counted),
