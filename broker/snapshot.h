@@ -22,13 +22,15 @@
  * but whole segments stay: a segment here counts if base, end, size and chain are those of the picture's manifest and,
  * read byte by byte, its batches are whole and make that chain. What the own disk says of itself is not believed.
  *
- * Installing. Everything arrives under names that no start looks at. When all is there the group stands still: its core
- * is told of nothing but time and what became durable, until no record and no checkpoint of it is under way. Then one
- * job moves the files to their places, syncs the directories, and replaces all rows of the group in one transaction. A
- * crash before that leaves the old picture: the new files hold the same bytes at the same places, and more. A crash
- * after it leaves the new one. The group row keeps the own replica id and the higher term; its snapshot_lsn is where
- * the log stood, so that older entries are dead to a start, unless the log held the picture's last entry. Then the core
- * learns (RAFT_INSTALLED).
+ * Installing. Everything arrives under names that no start looks at. When all is there the transaction is rehearsed: it
+ * is put together and given up again, each second, until the checkpoint store has room for it. So long the group goes
+ * on as a follower that lacks entries: it votes, and takes them if somebody still has them. Then it stands still: its
+ * core is told of nothing but time and what became durable, until no record and no checkpoint of it is under way. Then
+ * one job moves the files to their places, syncs the directories, and replaces all rows of the group in one
+ * transaction. A crash before that leaves the old picture: the new files hold the same bytes at the same places, and
+ * more. A crash after it leaves the new one. The group row keeps the own replica id and the higher term; its
+ * snapshot_lsn is where the log stood, so that older entries are dead to a start, unless the log held the picture's
+ * last entry. Then the core learns (RAFT_INSTALLED).
  *
  * Mending. A replica that has all entries, and ranges of segments that a scrub found damaged, asks its leader for an
  * offer by itself (ASK). Then only those segments travel, of the picture; judged by the picture's chains they are
@@ -47,7 +49,8 @@
  *
  * Errors. A transfer that fails costs nothing but time: the core is told (RAFT_SNAPSHOT_DONE, not ok) and asks again. A
  * chunk that was not asked for is ignored; rows or segments that are not what they should be are thrown away. An
- * install that finds no room is tried again each second; one that the disk fails ends the broker, as for checkpoints.
+ * install that finds no room after all is tried again each second, and the group stands still until then; one that the
+ * disk fails ends the broker, as for checkpoints.
  *
  * Loop thread; what blocks are jobs of the store lane. Bounds: limits.h. */
 #ifndef FLOTILLA_BROKER_SNAPSHOT_H

@@ -94,7 +94,7 @@ enum receipt_state {
     RECEIPT_ROWS,     /* coming */
     RECEIPT_LOADING,  /* a job reads them */
     RECEIPT_SEGMENTS, /* pieces[at] is looked for here, fetched, judged */
-    RECEIPT_WHOLE,    /* waits until the group stands still */
+    RECEIPT_WHOLE,    /* waits for room, then until the group stands still */
     RECEIPT_INSTALLING,
 };
 
@@ -148,6 +148,7 @@ struct receipt {
     uint32_t pieces_count, at;
     struct store_hold *own;      /* owned; segments that are here; NULL: none */
     struct store_check check;    /* lane */
+    bool has_room;               /* whole: there was some for its rows */
     struct install_job *install; /* waits for another try; owned */
     uint64_t retry_us;
     uint64_t heard_us;

@@ -36,32 +36,47 @@ void install__free(struct install_job *job)
 
 /* --- lane --- */
 
-static enum err install__put(struct install_job *job, const char *path)
+/* Begins a transaction in which the picture takes the place of the group's rows. */
+static enum err install__put_rows(const struct receipt *r, const struct meta_group *group, const uint8_t *tail,
+                                  uint32_t tail_size, struct kv_txn **ret_txn)
 {
-    struct receipt *r = job->receipt;
     struct broker *b = r->s->broker;
     struct kv *kv = b->kv;
-    struct kv_txn *txn;
+    char path[SNAPSHOT_PATH_BYTES];
     uint32_t count = r->rows->segments_count;
+    enum err error = kv->ops->begin(kv, true, ret_txn);
+    if (error != OK) {
+        return error;
+    }
+    if (kv->ops->is_short(kv) && r->rows_bytes > KV_RESERVE_STEP_BYTES) { /* a commit that finds no room is fatal */
+        kv->ops->abort(kv, *ret_txn);
+        return ERR_STORAGE_FULL;
+    }
     struct meta_segment *segments = mem_zeroed(count + 1, sizeof *segments);
     for (uint32_t i = 0; i < count; i++) {
         segments[i] = manifest_to_meta(&r->rows->segments[i]);
-        segments[i].tail_size = i + 1 == count ? job->tail_size : 0;
-        segments[i].tail = job->tail;
+        segments[i].tail_size = i + 1 == count ? tail_size : 0;
+        segments[i].tail = tail;
     }
-    enum err error = kv->ops->begin(kv, true, &txn);
-    if (error == OK) {
-        error = meta_install(kv, txn, b->disk, path, &job->group, segments, count);
-        if (error != OK) {
-            kv->ops->abort(kv, txn);
-        }
+    receipt__rows_path(r, path);
+    error = meta_install(kv, *ret_txn, b->disk, path, group, segments, count);
+    if (error != OK) {
+        kv->ops->abort(kv, *ret_txn);
     }
     free(segments);
+    return error;
+}
+
+static enum err install__put(struct install_job *job)
+{
+    struct broker *b = job->receipt->s->broker;
+    struct kv_txn *txn;
+    enum err error = install__put_rows(job->receipt, &job->group, job->tail, job->tail_size, &txn);
     if (error != OK) {
         return error;
     }
     point(b->trace, POINT_SNAPSHOT_COMMIT);
-    error = kv->ops->commit(kv, txn);
+    error = b->kv->ops->commit(b->kv, txn);
     point(b->trace, POINT_SNAPSHOT_COMMITTED);
     return error;
 }
@@ -71,9 +86,7 @@ static void install_job__run(struct snapshot_job *base)
     struct install_job *job = (struct install_job *)base;
     struct receipt *r = job->receipt;
     struct broker *b = base->s->broker;
-    char path[SNAPSHOT_PATH_BYTES];
     uint32_t count = r->rows->segments_count;
-    receipt__rows_path(r, path);
     job->error = OK;
     if (r->rows->table == NULL) {
         job->error = store_place_files(b->store, r->group, SNAPSHOT_DIR, job->places, count);
@@ -84,11 +97,72 @@ static void install_job__run(struct snapshot_job *base)
     point(b->trace, POINT_SNAPSHOT_PLACED);
     job->is_placed = job->error == OK;
     if (job->error == OK) {
-        job->error = install__put(job, path);
+        job->error = install__put(job);
     }
     if (job->error == OK && r->rows->table == NULL) {
         store_place_sweep(b->store, r->group, job->places, count);
     }
+}
+
+/* --- the rehearsal: is there room for the rows? --- */
+
+struct rehearsal {
+    struct snapshot_job job; /* first */
+    struct receipt *receipt;
+    enum err error;
+};
+
+static void rehearsal__run(struct snapshot_job *base)
+{
+    struct rehearsal *rehearsal = (struct rehearsal *)base;
+    const struct receipt *r = rehearsal->receipt;
+    struct kv *kv = base->s->broker->kv;
+    struct kv_txn *txn;
+    rehearsal->error = install__put_rows(r, &r->rows->group, NULL, 0, &txn);
+    if (rehearsal->error == OK) {
+        kv->ops->abort(kv, txn);
+    }
+}
+
+static void rehearsal__drop(struct snapshot_job *base)
+{
+    receipt__job_ended(((struct rehearsal *)base)->receipt);
+    free(base);
+}
+
+static bool install__may_pass(enum err error)
+{
+    return error == ERR_STORAGE_FULL || error == ERR_NO_MEMORY || error == ERR_TOO_MANY_FILES;
+}
+
+static void rehearsal__done(struct snapshot_job *base)
+{
+    const struct rehearsal *rehearsal = (struct rehearsal *)base;
+    struct receipt *r = rehearsal->receipt;
+    if (!r->is_over && rehearsal->error == OK) {
+        r->has_room = true;
+    } else if (!r->is_over && install__may_pass(rehearsal->error)) {
+        mark(base->s->broker->trace, MARK_SNAPSHOT_INSTALL_WAITS);
+        r->retry_us = snapshots__now_us(r->s) + r->s->limits.retry_us;
+    } else if (!r->is_over) {
+        receipt__end(r, rehearsal->error);
+    }
+    rehearsal__drop(base);
+}
+
+/* The group lives on meanwhile. */
+static void install__rehearse(struct receipt *r)
+{
+    if (r->jobs > 0 || snapshots__now_us(r->s) < r->retry_us) {
+        return;
+    }
+    struct rehearsal *rehearsal = mem_zeroed(1, sizeof *rehearsal);
+    rehearsal->job.run = rehearsal__run;
+    rehearsal->job.done = rehearsal__done;
+    rehearsal->job.drop = rehearsal__drop;
+    rehearsal->receipt = r;
+    r->jobs++;
+    snapshots__submit(r->s, &rehearsal->job);
 }
 
 /* --- before (loop) --- */
@@ -191,6 +265,10 @@ void install__turn(struct receipt *r)
         if (r->install != NULL && snapshots__now_us(r->s) >= r->retry_us) {
             install__submit(r, r->install);
         }
+        return;
+    }
+    if (!r->has_room) {
+        install__rehearse(r);
         return;
     }
     p->installing = true;
@@ -334,8 +412,7 @@ static void install_job__done(struct snapshot_job *base)
     struct receipt *r = job->receipt;
     struct broker *b = base->s->broker;
     enum err error = job->error;
-    bool may_pass = error == ERR_STORAGE_FULL || error == ERR_NO_MEMORY || error == ERR_TOO_MANY_FILES ||
-                    (error == ERR_IO && !job->is_placed && !store_sync_failed(b->store));
+    bool may_pass = install__may_pass(error) || (error == ERR_IO && !job->is_placed && !store_sync_failed(b->store));
     if (error == OK && !r->is_over) {
         install__finish(r, job);
     } else if (may_pass && !r->is_over) {

@@ -551,6 +551,7 @@ static void receipt__start(struct receipt *r, const PeerSnapshot *offer)
     r->own = NULL;
     r->rows = NULL;
     r->state = RECEIPT_ROWS;
+    r->has_room = false;
     r->index = offer->index;
     r->index_term = offer->index_term;
     r->rows_bytes = offer->rows_bytes;

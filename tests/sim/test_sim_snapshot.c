@@ -135,42 +135,124 @@ static void the_tail_of_a_deposed_leader_stays_dead(void **state)
     }
 }
 
-/* While an install waits for room somebody else leads, who still has what the group lacks: it does not get on by two
- * ways at once. */
-static void a_group_stands_still_while_it_is_installed(void **state)
+static void lead(uint64_t id)
 {
-    (void)state;
-    kit_open(31, 20);
+    for (int n = 0; n < 50 && trio_leader(&kit_trio, trio_group(0), 10000000) != id; n++) {
+        uint64_t leader = trio_leader(&kit_trio, trio_group(0), 0);
+        partition_transfer(kit_partition(leader), kit_partition(id)->replica);
+        trio_run(&kit_trio, 500000);
+    }
+    assert_int_equal(trio_leader(&kit_trio, trio_group(0), 0), id);
+}
+
+/* Broker 1 leads, and has forgotten what 3 lacks when that starts; broker 2 has not. */
+static void prepare_with_a_log_that_reaches_back(uint64_t seed)
+{
+    kit_open(seed, 20);
     kit_produce(30);
     trio_run(&kit_trio, 3000000);
     kit_down(3, false);
     kit_produce(100);
     kit_down(1, false);
     kit_up(1);
-    for (int n = 0; n < 50 && trio_leader(&kit_trio, trio_group(0), 10000000) != 1; n++) {
-        partition_transfer(kit_partition(2), kit_partition(1)->replica);
-        trio_run(&kit_trio, 500000);
+    lead(1);
+}
+
+static void on_placed(void *context, unsigned which)
+{
+    (void)context;
+    if (which == POINT_SNAPSHOT_PLACED) {
+        sim_kv_set_full(kit_trio.broker[3].kv, true);
     }
-    assert_int_equal(trio_leader(&kit_trio, trio_group(0), 0), 1);
-    sim_kv_set_full(kit_trio.broker[3].kv, false);
+}
+
+/* While an install waits for room that was there a moment ago, somebody else leads, who still has what the group lacks:
+ * it does not get on by two ways at once. */
+static void a_group_stands_still_while_it_is_installed(void **state)
+{
+    (void)state;
+    prepare_with_a_log_that_reaches_back(31);
+    kit_trio.trace.point = on_placed;
     kit_up(3);
-    sim_kv_set_full(kit_trio.broker[3].kv, true);
     for (int n = 0; n < 300 && kit_state(3).installing == 0; n++) {
         trio_run(&kit_trio, 50000);
     }
+    trio_run(&kit_trio, 1000000);
     assert_int_equal(kit_state(3).installing, 1);
     uint64_t applied = kit_partition(3)->applied_index;
-    for (int n = 0; n < 50 && trio_leader(&kit_trio, trio_group(0), 10000000) != 2; n++) {
-        partition_transfer(kit_partition(1), kit_partition(2)->replica);
-        trio_run(&kit_trio, 500000);
-    }
-    assert_int_equal(trio_leader(&kit_trio, trio_group(0), 0), 2);
+    lead(2);
     kit_produce(20);
     trio_run(&kit_trio, 3000000);
     assert_int_equal(kit_partition(3)->applied_index, applied);
     assert_int_equal(kit_partition(3)->state, PARTITION_LIVE);
+    kit_trio.trace.point = NULL;
     sim_kv_set_full(kit_trio.broker[3].kv, false);
     assert_true(kit_has_caught_up(3, 30000000));
+    kit_check();
+}
+
+/* There never was room for it: then the group goes on by the log of whoever has one. */
+static void a_group_without_room_takes_entries(void **state)
+{
+    (void)state;
+    prepare_with_a_log_that_reaches_back(32);
+    kit_up(3);
+    sim_kv_set_full(kit_trio.broker[3].kv, true);
+    trio_run(&kit_trio, 5000000);
+    assert_int_equal(kit_state(3).receiving, 1);
+    lead(2);
+    assert_true(kit_has_caught_up(3, 30000000));
+    assert_int_equal(kit_installed_by(3), 0);
+    assert_int_equal(kit_state(3).receiving, 0); /* nobody needs it any more */
+    assert_int_equal(kit_files(3), 0);
+    kit_produce(10);
+    sim_kv_set_full(kit_trio.broker[3].kv, false);
+    trio_run(&kit_trio, 3000000);
+    kit_check();
+}
+
+/* The voters change, and the first half of it is what the others have checkpointed: so is what 3 gets, whatever comes
+ * behind it. */
+static void half_a_change_comes_with_a_snapshot(void **state)
+{
+    (void)state;
+    struct members members;
+    kit_prepare(33, 30, 200);
+    uint64_t leader = trio_leader(&kit_trio, trio_group(0), 0);
+    struct partition *p = kit_partition(leader);
+    roster_newest(&p->roster, &members);
+    uint64_t third = members.member[0].broker == 3   ? members.member[0].replica
+                     : members.member[1].broker == 3 ? members.member[1].replica
+                                                     : members.member[2].replica;
+    members_set(&members, third, 3, RAFT_LEARNER);
+    world_enter(&kit_trio.world);
+    enum err error = partition_change(p, &members);
+    world_leave(&kit_trio.world);
+    assert_int_equal(error, OK);
+    uint64_t joint = window_last(&p->window);
+    for (int n = 0; n < 100000 && p->checkpoint_index < joint; n++) {
+        trio_run(&kit_trio, 50);
+    }
+    assert_int_equal(p->checkpoint_index, joint);
+    p->checkpoint_delayed = true; /* no newer picture */
+    kit_up(3);
+    for (int n = 0; n < 100000 && kit_installed_by(3) == 0; n++) {
+        trio_run(&kit_trio, 100);
+    }
+    assert_int_equal(kit_installed_by(3), 1);
+    for (int life = 0; life < 2; life++) {
+        assert_int_equal(roster_at(&kit_partition(3)->roster, joint, &members), joint);
+        assert_true(members_are_joint(&members));
+        if (life == 0) {
+            kit_down(3, true);
+            kit_up(3);
+        }
+    }
+    p->checkpoint_delayed = false;
+    assert_true(kit_has_caught_up(3, 60000000));
+    roster_newest(&kit_partition(3)->roster, &members);
+    assert_true(!members_are_joint(&members) && members_find(&members, third)->now == RAFT_LEARNER);
+    kit_produce(10);
     kit_check();
 }
 
@@ -428,6 +510,8 @@ int main(void)
         TEST(it_survives_a_start_right_afterwards),
         TEST(the_tail_of_a_deposed_leader_stays_dead),
         TEST(a_group_stands_still_while_it_is_installed),
+        TEST(a_group_without_room_takes_entries),
+        TEST(half_a_change_comes_with_a_snapshot),
         TEST(a_broken_link_is_gone_on_from),
         TEST(a_death_at_every_step),
         TEST(a_log_that_is_cut_behind_a_snapshot),

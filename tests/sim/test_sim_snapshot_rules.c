@@ -32,9 +32,9 @@ static int tear_down(void **state)
 /* --- what nobody needs any more --- */
 
 /* Follower 3 has got some of its snapshot, and then nobody hears from anybody. Returns who sends. */
-static uint64_t stop_half_way(uint64_t seed)
+static uint64_t stop_half_way_of(uint64_t seed, uint32_t records)
 {
-    kit_prepare(seed, 30, 600);
+    kit_prepare(seed, 30, records);
     uint64_t leader = trio_leader(&kit_trio, trio_group(0), 0);
     kit_up(3);
     for (int n = 0; n < 200000 && kit_trio.broker[3].broker->counters.snapshot_received_bytes_total < 20000; n++) {
@@ -45,6 +45,11 @@ static uint64_t stop_half_way(uint64_t seed)
     assert_int_equal(kit_state(3).receiving, 1);
     assert_true(kit_files(3) > 0 && kit_files(leader) > 0 && kit_state(leader).pictures > 0);
     return leader;
+}
+
+static uint64_t stop_half_way(uint64_t seed)
+{
+    return stop_half_way_of(seed, 600);
 }
 
 static void clean_1_leftovers_go_at_the_start(void **state)
@@ -124,6 +129,67 @@ static void clean_3_pictures_that_are_too_old(void **state)
         assert_true(kit_has_caught_up(3, 60000000));
         kit_check();
     }
+}
+
+/* The picture that 3 waits for names segments that retention has dropped meanwhile. Returns who has it. */
+static uint64_t hold_what_is_dropped(uint64_t seed)
+{
+    uint64_t leader = stop_half_way_of(seed, 1500);
+    kit_limits.idle_us = kit_limits.age_us = UINT64_MAX / 4;
+    kit_limit_all();
+    struct entry_config config = kit_partition(leader)->config;
+    config.retention_bytes = SEGMENT_BYTES_MIN;
+    partition_propose(kit_partition(leader), ENTRY_CONFIG_TOPIC, entry_encode_config(&config), NULL);
+    kit_produce(20);
+    trio_run(&kit_trio, 5000000);
+    assert_int_equal(trio_leader(&kit_trio, trio_group(0), 0), leader);
+    assert_true(partition_log_start(kit_partition(leader)) > 0);
+    assert_true(kit_state(leader).pictures == 1 && kit_state(leader).held_bytes >= SEGMENT_BYTES_MIN / 2);
+    return leader;
+}
+
+/* Nothing is held there any more, and 3 gets what a newer picture has. */
+static void expect_a_newer_picture(uint64_t holder)
+{
+    struct snapshots_state after = kit_state(holder);
+    assert_true(after.pictures == 0 && after.held_bytes == 0);
+    assert_int_equal(kit_files(holder), 0);
+    kit_cut_off(3, false);
+    assert_true(kit_has_caught_up(3, 60000000));
+    assert_int_equal(kit_installed_by(3), 1);
+    kit_produce(5);
+    trio_run(&kit_trio, 3000000);
+    assert_true(partition_log_start(kit_partition(3)) > 0);
+    assert_int_equal(partition_log_start(kit_partition(3)), partition_log_start(kit_partition(holder)));
+    assert_int_equal(partition_high_watermark(kit_partition(3)), partition_high_watermark(kit_partition(holder)));
+}
+
+static void clean_3_pictures_that_hold_too_much(void **state)
+{
+    (void)state;
+    uint64_t leader = hold_what_is_dropped(33);
+    kit_limits.held_bytes = kit_state(leader).held_bytes;
+    kit_limit_all();
+    trio_run(&kit_trio, 5000000);
+    assert_int_equal(kit_state(leader).pictures, 1);
+    kit_limits.held_bytes--;
+    kit_limit_all();
+    trio_run(&kit_trio, 2000000);
+    kit_limits.held_bytes = SNAPSHOT_HELD_BYTES_MAX;
+    kit_limit_all();
+    expect_a_newer_picture(leader);
+}
+
+static void clean_3_pictures_on_a_full_disk(void **state)
+{
+    (void)state;
+    uint64_t holder = hold_what_is_dropped(34);
+    sim_kv_set_full(kit_trio.broker[holder].kv, true);
+    kit_produce(30); /* a checkpoint finds out */
+    trio_run(&kit_trio, 5000000);
+    assert_true(broker__disk_full(kit_trio.broker[holder].broker));
+    sim_kv_set_full(kit_trio.broker[holder].kv, false);
+    expect_a_newer_picture(holder);
 }
 
 /* As its leader says, there is a picture of what is not even proposed. */
@@ -308,16 +374,33 @@ static void rows_that_are_not_all_are_thrown_away(void **state)
 
 /* --- without room --- */
 
-static void an_install_without_room_waits_for_it(void **state)
+/* Follower 3 has all of its snapshot, and no room to put it in place. */
+static void without_room(uint64_t seed)
 {
-    (void)state;
-    kit_prepare(26, 30, 200);
+    kit_prepare(seed, 30, 200);
     kit_up(3);
     sim_kv_set_full(kit_trio.broker[3].kv, true);
     trio_run(&kit_trio, 10000000);
     assert_int_equal(kit_installed_by(3), 0);
-    assert_int_equal(kit_state(3).installing, 1);
+    assert_int_equal(kit_state(3).receiving, 1);
+    assert_int_equal(kit_state(3).installing, 0);
+    assert_false(kit_partition(3)->installing);
+}
+
+static void an_install_without_room_waits_for_it(void **state)
+{
+    (void)state;
+    without_room(26);
     kit_produce(5); /* the others go on */
+    uint64_t leader = trio_leader(&kit_trio, trio_group(0), 0), other = 3 - leader;
+    kit_down(leader, false); /* and the third one votes */
+    for (int n = 0; n < 100 && raft_role(kit_partition(other)->raft) != RAFT_LEADER; n++) {
+        trio_run(&kit_trio, 100000);
+    }
+    assert_int_equal(raft_role(kit_partition(other)->raft), RAFT_LEADER);
+    kit_up(leader);
+    kit_produce(5);
+    assert_int_equal(kit_installed_by(3), 0);
     sim_kv_set_full(kit_trio.broker[3].kv, false);
     assert_true(kit_has_caught_up(3, 20000000));
     assert_true(kit_installed_by(3) > 0); /* perhaps one more: the others' logs went on meanwhile */
@@ -397,6 +480,8 @@ int main(void)
         TEST(clean_2_a_group_that_is_gone_takes_all_along),
         TEST(clean_3_pictures_that_are_passed),
         TEST(clean_3_pictures_that_are_too_old),
+        TEST(clean_3_pictures_that_hold_too_much),
+        TEST(clean_3_pictures_on_a_full_disk),
         TEST(clean_4_what_was_received_and_is_old_by_now),
         TEST(chunks_that_nobody_asked_for_are_ignored),
         TEST(rows_that_are_none_are_thrown_away),
