@@ -107,7 +107,8 @@ static void checkpoint__forgive(struct partition *p)
 {
     uint64_t unapplied_lsn = partition__unapplied_lsn(p), durable_lsn = wal_durable_lsn(p->broker->wal);
     uint64_t needed_lsn = unapplied_lsn < durable_lsn ? unapplied_lsn : durable_lsn;
-    if (p->state == PARTITION_LIVE && p->accepted_lsn == 0 && p->repaired_lsn < needed_lsn) {
+    bool is_moving = p->anew_lsn >= durable_lsn; /* a crash would still need the older records */
+    if (p->state == PARTITION_LIVE && p->accepted_lsn == 0 && p->repaired_lsn < needed_lsn && !is_moving) {
         p->repaired_lsn = needed_lsn;
     }
 }
@@ -553,6 +554,9 @@ void checkpoint_turn(struct broker *b)
     }
     if (b->ready && wal_wants_release(b->wal)) { /* ready: the groups that topics name have started */
         checkpoint_release(b); /* what pinned the oldest file may have been deleted, not checkpointed */
+        if (wal_oldest_end_lsn(b->wal) != UINT64_MAX) {
+            groups_log_deaths_anew(b, wal_oldest_end_lsn(b->wal));
+        }
         checkpoint_clear_below(b, wal_oldest_end_lsn(b->wal));
         abandon_turn(b);
     }

@@ -84,31 +84,23 @@ void groups_on_persisted(void *context, uint64_t lsn_end)
             catalog_partition_born(b->catalog, p);
         } else if (item.write_id == HEAL_WRITE_ID) {
             heal_on_persisted(p);
+        } else if (item.write_id == ANEW_WRITE_ID) {
+            checkpoint_want(p);
         } else {
             partition_persisted(p, item.write_id);
         }
     }
 }
 
-uint64_t groups_pinned_lsn(const struct broker *b)
-{
-    /* What is left of a damaged group's log is kept for a repair while there is room; then the others go first. */
-    bool crowded = wal_wants_release(b->wal);
-    for (struct order_item *item = order_first(&b->live); item != NULL; item = order_next(item)) {
-        const struct partition *p = item->owner;
-        if (!crowded || !p->damage_saved) {
-            return item->key;
-        }
-    }
-    return UINT64_MAX;
-}
-
 /* --- the end of a group: files first, then rows, then memory --- */
 
-/* A group of which something is still there: another replica of it may not begin here yet. */
+/* A group of which something is still there: another replica of it may not begin here yet. Its rows alone would make a
+ * start take it for alive, as it was at its last checkpoint, with votes and entries that it has given since forgotten:
+ * until they are gone the log must say that it is dead. */
 struct dying {
-    uint64_t group;
-    bool waits; /* its rows did not go: again in a moment */
+    uint64_t group, replica;
+    uint64_t lsn; /* of the last record that says so; rising along the list */
+    bool waits;   /* its rows did not go: again in a moment */
     TAILQ_ENTRY(dying) link;
 };
 
@@ -229,6 +221,21 @@ bool groups_is_dying(const struct broker *b, uint64_t group)
     return groups__dying(b, group) != NULL;
 }
 
+uint64_t groups_pinned_lsn(const struct broker *b)
+{
+    const struct dying *dying = TAILQ_FIRST(&b->dying);
+    uint64_t dead_lsn = dying != NULL ? dying->lsn : UINT64_MAX;
+    /* What is left of a damaged group's log is kept for a repair while there is room; then the others go first. */
+    bool crowded = wal_wants_release(b->wal);
+    for (struct order_item *item = order_first(&b->live); item != NULL; item = order_next(item)) {
+        const struct partition *p = item->owner;
+        if (!crowded || !p->damage_saved) {
+            return item->key < dead_lsn ? item->key : dead_lsn;
+        }
+    }
+    return dead_lsn;
+}
+
 void groups_free(struct broker *b)
 {
     struct dying *dying;
@@ -244,13 +251,31 @@ void groups_free(struct broker *b)
     }
 }
 
+static uint64_t groups__log_death(struct broker *b, struct dying *dying)
+{
+    struct wal_record record = {.type = WAL_GROUP_DEAD, .group = dying->group, .replica = dying->replica};
+    dying->lsn = wal_append(b->wal, &record);
+    TAILQ_INSERT_TAIL(&b->dying, dying, link);
+    return dying->lsn;
+}
+
 /* Not before the log says for good that it is dead: a start must not find a replica of which only a part is left. */
-void groups_remove_data(struct partition *p, uint64_t dead_lsn)
+void groups_remove_data(struct partition *p)
 {
     struct dying *dying = mem_zeroed(1, sizeof *dying);
     dying->group = p->group;
-    TAILQ_INSERT_TAIL(&p->broker->dying, dying, link);
-    groups_persist_add(p->broker, p, DEAD_WRITE_ID, dead_lsn);
+    dying->replica = p->replica;
+    groups_persist_add(p->broker, p, DEAD_WRITE_ID, groups__log_death(p->broker, dying));
+}
+
+void groups_log_deaths_anew(struct broker *b, uint64_t lsn)
+{
+    struct dying *dying;
+    uint64_t next_lsn = wal_next_lsn(b->wal); /* what is appended here is not appended again */
+    while ((dying = TAILQ_FIRST(&b->dying)) != NULL && dying->lsn < lsn && dying->lsn < next_lsn) {
+        TAILQ_REMOVE(&b->dying, dying, link);
+        groups__log_death(b, dying);
+    }
 }
 
 static void groups__remove_data(struct partition *p)

@@ -108,6 +108,7 @@ struct broker {
     uint64_t inflight_bytes;           /* produce bytes not yet answered */
     struct produce_list produce_free;  /* recycled request objects */
     struct produce_deadlines produces; /* all under way, by arrival */
+    TAILQ_HEAD(, init_request) inits;  /* requests for producer ids under way */
     uint32_t producers_next;           /* partition for the next anonymous producer */
     struct partition_list room_queue;  /* whose produce requests wait for the log's next spare file */
     struct partition *room_turn;       /* the one of them that is being served */
@@ -140,13 +141,16 @@ struct broker {
 };
 
 /* groups.c: what all groups share */
+#define ANEW_WRITE_ID (UINT64_MAX - 2) /* of groups_persist_add: what was written again at the head */
 void groups_persist_add(struct broker *b, struct partition *p, uint64_t write_id, uint64_t lsn);
 void groups_on_persisted(void *context, uint64_t lsn_end);
 struct partition *groups_find(struct broker *b, uint64_t group);
 enum err groups_missing(const struct broker *b,
                         uint64_t group); /* not found: UNKNOWN_PARTITION, or CORRUPT if a topic has it */
-/* Files and rows of a killed partition, on the store lane, as soon as its GROUP_DEAD record is durable. */
-void groups_remove_data(struct partition *p, uint64_t dead_lsn);
+/* Says in the log that it is dead; files and rows go, on the store lane, as soon as that is durable. The record stays
+ * until they are gone. */
+void groups_remove_data(struct partition *p);
+void groups_log_deaths_anew(struct broker *b, uint64_t lsn);  /* such records below lsn move to the log's head */
 bool groups_is_dying(const struct broker *b, uint64_t group); /* files or rows of a killed replica are still there */
 void groups_turn(struct broker *b); /* rows of dead groups that could not be removed are tried again */
 uint64_t groups_deadline_us(const struct broker *b);

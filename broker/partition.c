@@ -279,6 +279,8 @@ void partition__reappend(struct partition *p)
         struct wal_record repaired = partition__record(p, WAL_REPAIRED, p->repaired_lsn, 0);
         partition__log(p, &repaired);
     }
+    p->anew_lsn = p->logged_lsn;
+    groups_persist_add(p->broker, p, ANEW_WRITE_ID, p->anew_lsn);
     point(p->broker->trace, POINT_WAL_REAPPENDED);
 }
 
@@ -597,7 +599,6 @@ void partition_give_up(struct partition *p)
 void partition_kill(struct partition *p, enum err error)
 {
     struct broker *b = p->broker;
-    struct wal_record record = partition__record(p, WAL_GROUP_DEAD, 0, 0);
     ASSERT(p->state != PARTITION_DEAD);
     mark(b->trace, MARK_KILLED);
     p->state = PARTITION_DEAD;
@@ -607,7 +608,7 @@ void partition_kill(struct partition *p, enum err error)
     point(b->trace, POINT_GROUP_DEAD);
     b->dead_count++;
     p->jobs_inflight++; /* held by the removal of files and rows */
-    groups_remove_data(p, wal_append(b->wal, &record));
+    groups_remove_data(p);
 }
 
 void partition_free(struct partition *p)

@@ -150,6 +150,7 @@ struct partition {
     uint64_t live_lsn;        /* oldest record still needed, UINT64_MAX: none; set by partition__set_live_lsn */
     struct order_item live;   /* in broker->live, by live_lsn */
     uint64_t live_lsn_since;  /* the same for records since the picture of a running checkpoint */
+    uint64_t anew_lsn;        /* of the last record that was written again at the log's head; 0: none in this life */
     bool checkpointing;
     bool waits_for_room; /* in the broker's room_queue */
     TAILQ_ENTRY(partition) room_link;
@@ -248,7 +249,8 @@ uint64_t partition__unapplied_lsn(struct partition *p);
 /* Drops applied entries that no follower lacks, or that take too much memory to wait for one, and configurations that
  * nobody asks for any more. */
 void partition__trim(struct partition *p);
-/* Writes hard state and unapplied entries again at the head of the WAL, so that older files can go. */
+/* Writes hard state and unapplied entries again at the head of the WAL, so that older files can go. When that is
+ * durable a checkpoint is asked for, which says so: what rots of the older ones is no damage then. */
 void partition__reappend(struct partition *p);
 
 /* change.c */

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "assign_kit.h"
+#include "base/point.h"
 #include "base/rng.h"
 #include "meta/layout.h"
 
@@ -305,6 +306,88 @@ static void who_was_removed_goes_when_there_is_room(void **state)
     trio_check(&t, group);
 }
 
+/* --- what is left of the dead --- */
+
+static bool is_removing;
+
+static void on_point(void *context, unsigned which)
+{
+    (void)context;
+    is_removing = is_removing || which == POINT_GROUP_REMOVE;
+}
+
+static enum err begin_without_removals(struct kv *kv, bool write, struct kv_txn **ret_txn)
+{
+    bool is_refused = write && is_removing;
+    is_removing = is_removing && !write;
+    return is_refused ? ERR_STORAGE_FULL : roomy_ops->begin(kv, write, ret_txn);
+}
+
+/* A follower of topic `u` was removed, and its rows do not go, though all else finds room. Returns its broker. */
+static uint64_t with_rows_that_stay(uint64_t seed, uint64_t *ret_group)
+{
+    static struct kv_ops ops;
+    trio_open(&t, seed, 3, 1);
+    uint64_t group = kit_make_topic(1, 3);
+    kit_produce(group, 300); /* a checkpoint was taken */
+    uint64_t id = trio_leader(&t, group, 0) % 3 + 1;
+    struct kv *kv = t.broker[id].kv;
+    is_removing = false;
+    roomy_ops = kv->ops;
+    ops = *kv->ops;
+    ops.begin = begin_without_removals;
+    kv->ops = &ops;
+    t.trace.point = on_point;
+    kit_move(group, id, 0);
+    assert_true(kit_wait_for(kit_is_as_wished, &group, 30 * SECOND_US));
+    trio_run(&t, 3 * SECOND_US);
+    assert_null(kit_replica_at(id, group));
+    assert_true(groups_is_dying(t.broker[id].broker, group));
+    *ret_group = group;
+    return id;
+}
+
+/* What removes the rows of the one before would remove those of the next. */
+static void another_one_waits_until_the_rows_are_gone(void **state)
+{
+    uint64_t group, id = with_rows_that_stay(31, &group);
+    kit_move(group, 0, id);
+    trio_run(&t, 5 * SECOND_US);
+    assert_null(kit_replica_at(id, group));
+    t.broker[id].kv->ops = roomy_ops;
+    assert_true(kit_wait_for(kit_is_as_wished, &group, 30 * SECOND_US));
+    kit_produce(group, 10);
+    trio_crash(&t, id, true);
+    trio_start(&t, id);
+    assert_true(kit_wait_for(kit_is_as_wished, &group, 30 * SECOND_US));
+    trio_check(&t, group);
+}
+
+/* The file of the log that says that it is dead goes before its rows do: it does not come back as it was long ago. */
+static void who_is_dead_stays_dead_while_rows_are_left(void **state)
+{
+    uint64_t group, id = with_rows_that_stay(32, &group);
+    uint64_t dead_lsn = wal_durable_lsn(t.broker[id].broker->wal); /* or below */
+    for (int i = 0; i < 12 && wal_forgotten_lsn(t.broker[id].broker->wal) < dead_lsn; i++) {
+        kit_produce(trio_group(0), 200);
+    }
+    assert_true(wal_forgotten_lsn(t.broker[id].broker->wal) >= dead_lsn); /* nor does it hold the log up */
+    kit_isolate(id, true); /* and nobody tells it */
+    for (int life = 0; life < 2; life++) {
+        trio_crash(&t, id, true);
+        trio_start(&t, id);
+        for (int i = 0; i < 100; i++) {
+            trio_run(&t, 50000);
+            assert_null(kit_replica_at(id, group));
+        }
+        assert_true(groups_is_dying(t.broker[id].broker, group));
+    }
+    t.broker[id].kv->ops = roomy_ops;
+    trio_run(&t, 2 * SECOND_US);
+    assert_false(groups_is_dying(t.broker[id].broker, group));
+    kit_produce(group, 10);
+}
+
 /* --- what is lost, and comes back as a snapshot --- */
 
 static void rot_group_row(uint64_t id, uint64_t group)
@@ -498,6 +581,8 @@ int main(void)
         TEST(who_was_removed_while_down_goes),
         TEST(a_learner_that_nobody_took_in_goes),
         TEST(who_was_removed_goes_when_there_is_room),
+        TEST(another_one_waits_until_the_rows_are_gone),
+        TEST(who_is_dead_stays_dead_while_rows_are_left),
         TEST(a_replica_of_which_nothing_is_known_is_replaced),
         TEST(moves_survive_any_trouble),
     };
