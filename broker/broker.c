@@ -20,6 +20,7 @@
 #include "broker/memory.h"
 #include "broker/patience.h"
 #include "broker/produce.h"
+#include "broker/producers.h"
 #include "broker/quiet.h"
 #include "broker/registry_embedded.h"
 #include "broker/router.h"
@@ -85,6 +86,7 @@ static void broker__init_lists(struct broker *b)
     }
     STAILQ_INIT(&b->produce_free);
     TAILQ_INIT(&b->produces);
+    TAILQ_INIT(&b->inits);
     TAILQ_INIT(&b->fetch_free);
     TAILQ_INIT(&b->read_free);
     TAILQ_INIT(&b->fetch_waiting);
@@ -507,7 +509,7 @@ void broker_turn(struct broker *b)
     store_flush(b->store);
     peers_flush(b->peers);
     memory_turn(b);
-    if (b->sweep_due_us == UINT64_MAX && !TAILQ_EMPTY(&b->produces)) {
+    if (b->sweep_due_us == UINT64_MAX && (!TAILQ_EMPTY(&b->produces) || !TAILQ_EMPTY(&b->inits))) {
         b->sweep_due_us = clock_now_us(b->clock) + SWEEP_INTERVAL_US;
     }
     broker__arm(b);
@@ -535,5 +537,6 @@ void broker_timer(struct broker *b)
     if (now_us >= b->sweep_due_us) {
         b->sweep_due_us = UINT64_MAX;
         produce_sweep(b, now_us);
+        producers_sweep(b, now_us);
     }
 }

@@ -109,6 +109,7 @@ struct broker {
     struct produce_list produce_free;  /* recycled request objects */
     struct produce_deadlines produces; /* all under way, by arrival */
     TAILQ_HEAD(, init_request) inits;  /* requests for producer ids under way */
+    uint32_t inits_late;               /* such that were answered at their deadline, and are not decided yet */
     uint32_t producers_next;           /* partition for the next anonymous producer */
     struct partition_list room_queue;  /* whose produce requests wait for the log's next spare file */
     struct partition *room_turn;       /* the one of them that is being served */

@@ -5,5 +5,6 @@
 #include "broker/session.h"
 
 void producers_init_request(struct session *s, const struct frame *frame);
+void producers_sweep(struct broker *b, uint64_t now_us); /* deadlines */
 
 #endif

@@ -31,6 +31,7 @@
 #define CONNECTION_INFLIGHT_BYTES_MAX       (64u << 20) /* produce bytes of one connection not yet answered */
 /* Requests that wait for something; further ones are answered BUSY. A consumer waits at each partition of a topic. */
 #define PENDING_REQUESTS_PER_CONNECTION_MAX 16384
+#define INITS_LATE_MAX                      1024u /* for producer ids, answered at their deadline and not decided */
 #define REQUEST_PROTO_BYTES_MAX             (4u << 10)  /* room for fields that clients of a later version know */
 #define CONNECTION_SEND_BYTES_MAX           (16u << 20) /* replies queued beyond it: no more requests are read */
 #define INBOX_PARKED_BYTES_MAX              4096u       /* of an unfinished frame: more keeps its connection a chunk */

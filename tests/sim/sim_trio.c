@@ -225,7 +225,7 @@ uint64_t trio_group(uint32_t partition)
 static struct sim_disk *new_disk(struct trio_broker *b)
 {
     const struct sim_disk_options options = {
-        .job_us_max = 200, .cut = {.keep = 0.5}, .on_synced = on_synced, .context = b};
+        .job_us_max = 200, .stall_us_max = 400000000, .cut = {.keep = 0.5}, .on_synced = on_synced, .context = b};
     return sim_disk_new(&b->trio->world, &options);
 }
 
@@ -448,6 +448,13 @@ enum err trio_latest(struct trio *t, uint64_t id, uint64_t group, uint64_t limit
     }
     *ret_offset = reply.message.as_ListOffsetsReply.offset;
     return (enum err)reply.message.as_ListOffsetsReply.status;
+}
+
+enum err trio_init_producer(struct trio *t, uint64_t id, uint32_t timeout_ms, uint64_t limit_us)
+{
+    const InitProducerRequest request = {.name = "p", .timeout_ms = timeout_ms};
+    bool answered = ask(t, id, FRAME_INIT_PRODUCER, &request, NULL, 0, limit_us);
+    return answered ? (enum err)reply.message.as_InitProducerReply.status : ERR_UNKNOWN_OUTCOME;
 }
 
 /* --- the checks --- */

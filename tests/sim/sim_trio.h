@@ -81,6 +81,8 @@ uint64_t trio_leader(struct trio *t, uint64_t group, uint64_t limit_us);
 int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us);
 /* Asks broker `id` for the group's latest offset. ERR_TIMEOUT: no answer. */
 enum err trio_latest(struct trio *t, uint64_t id, uint64_t group, uint64_t limit_us, int64_t *ret_offset);
+/* Asks broker `id` for a producer id, which has `timeout_ms` for it. ERR_UNKNOWN_OUTCOME: no answer. */
+enum err trio_init_producer(struct trio *t, uint64_t id, uint32_t timeout_ms, uint64_t limit_us);
 /* The batch with record n. */
 uint32_t trio_batch(uint8_t *memory, uint32_t capacity, uint32_t number);
 /* Every acknowledged record is at its offset at the leader, once; then the log files of all members that live are

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
+#include "broker/impl.h"
 #include "sim_trio.h"
 
 static struct trio t;
@@ -219,6 +220,75 @@ static void nothing_is_lost_in_any_trouble(void **state)
     print_judged();
 }
 
+/* The log does not get on, so nobody can say what becomes of the request; the next one finds out. */
+static void who_asks_for_a_producer_id_is_answered_in_time(void **state)
+{
+    (void)state;
+    trio_open(&t, 10, 1, 1);
+    enum err error = ERR_NOT_READY; /* the topic behind it is made at first use */
+    for (int i = 0; i < 50 && error == ERR_NOT_READY; i++) {
+        error = trio_init_producer(&t, 1, 5000, 5000000);
+        trio_run(&t, 100000);
+    }
+    assert_int_equal(error, OK);
+    sim_disk_set_stall(t.broker[1].disk, 1.0);
+    uint64_t before_us = t.world.now_us;
+    assert_int_equal(trio_init_producer(&t, 1, 2000, 10000000), ERR_TIMEOUT);
+    assert_in_range(t.world.now_us - before_us, 2000000, 3000000);
+    uint64_t calm_us = sim_disk_calm(t.broker[1].disk);
+    trio_run(&t, calm_us - t.world.now_us + 2000000);
+    assert_int_equal(trio_init_producer(&t, 1, 5000, 5000000), OK);
+    assert_true(trio_produce(&t, trio_group(0), 5000000) >= 0);
+}
+
+/* A replica without a leader lets old files of the log go by writing its entries again. What rots of the old ones from
+ * then on is no damage, but not before a crash finds the new ones. */
+static void entries_written_again_are_not_needed_where_they_were(void **state)
+{
+    (void)state;
+    trio_open(&t, 9, 3, 1);
+    for (int i = 0; i < 20; i++) {
+        assert_true(trio_produce(&t, trio_group(0), 5000000) >= 0);
+    }
+    uint64_t id = trio_leader(&t, trio_group(0), 0);
+    for (uint64_t other = 1; other <= 3; other++) {
+        if (other != id) {
+            trio_crash(&t, other, false);
+        }
+    }
+    assert_true(trio_produce(&t, trio_group(0), 300000) < 0);
+    trio_run(&t, 3000000);
+    struct broker *b = t.broker[id].broker;
+    struct partition *p = groups_find(b, trio_group(0));
+    checkpoint_want(p);
+    trio_run(&t, 2000000);
+    assert_true(p->checkpoint_index == p->applied_index && window_last(&p->window) > p->applied_index);
+    uint64_t old_lsn = partition__unapplied_lsn(p);
+    assert_true(p->repaired_lsn <= old_lsn);
+    world_enter(&t.world);
+    checkpoint_clear_below(b, wal_next_lsn(b->wal));
+    checkpoint_want(p);
+    checkpoint_turn(b);
+    world_leave(&t.world);
+    assert_true(partition__unapplied_lsn(p) > old_lsn);
+    assert_true(p->repaired_lsn <= old_lsn);
+    trio_run(&t, 2000000);
+    struct meta_group row;
+    struct kv *kv = t.broker[id].kv;
+    struct kv_txn *txn;
+    assert_int_equal(kv->ops->begin(kv, false, &txn), OK);
+    assert_int_equal(meta_get_group(kv, txn, p->group, &row), OK);
+    kv->ops->abort(kv, txn);
+    assert_true(row.repaired_lsn > old_lsn && row.repaired_lsn <= partition__unapplied_lsn(p));
+    for (uint64_t other = 1; other <= 3; other++) {
+        if (other != id) {
+            trio_start(&t, other);
+        }
+    }
+    assert_true(trio_produce(&t, trio_group(0), 20000000) >= 0);
+    trio_check(&t, trio_group(0));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, tear_down)
@@ -229,6 +299,8 @@ int main(void)
         TEST(all_lose_power_at_once),
         TEST(a_leader_that_is_cut_off_gives_way),
         TEST(a_leader_without_followers_says_nothing_of_the_end),
+        TEST(who_asks_for_a_producer_id_is_answered_in_time),
+        TEST(entries_written_again_are_not_needed_where_they_were),
         TEST(nothing_is_lost_in_any_trouble),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
