@@ -115,6 +115,7 @@ static enum err apply__log_start(struct partition *p, const struct window_entry 
         return ERR_FORMAT;
     }
     p->log_start_in_flight = false;
+    p->is_ahead = p->is_ahead && offset < segment_log_start(p->log);
     if (offset > segment_log_start(p->log)) {
         segment_log_set_start(p->log, offset);
         if (PLANT(33)) {

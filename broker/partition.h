@@ -101,6 +101,7 @@ struct partition {
     uint32_t installs;                     /* of snapshots, in this life */
     uint32_t sends_count;                  /* transfers of its picture: snapshot.h */
     bool installing; /* a snapshot is about to take the place of all this: only time and durability reach the core */
+    bool is_ahead;   /* its log begins further on than what it has applied says: snapshot.h */
     struct wheel_item pulse; /* pulse.h: when its core is ticked */
     struct roster roster;
     bool leave_due;      /* leader: its joint configuration is committed, and to be ended as soon as there is room */

@@ -48,6 +48,7 @@
  *   4. what was received of a picture that holds nothing new any more, or that nobody went on sending.
  *
  * Errors. A transfer that fails costs nothing but time: the core is told (RAFT_SNAPSHOT_DONE, not ok) and asks again. A
+ * receiver without room for a piece of it first lets go of its own segments that the offer's log start has passed. A
  * chunk that was not asked for is ignored; rows or segments that are not what they should be are thrown away. An
  * install that finds no room after all is tried again each second, and the group stands still until then; one that the
  * disk fails ends the broker, as for checkpoints.

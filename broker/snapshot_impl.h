@@ -141,6 +141,7 @@ struct receipt {
     uint64_t transfer, from;
     uint64_t index, index_term, rows_bytes; /* which picture */
     uint32_t rows_crc;
+    int64_t log_start;               /* of the picture */
     uint64_t asked_bytes, got_bytes; /* of the part that is coming */
     uint32_t got_crc;                /* rows */
     struct snapshot_rows *rows;      /* owned; from RECEIPT_SEGMENTS on */

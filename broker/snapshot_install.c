@@ -316,6 +316,7 @@ static void install__take_state(struct partition *p, struct snapshot_rows *rows)
     const struct meta_group *group = &rows->group;
     p->applied_index = group->applied_index;
     p->applied_term = group->applied_term;
+    p->is_ahead = false;
     p->log_clock_ms = group->log_clock_ms;
     p->idle_clock_ms = group->idle_clock_ms;
     p->config.segment_bytes = group->segment_bytes;

@@ -77,8 +77,31 @@ void receipt__job_ended(struct receipt *r)
     receipt__free_if_over(r);
 }
 
+/* The leader's log begins behind segments that are still here: they can go before the picture says so, and the next try
+ * finds their room. The last one stays, so that appends go on where every replica's do. */
+static void receipt__make_room(const struct receipt *r)
+{
+    struct partition *p = r->partition;
+    if (r->mends || p->state != PARTITION_LIVE || p->installing || p->log == NULL) {
+        return;
+    }
+    int64_t base = segment_log_base_below(p->log, r->log_start);
+    if (base > segment_log_start(p->log)) {
+        mark(p->broker->trace, MARK_SNAPSHOT_MAKES_ROOM);
+        trace_info(p->broker->trace, "snapshot_makes_room", "group=%lu log_start=%ld", p->group, (long)base);
+        segment_log_set_start(p->log, base);
+        p->is_ahead = true;
+    }
+    if (p->is_ahead) { /* the first one lets the files go, the next one makes sure of their names */
+        checkpoint_want(p);
+    }
+}
+
 void receipt__end(struct receipt *r, enum err why)
 {
+    if (why == ERR_STORAGE_FULL) {
+        receipt__make_room(r);
+    }
     if (why != OK) {
         mark(r->s->broker->trace, MARK_SNAPSHOT_REFUSED);
         trace_warn(r->s->broker->trace, "snapshot_refused", "group=%lu index=%lu error=%s", r->group, r->index,
@@ -556,6 +579,7 @@ static void receipt__start(struct receipt *r, const PeerSnapshot *offer)
     r->index_term = offer->index_term;
     r->rows_bytes = offer->rows_bytes;
     r->rows_crc = offer->rows_crc;
+    r->log_start = offer->base_offset;
     r->got_crc = 0;
     receipt__begin_part(r, 0);
 }

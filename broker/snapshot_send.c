@@ -375,6 +375,7 @@ static void send__offer(struct send *send)
     message.index_term = picture->rows.group.applied_term;
     message.rows_bytes = picture->rows.size_bytes;
     message.rows_crc = picture->rows.crc;
+    message.base_offset = picture->rows.group.log_start;
     send->state = SEND_OFFERED;
     send->since_us = snapshots__now_us(s);
     point(s->broker->trace, POINT_SNAPSHOT_OFFER);

@@ -69,6 +69,7 @@
     X(MARK_SNAPSHOT_OVERTAKEN, "snapshot-overtaken")         /* entries came in time: it is needed no more */          \
     X(MARK_SNAPSHOT_INSTALLED, "snapshot-installed")         /* one is in force */                                     \
     X(MARK_SNAPSHOT_INSTALL_WAITS, "snapshot-install-waits") /* there is no room to install it */                      \
+    X(MARK_SNAPSHOT_MAKES_ROOM, "snapshot-makes-room")       /* none for it: what is gone elsewhere goes here */       \
     X(MARK_SNAPSHOT_NOT_READ, "snapshot-not-read")           /* a segment cannot be read at the sender */              \
     X(MARK_SNAPSHOT_NOT_MADE, "snapshot-not-made")           /* the rows cannot be */                                  \
     X(MARK_SLEEPS_LEADING, "sleeps-leading")                 /* a group goes quiet: everybody has agreed */            \

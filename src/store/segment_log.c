@@ -228,6 +228,15 @@ int64_t segment_log_start_for_bytes(const struct segment_log *log, uint64_t rete
     return start_offset;
 }
 
+int64_t segment_log_base_below(const struct segment_log *log, int64_t offset)
+{
+    int64_t base = log->start_offset;
+    for (uint32_t i = 0; i < log->segments_count && log->segments[i]->base_offset <= offset; i++) {
+        base = log->segments[i]->base_offset > base ? log->segments[i]->base_offset : base;
+    }
+    return base;
+}
+
 int64_t segment_log_oldest_ms(const struct segment_log *log)
 {
     return log->segments_count > 0 ? log->segments[0]->newest_ms : INT64_MAX;

@@ -214,9 +214,8 @@ enum err store_hold_read(struct store_hold *hold, struct store_sent *sent, int64
 
 /* --- receiving (lane) --- */
 
-enum err store_stage_write(struct store *store, const char *path, uint64_t position, const void *data, uint32_t size)
+static enum err stage__write(struct disk *disk, const char *path, uint64_t position, const void *data, uint32_t size)
 {
-    struct disk *disk = store->files.disk;
     struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
     struct disk_file *file;
     enum err error = OK;
@@ -232,10 +231,16 @@ enum err store_stage_write(struct store *store, const char *path, uint64_t posit
         return error;
     }
     error = disk->ops->write(disk, file, &part, 1, position);
-    if (error == ERR_STORAGE_FULL && files__give_up_spares(&store->files)) {
-        error = disk->ops->write(disk, file, &part, 1, position);
-    }
     disk->ops->close(disk, file);
+    return error;
+}
+
+enum err store_stage_write(struct store *store, const char *path, uint64_t position, const void *data, uint32_t size)
+{
+    enum err error = stage__write(store->files.disk, path, position, data, size);
+    if (error == ERR_STORAGE_FULL && files__give_up_spares(&store->files)) {
+        error = stage__write(store->files.disk, path, position, data, size);
+    }
     return error;
 }
 

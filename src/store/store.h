@@ -167,6 +167,9 @@ uint64_t segment_log_bytes(const struct segment_log *log); /* of all segments */
  * `retention_bytes` or more, as in Kafka. So never less is left than is to be kept, and at most a segment more; how
  * much of the oldest one lies below log start does not matter. = segment_log_start when nothing goes. */
 int64_t segment_log_start_for_bytes(const struct segment_log *log, uint64_t retention_bytes);
+/* Where the last segment begins that does so at or below the offset: what is in front of it may go, and appends go on
+ * as if nothing had. At least segment_log_start. */
+int64_t segment_log_base_below(const struct segment_log *log, int64_t offset);
 /* The same for time: segments, the active one too, whose newest record was written before before_ms. When that was: its
  * timestamp, as in Kafka, but at most the log clock at its append, so that a producer whose clock runs ahead keeps
  * nothing for ever; the log clock for records without a timestamp. */

@@ -14,7 +14,7 @@
 
 /* Of PeerSnapshot.kind. Numbers travel. Behind each: who says it, and the fields besides transfer, group, from, to. */
 enum peer_snapshot_kind {
-    PEER_SNAPSHOT_OFFER = 1,   /* sender: term, index, index_term, rows_bytes, rows_crc */
+    PEER_SNAPSHOT_OFFER = 1,   /* sender: term, index, index_term, rows_bytes, rows_crc; base_offset: the log start */
     PEER_SNAPSHOT_HAVE_IT = 2, /* receiver: all of it is committed here already */
     PEER_SNAPSHOT_WANT = 3,    /* receiver: part, base_offset, position, size_bytes. The first one accepts the offer */
     PEER_SNAPSHOT_CHUNK = 4,   /* sender: the same, answered: part, base_offset, position, payload_crc; and payload */

@@ -212,6 +212,7 @@ static void look(const struct judge_machine *machine, const struct partition *p,
                                       .accepts = raft_accepts(r),
                                       .is_quiet = raft_is_quiet(r),
                                       .is_damaged = raft_is_damaged(r),
+                                      .is_ahead = p->is_ahead,
                                       .end = p->leader_ready ? partition_high_watermark(p) : 0,
                                       .installs = p->installs,
                                       .heartbeat_ms = machine->broker->config->heartbeat_ms,
@@ -298,7 +299,7 @@ static bool is_as_seen(const struct judge *judge, const struct partition *p, con
     bool is_same = r->was_seen && raft->term == r->term && raft->role == r->role && raft->commit_index == r->commit &&
                    p->applied_index == r->applied && raft->trail.last_index == r->last &&
                    raft->damaged == r->was_damaged && raft->quiet == r->was_quiet && p->installs == r->installs &&
-                   raft->writes.last_id == r->write_id;
+                   raft->writes.last_id == r->write_id && (!p->is_ahead || r->is_ahead);
     if (!is_same || raft->role != RAFT_LEADER) {
         return is_same;
     }

@@ -92,6 +92,7 @@ struct judge_replica {
     uint64_t matches[JUDGE_REPLICAS_MAX];
     uint64_t round;
     bool was_damaged, was_quiet, accepted;
+    bool is_ahead;        /* since it was seen so first, until a snapshot: it may forget that in another life */
     uint32_t installs;    /* of snapshots, in its present life */
     uint64_t looked_us;   /* when it was last looked at, */
     uint64_t write_id;    /* behind this write of its log or hard state */
@@ -185,6 +186,7 @@ struct judge_sight {
     uint64_t config_index;
     const struct raft_config *config;
     bool accepts, is_quiet, is_damaged;
+    bool is_ahead;       /* it has dropped what its leaders have, by their word: its log begins further on */
     bool has_own_commit; /* leader: an entry of its own term is committed */
     uint64_t round;      /* of reads, confirmed */
     int64_t end;         /* high watermark */

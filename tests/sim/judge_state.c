@@ -64,6 +64,7 @@ static void check_state(struct judge *judge, struct judge_group *group, const st
 void state__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r, const struct judge_sight *s)
 {
     bool is_installed = r->was_seen && s->installs != r->installs;
+    r->is_ahead = (r->is_ahead && !is_installed) || s->is_ahead;
     if (is_installed) {
         judge__count(judge, JUDGE_R19);
         if (s->applied < r->applied || s->commit < r->commit || s->last < s->applied) {
@@ -77,7 +78,7 @@ void state__saw(struct judge *judge, struct judge_group *group, struct judge_rep
     if (r->was_seen && !is_installed) {
         check_applied(judge, group, r, s, r->applied);
     }
-    if (!r->was_seen || s->applied != r->applied) {
+    if (!r->is_ahead && (!r->was_seen || s->applied != r->applied)) {
         check_state(judge, group, r, s);
     }
     if (s->role == RAFT_LEADER && s->end > group->told_end) {

@@ -138,7 +138,7 @@ static uint64_t hold_what_is_dropped(uint64_t seed)
     kit_limits.idle_us = kit_limits.age_us = UINT64_MAX / 4;
     kit_limit_all();
     struct entry_config config = kit_partition(leader)->config;
-    config.retention_bytes = SEGMENT_BYTES_MIN;
+    config.retention_bytes = 1;
     partition_propose(kit_partition(leader), ENTRY_CONFIG_TOPIC, entry_encode_config(&config), NULL);
     kit_produce(20);
     trio_run(&kit_trio, 5000000);
@@ -407,6 +407,79 @@ static void an_install_without_room_waits_for_it(void **state)
     kit_check();
 }
 
+/* It was away while retention dropped most of the log, and has nothing but that to make room with. */
+static void a_full_follower_drops_what_is_dropped_elsewhere(void **state)
+{
+    (void)state;
+    kit_open(35, 20);
+    kit_produce(2900);
+    trio_run(&kit_trio, 3000000);
+    kit_down(3, false);
+    uint64_t leader = trio_leader(&kit_trio, trio_group(0), 30000000);
+    struct entry_config config = kit_partition(leader)->config;
+    config.retention_bytes = 1;
+    partition_propose(kit_partition(leader), ENTRY_CONFIG_TOPIC, entry_encode_config(&config), NULL);
+    kit_produce(900);
+    trio_run(&kit_trio, 3000000);
+    kit_forget_entries(3);
+    kit_produce(5);
+    leader = trio_leader(&kit_trio, trio_group(0), 30000000);
+    int64_t start = partition_log_start(kit_partition(leader));
+    kit_up(3);
+    sim_disk_set_room(kit_trio.broker[3].disk, 0);
+    uint64_t before = segment_log_bytes(kit_partition(3)->log);
+    assert_true(segment_log_base_below(kit_partition(3)->log, start) > 0);
+    assert_true(kit_has_caught_up(3, 60000000));
+    assert_int_equal(kit_installed_by(3), 1);
+    assert_true(segment_log_bytes(kit_partition(3)->log) < before);
+    sim_disk_set_room(kit_trio.broker[3].disk, UINT64_MAX);
+    kit_produce(5);
+    trio_run(&kit_trio, 3000000);
+    assert_false(kit_partition(3)->is_ahead);
+    assert_int_equal(partition_log_start(kit_partition(3)), partition_log_start(kit_partition(leader)));
+    assert_int_equal(partition_high_watermark(kit_partition(3)), partition_high_watermark(kit_partition(leader)));
+}
+
+static void note_newest(void *context, const char *name)
+{
+    int64_t *newest = context, base = strtoll(name, NULL, 10);
+    *newest = base > *newest ? base : *newest;
+}
+
+static int64_t newest_file(uint64_t id)
+{
+    int64_t newest = 0;
+    struct disk *disk = sim_disk_port(kit_trio.broker[id].disk);
+    assert_int_equal(disk->ops->list(disk, "parts/1", note_newest, &newest), OK);
+    return newest;
+}
+
+/* It makes room, dies before the snapshot comes, and then somebody leads whose log reaches back: that goes as well. */
+static void a_log_that_begins_further_on_takes_entries(void **state)
+{
+    (void)state;
+    kit_open(36, 20);
+    kit_produce(1900);
+    trio_run(&kit_trio, 3000000);
+    struct partition *p = kit_partition(3);
+    int64_t base = segment_log_base_below(p->log, segment_log_next(p->log));
+    assert_true(base > 0 && raft_role(p->raft) != RAFT_LEADER);
+    world_enter(&kit_trio.world);
+    segment_log_set_start(p->log, base); /* as receipt__make_room does */
+    p->is_ahead = true;
+    checkpoint_want(p);
+    world_leave(&kit_trio.world);
+    trio_run(&kit_trio, 2000000);
+    kit_down(3, true);
+    kit_up(3);
+    assert_int_equal(partition_log_start(kit_partition(3)), base);
+    kit_produce(300);
+    assert_true(kit_has_caught_up(3, 30000000));
+    trio_run(&kit_trio, 2000000);
+    assert_int_equal(newest_file(3), newest_file(1)); /* the same rolls */
+    assert_int_equal(newest_file(2), newest_file(1));
+}
+
 /* --- groups without segments --- */
 
 static struct partition *state_group(uint64_t id, uint64_t group)
@@ -487,6 +560,8 @@ int main(void)
         TEST(rows_that_are_none_are_thrown_away),
         TEST(rows_that_are_not_all_are_thrown_away),
         TEST(an_install_without_room_waits_for_it),
+        TEST(a_full_follower_drops_what_is_dropped_elsewhere),
+        TEST(a_log_that_begins_further_on_takes_entries),
         TEST(a_group_of_operations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
