@@ -4,7 +4,6 @@
 
 #include "base/assert.h"
 #include "base/crc32c.h"
-#include "wire/peer_row.h"
 
 _Static_assert(sizeof(((RaftRow *)0)->run_terms) == RAFT_RUNS_MAX * sizeof(uint64_t), "peer.options, limits.h");
 _Static_assert(sizeof(((RaftRow *)0)->entry_sizes) == RAFT_APPEND_ENTRIES_MAX * sizeof(uint32_t),
@@ -46,7 +45,7 @@ bool peer_builder_add(struct peer_builder *b, RaftRow *row, const struct slice *
     }
     row->entry_sizes_count = (pb_size_t)parts_count;
     row->payload_crc = crc;
-    if (peer_row_append(b->head, b->capacity, row, &b->size) != OK) {
+    if (codec_append_row(b->head, b->capacity, ROW_RAFT, row, &b->size) != OK) {
         ASSERT(b->rows > 0);
         return false;
     }
@@ -95,7 +94,7 @@ static bool runs_cover_entries(const RaftRow *row)
 enum err peer_reader_next(struct peer_reader *reader, RaftRow *ret_row, const uint8_t **ret_payload)
 {
     struct codec_cursor rows = reader->rows;
-    enum err error = peer_row_next(&rows, ret_row);
+    enum err error = codec_next_row(&rows, ROW_RAFT, ret_row);
     if (error != OK) {
         return error;
     }

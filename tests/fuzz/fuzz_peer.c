@@ -10,7 +10,6 @@
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "wire/peer.h"
-#include "wire/peer_row.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -62,20 +61,6 @@ static uint64_t check_row(const RaftRow *row, const uint8_t *payload)
     return bytes;
 }
 
-/* The reader by hand takes what nanopb takes, and nothing else. */
-static void compare_readers(const struct frame *frame)
-{
-    static RaftRow by_hand, by_nanopb;
-    struct codec_cursor hand = {frame->proto, frame->proto_size}, nanopb = hand;
-    enum err error = OK;
-    while (error == OK && nanopb.size > 0) {
-        error = codec_next_row(&nanopb, ROW_RAFT, &by_nanopb);
-        ASSERT(peer_row_next(&hand, &by_hand) == error && hand.data == nanopb.data && hand.size == nanopb.size);
-        ASSERT(by_hand.group == by_nanopb.group && by_hand.damage == by_nanopb.damage);
-        ASSERT(by_hand.entry_sizes_count == by_nanopb.entry_sizes_count);
-    }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static uint8_t repaired[FRAME_PROTO_BYTES_MAX];
@@ -95,7 +80,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         frame.proto_size = repair_crcs(&frame, repaired, sizeof repaired);
         frame.proto = repaired;
     }
-    compare_readers(&frame);
     struct peer_reader reader;
     RaftRow row;
     const uint8_t *at;

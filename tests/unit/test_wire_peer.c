@@ -9,9 +9,7 @@
 #include <cmocka.h>
 
 #include "base/crc32c.h"
-#include "base/rng.h"
 #include "wire/peer.h"
-#include "wire/peer_row.h"
 
 static const struct frame_limits limits = {.proto_bytes_max = FRAME_PROTO_BYTES_MAX,
                                            .payload_bytes_max = FRAME_PAYLOAD_BYTES_MAX};
@@ -191,133 +189,6 @@ static void every_cut_of_the_rows_is_refused(void **state)
     }
 }
 
-/* --- by hand, and by nanopb --- */
-
-/* As likely short as long, in bits; often nothing at all. */
-static uint64_t draw_number(struct rng *rng)
-{
-    return rng_chance(rng, 0.4) ? 0 : rng_next(rng) >> rng_below(rng, 64);
-}
-
-static RaftRow draw_row(struct rng *rng)
-{
-    RaftRow row = {.type = (uint32_t)draw_number(rng),
-                   .group = draw_number(rng),
-                   .from = draw_number(rng),
-                   .to = draw_number(rng),
-                   .term = draw_number(rng),
-                   .index = draw_number(rng),
-                   .index_term = draw_number(rng),
-                   .hint = draw_number(rng),
-                   .commit = draw_number(rng),
-                   .round = draw_number(rng),
-                   .heal = draw_number(rng),
-                   .flags = (uint32_t)draw_number(rng),
-                   .payload_crc = (uint32_t)draw_number(rng),
-                   .damage = draw_number(rng)};
-    row.run_terms_count = (pb_size_t)rng_below(rng, RAFT_RUNS_MAX + 1);
-    row.run_counts_count = (pb_size_t)rng_below(rng, RAFT_RUNS_MAX + 1);
-    row.entry_sizes_count = (pb_size_t)(rng_below(rng, RAFT_APPEND_ENTRIES_MAX + 1) >> rng_below(rng, 9));
-    row.entry_types.size = row.entry_sizes_count;
-    for (pb_size_t i = 0; i < row.run_terms_count; i++) {
-        row.run_terms[i] = draw_number(rng);
-    }
-    for (pb_size_t i = 0; i < row.run_counts_count; i++) {
-        row.run_counts[i] = (uint32_t)draw_number(rng);
-    }
-    for (pb_size_t i = 0; i < row.entry_sizes_count; i++) {
-        row.entry_sizes[i] = (uint32_t)draw_number(rng);
-        row.entry_types.bytes[i] = (uint8_t)draw_number(rng);
-    }
-    return row;
-}
-
-static void rows_are_written_as_nanopb_writes_them(void **state)
-{
-    (void)state;
-    struct rng rng;
-    rng_seed(&rng, 1);
-    for (int i = 0; i < 3000; i++) {
-        static uint8_t expected[CODEC_ROW_BYTES_MAX + 8], written[CODEC_ROW_BYTES_MAX + 8];
-        RaftRow row = draw_row(&rng);
-        uint32_t expected_size = 8, size = 8;
-        assert_int_equal(codec_append_row(expected, sizeof expected, ROW_RAFT, &row, &expected_size), OK);
-        assert_int_equal(peer_row_append(written, sizeof written, &row, &size), OK);
-        assert_int_equal(size, expected_size);
-        assert_memory_equal(written + 8, expected + 8, size - 8);
-
-        memset(written, 0xee, sizeof written);
-        uint32_t again = 3;
-        assert_int_equal(peer_row_append(written, size - 5 - 1, &row, &again), ERR_TOO_LARGE);
-        assert_int_equal(again, 3);
-        assert_int_equal(peer_row_append(written, size - 5, &row, &again), OK); /* it just fits */
-        assert_memory_equal(written + 3, expected + 8, size - 8);
-        assert_int_equal(written[size - 5], 0xee);
-    }
-}
-
-static void assert_rows_equal(const RaftRow *a, const RaftRow *b)
-{
-    assert_int_equal(a->type, b->type);
-    assert_int_equal(a->flags, b->flags);
-    assert_int_equal(a->payload_crc, b->payload_crc);
-    assert_memory_equal(&a->group, &b->group, offsetof(RaftRow, flags) - offsetof(RaftRow, group));
-    assert_int_equal(a->damage, b->damage);
-    assert_int_equal(a->run_terms_count, b->run_terms_count);
-    assert_memory_equal(a->run_terms, b->run_terms, a->run_terms_count * sizeof a->run_terms[0]);
-    assert_int_equal(a->run_counts_count, b->run_counts_count);
-    assert_memory_equal(a->run_counts, b->run_counts, a->run_counts_count * sizeof a->run_counts[0]);
-    assert_int_equal(a->entry_sizes_count, b->entry_sizes_count);
-    assert_memory_equal(a->entry_sizes, b->entry_sizes, a->entry_sizes_count * sizeof a->entry_sizes[0]);
-    assert_int_equal(a->entry_types.size, b->entry_types.size);
-    assert_memory_equal(a->entry_types.bytes, b->entry_types.bytes, a->entry_types.size);
-}
-
-/* Of a fresh row, then of more and more spoilt ones: both readers take it alike or refuse it. */
-static void rows_are_read_as_nanopb_reads_them(void **state)
-{
-    (void)state;
-    struct rng rng;
-    rng_seed(&rng, 2);
-    for (int i = 0; i < 3000; i++) {
-        static uint8_t row_bytes[CODEC_ROW_BYTES_MAX];
-        static RaftRow by_nanopb, by_hand;
-        RaftRow row = draw_row(&rng);
-        uint32_t size = 0;
-        assert_int_equal(codec_append_row(row_bytes, sizeof row_bytes, ROW_RAFT, &row, &size), OK);
-        for (int spoilt = 0; spoilt < 8; spoilt++) {
-            struct codec_cursor nanopb = {row_bytes, size}, hand = nanopb;
-            memset(&by_hand, 0x5a, sizeof by_hand); /* what a row does not have is said to be zero */
-            enum err error = codec_next_row(&nanopb, ROW_RAFT, &by_nanopb);
-            assert_true(error == OK || spoilt > 0);
-            assert_int_equal(peer_row_next(&hand, &by_hand), error);
-            assert_ptr_equal(hand.data, nanopb.data);
-            assert_int_equal(hand.size, nanopb.size);
-            assert_rows_equal(&by_hand, &by_nanopb);
-            row_bytes[rng_below(&rng, size)] = (uint8_t)rng_next(&rng);
-            size -= size > 2 && rng_chance(&rng, 0.1);
-        }
-    }
-}
-
-/* A newer broker's fields, and those of this one in another order. */
-static void rows_that_are_written_otherwise_are_read(void **state)
-{
-    (void)state;
-    const uint8_t unknown[] = {7, 8, 3, 16, 9, 0xf8, 1, 5}, swapped[] = {4, 16, 9, 8, 3};
-    RaftRow row;
-    struct codec_cursor cursor = {unknown, sizeof unknown};
-    assert_int_equal(peer_row_next(&cursor, &row), OK);
-    assert_int_equal(row.type, 3);
-    assert_int_equal(row.group, 9);
-    assert_int_equal(cursor.size, 0);
-    cursor = (struct codec_cursor){swapped, sizeof swapped};
-    assert_int_equal(peer_row_next(&cursor, &row), OK);
-    assert_int_equal(row.type, 3);
-    assert_int_equal(row.group, 9);
-    assert_int_equal(peer_row_next(&cursor, &row), ERR_BAD_FRAME); /* nothing is left */
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,9 +196,6 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_waits_for_the_next_frame),
         cmocka_unit_test(contradictions_are_refused),
         cmocka_unit_test(every_cut_of_the_rows_is_refused),
-        cmocka_unit_test(rows_are_written_as_nanopb_writes_them),
-        cmocka_unit_test(rows_are_read_as_nanopb_reads_them),
-        cmocka_unit_test(rows_that_are_written_otherwise_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
