@@ -113,10 +113,10 @@ static json_t *pages__partition(const struct status_partition *p)
         json_array_append_new(
             damaged, json_pack("[I,I]", (json_int_t)p->damaged[i].from_offset, (json_int_t)p->damaged[i].end_offset));
     }
-    return json_pack("{s:i,s:o,s:I,s:o,s:O,s:I,s:I,s:s,s:b,s:o,s:i}", "partition", (int)p->number, "leader",
+    return json_pack("{s:i,s:o,s:I,s:o,s:O,s:I,s:I,s:s,s:o,s:i}", "partition", (int)p->number, "leader",
                      pages__id(p->leader), "term", (json_int_t)p->term, "replicas", replicas, "in_sync", replicas,
                      "log_start", (json_int_t)p->log_start, "high_watermark", (json_int_t)p->high_watermark, "state",
-                     p->state, "quiet", (int)p->is_quiet, "damaged", damaged, "damaged_ranges", (int)p->damaged_ranges);
+                     p->state, "damaged", damaged, "damaged_ranges", (int)p->damaged_ranges);
 }
 
 static void pages__list_topic(void *context, const struct status_topic *topic)

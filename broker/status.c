@@ -151,7 +151,6 @@ static void status__partition(const struct topic *topic, uint32_t number, struct
         return;
     }
     out->role = status__role(p->raft);
-    out->is_quiet = p->is_quiet;
     out->term = raft_term(p->raft);
     out->commit_index = raft_commit_index(p->raft);
     out->leader = roster_broker_of(&p->roster, raft_leader(p->raft));

@@ -65,7 +65,6 @@ struct status_partition {
     const char *state; /* "creating", "live", "damaged" (ranges of it), "corrupt" (all of it), "deleted", "lost" */
     const char *role;  /* "leader", "follower", "candidate", or "none" */
     uint64_t leader;   /* broker id; 0: unknown */
-    bool is_quiet;     /* quiet.h */
     uint64_t term, commit_index, applied_index;
     int64_t log_start, high_watermark;
     uint64_t stored_bytes;
