@@ -12,9 +12,18 @@ static uint64_t pulse__tick_us(const struct broker *b)
     return (uint64_t)b->config->heartbeat_ms * 1000 / TICKS_PER_HEARTBEAT;
 }
 
+/* The next tick is so late that the time since it was due does not count. */
+static bool pulse__was_paused(const struct broker *b, uint64_t now_us)
+{
+    uint64_t due_us = b->pulse.due_us;
+    return now_us > due_us && now_us - due_us >= (uint64_t)b->config->election_ms * 1000 / 2;
+}
+
+/* Also for who asks between a pause and the tick that ends it. */
 static uint64_t pulse__tick_at(const struct broker *b, uint64_t now_us)
 {
-    return (now_us - b->pulse.origin_us) / pulse__tick_us(b);
+    uint64_t counted_us = pulse__was_paused(b, now_us) ? b->pulse.due_us : now_us;
+    return (counted_us - b->pulse.origin_us) / pulse__tick_us(b);
 }
 
 /* Even ticks are whole heartbeats, whatever those are. */
@@ -88,13 +97,12 @@ void pulse_forget(struct partition *p)
     pulse__arm(p->broker);
 }
 
-/* Time that passed while nobody could do anything does not count. */
 static void pulse__leave_out_pause(struct broker *b, uint64_t now_us)
 {
-    uint64_t late_us = now_us - b->pulse.due_us;
-    if (late_us >= (uint64_t)b->config->election_ms * 1000 / 2) {
+    if (pulse__was_paused(b, now_us)) {
         mark(b->trace, MARK_PAUSE_LEFT_OUT);
-        b->pulse.origin_us += late_us;
+        b->pulse.origin_us += now_us - b->pulse.due_us;
+        b->pulse.due_us = now_us;
     }
 }
 

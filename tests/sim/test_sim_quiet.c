@@ -489,6 +489,25 @@ static void a_pause_of_all_makes_nobody_campaign(void **state)
     }
 }
 
+/* Who asks for the time behind a pause, before the first tick, is told the same time as that one. */
+static void time_never_goes_back_behind_a_pause(void **state)
+{
+    struct members members;
+    (void)state;
+    trio_open(&t, 20, 3, 1);
+    trio_run(&t, 5 * SECOND_US);
+    uint64_t leader = leader_of(0);
+    struct partition *p = replica(leader, 0);
+    world_hold(&t.world, 3 * SECOND_US);
+    roster_newest(&p->roster, &members);
+    assert_int_equal(partition_change(p, &members), OK); /* a look at what there is, with the time told to the core */
+    trio_run(&t, HEARTBEAT_US);
+    struct cost before = cost_so_far();
+    trio_run(&t, SECOND_US);
+    assert_true(cost_so_far().rows - before.rows >= 2 * 2 * (SECOND_US / HEARTBEAT_US - 1));
+    assert_int_equal(leader_of(0), leader);
+}
+
 /* --- thousands --- */
 
 static void roomy(struct config *config)
@@ -585,6 +604,7 @@ int main(int argc, char **argv)
         TEST(a_group_that_sleeps_without_a_leader_is_found_by_the_digest),
         TEST(a_pause_of_one_makes_nobody_campaign),
         TEST(a_pause_of_all_makes_nobody_campaign),
+        TEST(time_never_goes_back_behind_a_pause),
         TEST(thousands_have_leaders_soon_and_then_cost_nothing),
     };
     if (argc > 1) {
