@@ -239,7 +239,8 @@ void send__row(struct judge *judge, struct judge_machine *from, const struct jud
         }
         break;
     case RAFT_BEAT_REPLY:
-        if (!(row->flags & PEER_FLAG_DAMAGED)) {
+        /* Frames to several brokers leave one after the other: what was said first need not be seen first. */
+        if (!(row->flags & PEER_FLAG_DAMAGED) && row->term >= r->heard_term) {
             r->heard_rounds = r->heard_term == row->term && r->heard_rounds > row->round ? r->heard_rounds : row->round;
             r->heard_term = row->term;
         }

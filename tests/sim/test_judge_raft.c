@@ -384,6 +384,25 @@ static void r15_a_read_that_majorities_have_not_confirmed(void **context)
     story_trips("R15");
 }
 
+/* An answer to a leader that is over leaves in another frame, behind that to the present one. */
+static void r15_an_earlier_answer_leaves_later(void **context)
+{
+    (void)context;
+    story_elect(1, 3, 1);
+    story_replicate(1, 3, 1, 1);
+    story_stores(2, 1, 1);
+    story_elect(2, 3, 2);
+    story_replicate(2, 3, 2, 2);
+    story_row(RAFT_BEAT_REPLY, 3, 2, 2, (struct judge_row){.round = 3});
+    story_row(RAFT_BEAT_REPLY, 3, 1, 1, (struct judge_row){.round = 0});
+    story.fakes[2].sight.round = 3;
+    story_saw(2);
+    story_is_good();
+    story.fakes[2].sight.round = 4;
+    story_saw(2);
+    story_trips("R15");
+}
+
 static void r15_a_read_before_an_own_commit(void **context)
 {
     (void)context;
@@ -515,6 +534,7 @@ int main(void)
         TEST(r14_gives_way_to_who_lacks_entries),
         TEST(r14_gives_way_for_ever),
         TEST(r15_a_read_that_majorities_have_not_confirmed),
+        TEST(r15_an_earlier_answer_leaves_later),
         TEST(r15_a_read_before_an_own_commit),
         TEST(r15_an_end_that_is_older_than_the_question),
         TEST(r17_voters_change_through_a_joint_one),
