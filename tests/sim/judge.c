@@ -598,6 +598,17 @@ static void catch_up(struct judge *judge, struct judge_group *group)
     }
 }
 
+/* The configuration that counts for what is committed already: a joint one that is not itself binds only those who vote
+ * now. */
+static void config_of_committed(const struct judge_sight *sight, struct raft_config *ret_config)
+{
+    *ret_config = *sight->config;
+    bool is_tried = sight->config_index > sight->commit && raft_config_is_joint(sight->config);
+    for (uint32_t i = 0; is_tried && i < ret_config->count; i++) {
+        ret_config->members[i].next = ret_config->members[i].now;
+    }
+}
+
 void judge_acked(struct judge *judge, uint64_t id, const uint8_t *batch, size_t size)
 {
     struct judge_group *group = judge__group(judge, id);
@@ -625,7 +636,9 @@ void judge_acked(struct judge *judge, uint64_t id, const uint8_t *batch, size_t 
             continue;
         }
         struct judge_sight asked = {.context = judge, .group = id, .commit = found->index};
-        if (!judge__is_quorum(sight.config, acked_holds, &asked)) {
+        struct raft_config config;
+        config_of_committed(&sight, &config);
+        if (!judge__is_quorum(&config, acked_holds, &asked)) {
             judge__fail(judge, JUDGE_W1, group, group->replicas[i]->id,
                         "entry %llu is acknowledged, and not durable at majorities", (unsigned long long)found->index);
         }

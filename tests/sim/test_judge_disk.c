@@ -71,6 +71,43 @@ static void w1_a_minority_is_counted(void **context)
     story_trips("W1");
 }
 
+static void acked_at(uint64_t index)
+{
+    uint8_t batch[BATCH_HEADER_BYTES] = {0};
+    struct batch_header header = {.size_bytes = sizeof batch, .producer_id = -1, .base_sequence = -1};
+    struct judge_group *group = judge__group(story.judge, STORY_GROUP);
+    batch_write_header(batch, &header);
+    if (group->batches == NULL) {
+        struct acked_batch *one = calloc(1, sizeof *one);
+        assert_non_null(one);
+        HASH_ADD(hh, group->batches, crc, sizeof one->crc, one);
+    }
+    group->batches->index = index;
+    judge_acked(story.judge, STORY_GROUP, batch, sizeof batch);
+}
+
+/* A repeated batch is acknowledged once more while a change of members is tried: who is to vote by it need not have
+ * what is committed already. */
+static void w1_a_joint_configuration_that_is_tried(void **context)
+{
+    struct raft_config plain, joint;
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    raft_config_of_voters((const uint64_t[]){11, 13}, 2, &plain);
+    assert_true(raft_config_join(&story.config, &plain, &joint));
+    story_stores(1, 2, 1);
+    story.fakes[1].sight.config = &joint;
+    story.fakes[1].sight.config_index = 2;
+    story_saw(1);
+    acked_at(1);
+    story_is_good();
+    judge__group(story.judge, STORY_GROUP)->items[2].committed_term = 1; /* at one of three */
+    story.fakes[1].sight.applied = 2;
+    acked_at(2);
+    story_trips("W1");
+}
+
 static void w1_nobody_has_committed_what_is_acknowledged(void **context)
 {
     uint8_t batch[BATCH_HEADER_BYTES] = {0};
@@ -300,6 +337,7 @@ int main(void)
         TEST(r3_one_entry_is_two),
         TEST(r3_one_entry_has_two_histories),
         TEST(w1_a_minority_is_counted),
+        TEST(w1_a_joint_configuration_that_is_tried),
         TEST(w1_nobody_has_committed_what_is_acknowledged),
         TEST(r8_a_vote_leaves_before_it_is_durable),
         TEST(r8_a_candidate_asks_before_its_vote_is_durable),
