@@ -307,6 +307,7 @@ static void checkpoint__settle(struct checkpoint_item *item)
     b->counters.checkpoints_total++;
     partition__set_live_lsn(p, item->live_lsn < p->live_lsn_since ? item->live_lsn : p->live_lsn_since);
     p->checkpoint_index = item->picture.group.applied_index;
+    p->checkpoint_end = item->picture.group.next_offset;
     p->has_picture = true;
     heal_on_picture(p, item->picture.group.healing);
     struct wal_record record = {.type = WAL_CHECKPOINT,

@@ -54,6 +54,7 @@ void heal_make_blank(struct partition *p)
     p->is_blank = true;
     p->rows_doubted = true;
     p->applied_index = p->applied_term = p->checkpoint_index = 0;
+    p->checkpoint_end = 0;
     p->window.first_index = 1;
     p->log_clock_ms = p->idle_clock_ms = 0;
     p->epochs_count = p->epochs_saved = 0;

@@ -173,7 +173,8 @@ struct partition {
     uint64_t heal_lsn;
     TAILQ_ENTRY(partition) checkpoint_link;
     uint64_t bytes_since_checkpoint, entries_since_checkpoint;
-    uint64_t checkpoint_index;                                      /* applied index of the last durable checkpoint */
+    uint64_t checkpoint_index; /* applied index of the last durable checkpoint */
+    int64_t checkpoint_end;    /* and the offset behind its records */
     uint64_t snapshot_lsn, repaired_lsn, accepted_lsn, damaged_lsn; /* struct meta_group */
     uint64_t accepted_index;               /* the last entry that the repair of accepted_lsn kept */
     uint64_t unjoined_index, unjoined_lsn; /* replay: highest entry that did not join what stood before it, 0: none */

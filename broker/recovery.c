@@ -130,6 +130,7 @@ static enum err recovery__group(void *context, const struct meta_group *group)
     p->applied_index = group->applied_index;
     p->applied_term = group->applied_term;
     p->checkpoint_index = group->applied_index;
+    p->checkpoint_end = group->next_offset;
     p->has_picture = true;
     p->window.first_index = group->applied_index + 1;
     p->log_clock_ms = group->log_clock_ms;

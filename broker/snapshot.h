@@ -33,8 +33,9 @@
  * last entry. Then the core learns (RAFT_INSTALLED).
  *
  * Mending. A replica that has all entries, and ranges of segments that a scrub found damaged, asks its leader for an
- * offer by itself (ASK). Then only those segments travel, of the picture; judged by the picture's chains they are
- * written over what stands here, and nothing is installed.
+ * offer by itself (ASK), and says up to which offset: a picture that ends before it is of no use, and a newer one is
+ * taken. Then only those segments travel, of the picture; judged by the picture's chains they are written over what
+ * stands here, and nothing is installed.
  *
  * Who pins what. A picture pins its segments' files and lets the group's window grow to SNAPSHOT_KEPT_BYTES_MAX, for
  * what comes after it. Pictures are shared by transfers to several replicas, and stay for SNAPSHOT_IDLE_US after the

@@ -57,7 +57,7 @@ struct picture {
 
 enum send_state {
     SEND_WAITING,    /* for its turn with its peer */
-    SEND_CHECKPOINT, /* the log does not reach back to the last one: a newer one is asked for */
+    SEND_CHECKPOINT, /* the log does not reach back to the last one, or that not far enough: a newer one is asked for */
     SEND_MAKING,     /* its picture is being made */
     SEND_OFFERED,
     SEND_GOING, /* the receiver has asked for something */
@@ -71,8 +71,9 @@ struct send {
     struct snapshots *s;
     struct partition *partition;
     enum send_state state;
-    bool is_over; /* out of the tables: freed with its last job */
-    bool mends;   /* not the core but the receiver asked for it */
+    bool is_over;       /* out of the tables: freed with its last job */
+    bool mends;         /* not the core but the receiver asked for it: */
+    int64_t end_offset; /* records up to here */
     uint64_t transfer, broker;
     struct picture *picture; /* used; NULL: none yet */
     uint64_t not_before_us;  /* waiting */

@@ -349,6 +349,7 @@ static void install__take_picture(struct partition *p, const struct install_job 
     p->repaired_lsn = group->repaired_lsn;
     p->accepted_lsn = group->accepted_lsn;
     p->checkpoint_index = group->applied_index;
+    p->checkpoint_end = group->next_offset;
     p->has_picture = true;
     p->rows_doubted = false;
     heal_on_picture(p, group->healing);

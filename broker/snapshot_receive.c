@@ -734,8 +734,11 @@ void snapshot_ask(struct partition *p)
     struct broker *b = p->broker;
     struct receipt *r;
     HASH_FIND(hh, b->snapshots->receipts, &p->group, sizeof p->group, r);
-    PeerSnapshot message = {
-        .kind = PEER_SNAPSHOT_ASK, .group = p->group, .from = p->replica, .to = raft_leader(p->raft)};
+    PeerSnapshot message = {.kind = PEER_SNAPSHOT_ASK,
+                            .group = p->group,
+                            .from = p->replica,
+                            .to = raft_leader(p->raft),
+                            .base_offset = segment_log_damage_end(p->log)};
     uint64_t broker = router_broker_of(p, message.to);
     if (broker != 0 && (r == NULL || r->broker == 0)) { /* else it is being answered */
         (void)peers_send_snapshot(b->peers, broker, &message, (struct slice){0});

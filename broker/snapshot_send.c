@@ -44,6 +44,12 @@ static bool picture__is_reached(const struct picture *picture)
     return picture->rows.group.applied_index + 1 >= p->window.first_index;
 }
 
+/* Whoever asked for it can use it. */
+static bool picture__serves(const struct picture *picture, const struct send *send)
+{
+    return picture__is_reached(picture) && picture->rows.group.next_offset >= send->end_offset;
+}
+
 static bool picture__is_old(const struct picture *picture, uint64_t now_us)
 {
     return now_us >= picture->made_us + picture->s->limits.age_us;
@@ -150,15 +156,16 @@ static struct picture *picture__make(struct snapshots *s, struct partition *p)
 }
 
 /* One that may be offered now, or is being made. */
-static struct picture *picture__find(struct snapshots *s, const struct partition *p)
+static struct picture *picture__find(struct snapshots *s, const struct send *send)
 {
+    const struct partition *p = send->partition;
     struct picture *picture;
     TAILQ_FOREACH(picture, &s->pictures, link)
     {
         if (picture->partition != p || picture->is_ended) { /* of no partition: its last user is still to go */
             continue;
         }
-        if (!picture->is_ready || (picture__is_reached(picture) && !picture__is_old(picture, snapshots__now_us(s)))) {
+        if (!picture->is_ready || (picture__serves(picture, send) && !picture__is_old(picture, snapshots__now_us(s)))) {
             return picture;
         }
     }
@@ -324,7 +331,9 @@ void send__on_ask(struct snapshots *s, uint64_t broker, const PeerSnapshot *mess
     }
     struct send *send = send__add(s, p, message->from);
     if (send != NULL) {
+        int64_t end = partition_high_watermark(p);
         send->mends = true;
+        send->end_offset = message->base_offset < end ? message->base_offset : end;
     }
 }
 
@@ -389,12 +398,13 @@ static void send__find_picture(struct send *send)
     struct snapshots *s = send->s;
     struct partition *p = send->partition;
     bool is_reached = p->has_picture && p->checkpoint_index > 0 && p->checkpoint_index + 1 >= p->window.first_index;
-    struct picture *picture = picture__find(s, p);
-    if (picture == NULL && is_reached && picture__has_room(s)) {
+    bool serves = is_reached && p->checkpoint_end >= send->end_offset;
+    struct picture *picture = picture__find(s, send);
+    if (picture == NULL && serves && picture__has_room(s)) {
         picture = picture__make(s, p);
     }
     if (picture == NULL) {
-        if (!is_reached) {
+        if (!serves) {
             checkpoint_want(p);
         }
         return;
@@ -422,8 +432,8 @@ static void send__step(struct send *send)
     if (send->state == SEND_CHECKPOINT) {
         send__find_picture(send);
     }
-    if (send->state == SEND_MAKING && send->picture->is_ready && !picture__is_reached(send->picture)) {
-        picture__leave(send->picture); /* entries went while it was made */
+    if (send->state == SEND_MAKING && send->picture->is_ready && !picture__serves(send->picture, send)) {
+        picture__leave(send->picture); /* entries went while it was made, or it was made for somebody else */
         send->picture = NULL;
         send->state = SEND_CHECKPOINT;
         send__find_picture(send);

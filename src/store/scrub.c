@@ -144,6 +144,18 @@ uint32_t segment_log_damaged_ranges(const struct segment_log *log)
     return segment_log_damage(log, NULL, 0);
 }
 
+int64_t segment_log_damage_end(const struct segment_log *log)
+{
+    int64_t end = 0;
+    for (uint32_t i = 0; i < log->segments_count; i++) {
+        const struct damage *damage = &log->segments[i]->damage;
+        for (uint32_t j = 0; j < damage->count; j++) {
+            end = damage->ranges[j].end_offset > end ? damage->ranges[j].end_offset : end;
+        }
+    }
+    return end > log->start_offset ? end : 0;
+}
+
 bool segment_log_is_damaged(const struct segment_log *log, int64_t from_offset, int64_t end_offset)
 {
     const struct damaged_range range = {.from_offset = from_offset, .end_offset = end_offset};

@@ -50,6 +50,7 @@ struct offset_range {
 };
 uint32_t segment_log_damage(const struct segment_log *log, struct offset_range *ret_ranges, uint32_t ranges_max);
 uint32_t segment_log_damaged_ranges(const struct segment_log *log);
+int64_t segment_log_damage_end(const struct segment_log *log); /* behind all of them; 0: there are none */
 /* Any of them touches these offsets. */
 bool segment_log_is_damaged(const struct segment_log *log, int64_t from_offset, int64_t end_offset);
 
