@@ -161,6 +161,7 @@ struct partition {
     bool damage_saved;       /* the checkpoint store says that this group is damaged */
     bool is_withheld; /* damaged in this life only: what is wrong may pass, and all it has in the WAL must stay */
     bool has_picture; /* a row of this group is durable in the checkpoint store: it can do without GROUP_NEW */
+    bool is_over;     /* at start: its log says that it has ended, and what else is there is of no interest */
     /* heal.h */
     bool healing;        /* the core is to know, or knows, that it is damaged: clients get CORRUPT */
     bool was_healing;    /* the row says so */
@@ -173,8 +174,8 @@ struct partition {
     uint64_t heal_lsn;
     TAILQ_ENTRY(partition) checkpoint_link;
     uint64_t bytes_since_checkpoint, entries_since_checkpoint;
-    uint64_t checkpoint_index; /* applied index of the last durable checkpoint */
-    int64_t checkpoint_end;    /* and the offset behind its records */
+    uint64_t checkpoint_index;                                      /* applied index of the last durable checkpoint */
+    int64_t checkpoint_end;                                         /* and the offset behind its records */
     uint64_t snapshot_lsn, repaired_lsn, accepted_lsn, damaged_lsn; /* struct meta_group */
     uint64_t accepted_index;               /* the last entry that the repair of accepted_lsn kept */
     uint64_t unjoined_index, unjoined_lsn; /* replay: highest entry that did not join what stood before it, 0: none */

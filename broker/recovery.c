@@ -30,9 +30,14 @@ struct recovery {
     struct meta_group group;
     uint64_t *dead; /* groups to be removed once the WAL is open */
     uint32_t dead_count, dead_capacity;
-    uint64_t *damaged; /* groups newly found damaged */
+    struct found_damage *damaged; /* groups newly found damaged */
     uint32_t damaged_count, damaged_capacity;
     enum err error;
+};
+
+struct found_damage {
+    uint64_t group;
+    const char *why;
 };
 
 static void recovery__add(uint64_t **io_array, uint32_t *io_count, uint32_t *io_capacity, uint64_t value)
@@ -44,22 +49,54 @@ static void recovery__add(uint64_t **io_array, uint32_t *io_count, uint32_t *io_
     (*io_array)[(*io_count)++] = value;
 }
 
+static void recovery__add_damage(struct recovery *r, uint64_t group, const char *why)
+{
+    if (r->damaged_count == r->damaged_capacity) {
+        r->damaged_capacity = r->damaged_capacity == 0 ? 16 : r->damaged_capacity * 2;
+        r->damaged = mem_grow(r->damaged, r->damaged_capacity * sizeof *r->damaged);
+    }
+    r->damaged[r->damaged_count++] = (struct found_damage){group, why};
+}
+
+static bool recovery__drop_damage(struct recovery *r, uint64_t group)
+{
+    for (uint32_t i = 0; i < r->damaged_count; i++) {
+        if (r->damaged[i].group == group) {
+            r->damaged[i] = r->damaged[--r->damaged_count];
+            return true;
+        }
+    }
+    return false;
+}
+
 /* From lsn on nothing of the group is replayed; UINT64_MAX: the WAL is not where the damage is. */
 static void recovery__damage(struct recovery *r, struct partition *p, uint64_t lsn, const char *why)
 {
     bool is_known = p->state == PARTITION_DAMAGED && !p->is_withheld;
-    if (lsn < p->repaired_lsn || (is_known && (lsn >= p->damaged_lsn || !heal_is_possible(p)))) {
+    bool is_old = lsn < p->repaired_lsn || p->is_over;
+    if (is_old || (is_known && (lsn >= p->damaged_lsn || !heal_is_possible(p)))) {
         return;
     }
-    trace_error(r->broker->trace, "group_damaged", "group=%lu lsn=%lu why=\"%s\"", p->group, lsn, why);
     mark(r->broker->trace, MARK_REPLAY_DAMAGED);
     p->is_withheld = false;
     p->state = PARTITION_DAMAGED;
     p->damaged_lsn = lsn;
-    if (!is_known || p->damage_saved) {
-        recovery__add(&r->damaged, &r->damaged_count, &r->damaged_capacity, p->group);
+    if (is_known && !p->damage_saved) {
+        (void)recovery__drop_damage(r, p->group); /* there is more to say of it */
     }
+    recovery__add_damage(r, p->group, why);
     p->damage_saved = false;
+}
+
+/* What was said of a replica that has ended since is of no interest: its rows are gone, so its log could not be judged.
+ */
+static void recovery__end(struct recovery *r, struct partition *p)
+{
+    p->is_over = true;
+    if (recovery__drop_damage(r, p->group)) {
+        p->state = PARTITION_BIRTH;
+    }
+    recovery__add(&r->dead, &r->dead_count, &r->dead_capacity, p->group);
 }
 
 /* A disk that fails at a segment may work at the next start: nothing is marked, and what the group has in the WAL is
@@ -365,8 +402,7 @@ static bool recovery__bury(struct recovery *r, struct partition *p)
         return false;
     }
     mark(r->broker->trace, MARK_REPLAY_REBORN);
-    while (recovery__drop(r->dead, &r->dead_count, p->group) ||
-           recovery__drop(r->damaged, &r->damaged_count, p->group)) {
+    while (recovery__drop(r->dead, &r->dead_count, p->group) || recovery__drop_damage(r, p->group)) {
     }
     partition_free(p);
     return true;
@@ -414,7 +450,7 @@ static void recovery__record(void *context, const struct wal_record *record, uin
         recovery__truncate(p, record->index);
         break;
     case WAL_GROUP_DEAD:
-        recovery__add(&r->dead, &r->dead_count, &r->dead_capacity, p->group);
+        recovery__end(r, p);
         break;
     case WAL_DAMAGED:
         if (lsn != p->snapshot_lsn || p->snapshot_lsn == 0) { /* else of the start at which it began to heal */
@@ -476,6 +512,9 @@ static enum err recovery__replay(struct recovery *r)
 /* The log that stands in the window must reach what the WAL says was there. */
 static void recovery__judge(struct recovery *r, struct partition *p)
 {
+    if (p->is_over) {
+        return;
+    }
     if (p->unjoined_index > window_last(&p->window)) {
         r->broker->counters.apply_gap_total++;
         recovery__damage(r, p, p->unjoined_lsn, "entries do not join");
@@ -537,7 +576,10 @@ static enum err recovery__mark_all(struct recovery *r)
     }
     for (uint32_t i = 0; i < r->damaged_count && error == OK; i++) {
         struct meta_group mark;
-        recovery_describe_mark(groups_find(b, r->damaged[i]), &mark);
+        const struct partition *p = groups_find(b, r->damaged[i].group);
+        trace_error(b->trace, "group_damaged", "group=%lu lsn=%lu why=\"%s\"", p->group, p->damaged_lsn,
+                    r->damaged[i].why);
+        recovery_describe_mark(p, &mark);
         error = recovery_put_mark(b->kv, txn, &mark);
     }
     if (error != OK) {
@@ -564,7 +606,7 @@ static enum err recovery__conclude(struct recovery *r)
         return error;
     }
     for (struct partition *p = b->groups; p != NULL; p = p->hh.next) {
-        if (p->state == PARTITION_DAMAGED && !p->is_withheld) {
+        if (p->state == PARTITION_DAMAGED && !p->is_withheld && !p->is_over) {
             if (!heal_begin(p)) {
                 recovery__put_aside(p);
             }
@@ -577,7 +619,7 @@ static enum err recovery__conclude(struct recovery *r)
         }
     }
     for (uint32_t i = 0; i < r->damaged_count; i++) { /* for readers of the log: the mark has said it */
-        struct partition *p = groups_find(b, r->damaged[i]);
+        struct partition *p = groups_find(b, r->damaged[i].group);
         struct wal_record record = {
             .type = WAL_DAMAGED, .group = p->group, .replica = p->replica, .index = p->damaged_lsn};
         wal_append(b->wal, &record);

@@ -65,6 +65,43 @@ static void one_replica_becomes_three_and_moves_home_again(void **state)
     trio_check(&t, group);
 }
 
+static void count_damage(void *context, enum trace_level level, const char *line)
+{
+    (void)level;
+    *(int *)context += strncmp(line, "group_damaged ", 14) == 0;
+}
+
+/* Its log, from its birth on, holds more configurations than a start can bear; the pictures in which the older ones
+ * stood went with it. */
+static void what_stood_in_the_log_of_who_has_ended_is_not_judged(void **state)
+{
+    int damaged = 0;
+    trio_open(&t, 18, 4, 1);
+    t.trace = (struct trace){.level = TRACE_ERROR, .sink = count_damage, .context = &damaged};
+    uint64_t group = kit_make_topic(1, 3);
+    kit_produce(group, 5);
+    uint64_t ends = trio_leader(&t, group, 0) % 3 + 1, at = ends % 3 + 1, free = 4;
+    for (int i = 0; i < 6; i++) {
+        kit_move(group, at, free);
+        assert_true(kit_wait_for(kit_is_as_wished, &group, 30 * SECOND_US));
+        checkpoint_want(kit_replica_at(ends, group));
+        trio_run(&t, 2 * SECOND_US);
+        uint64_t was = at;
+        at = free;
+        free = was;
+    }
+    kit_move(group, ends, free);
+    assert_true(kit_wait_for(kit_is_as_wished, &group, 30 * SECOND_US));
+    trio_run(&t, 5 * SECOND_US);
+    trio_crash(&t, ends, true);
+    trio_start(&t, ends);
+    trio_run(&t, 2 * SECOND_US);
+    assert_int_equal(damaged, 0);
+    assert_int_equal(t.broker[ends].broker->counters.apply_gap_total, 0);
+    kit_produce(group, 5);
+    trio_check(&t, group);
+}
+
 /* What its predecessors did by a later wish stands in its log: whom they removed it must not take in again. */
 static void a_new_leader_reads_the_wish_anew(void **state)
 {
@@ -570,6 +607,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_replica_moves),
         TEST(one_replica_becomes_three_and_moves_home_again),
+        TEST(what_stood_in_the_log_of_who_has_ended_is_not_judged),
         TEST(a_new_leader_reads_the_wish_anew),
         TEST(nobody_goes_while_who_stays_is_silent),
         TEST(who_is_removed_goes_by_its_own_log),
