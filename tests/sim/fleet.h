@@ -24,6 +24,9 @@
  * under way comes to an end proof     every group takes a write within 20 election timeouts + repair time audit
  * everything acknowledged is read converge  the replicas of the core hold the same bytes, done tables and clocks
  *
+ * A group for which one of these does not come is left out of the rest if it is proven to be beyond help
+ * (fleet_proof.h); else the run fails. Such groups are counted: unrecoverable= in the last line.
+ *
  * A *full seed* is one that went through all of them; it is *void*, and counts for nothing, if fewer than
  * FLEET_ACKED_PER_S_MIN records were acknowledged per simulated second of the safety phase, or if a fault class that it
  * drew never struck. A failing seed is shrunk: fewer fault classes, brokers, groups, clients. tests/sim/corpus/fleet
@@ -72,6 +75,7 @@ struct fleet_options {
     bool has_long_log; /* nothing leaves the logs: nobody ever needs a snapshot */
     bool is_simple;    /* its clients are fleet_simple, else fleet_clients */
     uint64_t fault_us; /* between two faults that have their time, at most twice that */
+    double miswrite;   /* chance of a write of a segment */
 };
 
 void fleet_options_draw(struct fleet_options *options, uint64_t seed);
@@ -82,6 +86,7 @@ void fleet_options_config(const struct fleet_options *options, uint64_t id, stru
 /* --- the world --- */
 
 struct fleet;
+struct fleet_atlas;
 struct fleet_load;
 struct judge;
 
@@ -133,17 +138,22 @@ struct fleet {
     const struct fleet_load_class *load_class;
     struct fleet_load *load;
     struct judge *judge;
+    struct fleet_atlas *atlas; /* fleet_atlas.h */
+    struct rng damage;         /* of fleet_damage.c alone */
+    uint64_t gray_until_us;
     uint64_t short_of_memory; /* the broker whose allocations fail just now; 0: none. One at a time */
     uint32_t groups;
     uint64_t group[FLEET_GROUPS_MAX]; /* their ids, of all topics that the fleet itself made */
     enum fleet_phase phase;
-    uint64_t phase_until_us;
+    uint64_t phase_until_us, phase_within_us;
     uint64_t safety_us; /* when the safety phase began */
     uint64_t faults_end_us;
     uint64_t acked; /* records that were acknowledged in it */
     uint64_t next_look_us;
     bool was_struck[FAULT_CLASSES_ALL], all_struck; /* by time: fleet_faults.c */
     uint32_t equal_groups;                          /* the first of them are: fleet_core.c */
+    bool is_out[FLEET_GROUPS_MAX];                  /* proven to be beyond help: nothing is owed for it any more */
+    uint32_t unrecoverable;                         /* so many of them */
     char waits_for[160];                            /* told with a failure */
 };
 
@@ -169,7 +179,8 @@ struct fleet_load_class {
     bool (*is_proven)(struct fleet_load *load, const char **ret_waits_for);
     void (*audit)(struct fleet_load *load); /* reads everything */
     bool (*is_audited)(struct fleet_load *load, const char **ret_waits_for);
-    uint64_t (*acked)(const struct fleet_load *load); /* records, so far */
+    void (*write_off)(struct fleet_load *load, uint32_t number); /* fleet.group[number] is beyond help: forget it */
+    uint64_t (*acked)(const struct fleet_load *load);            /* records, so far */
 };
 extern const struct fleet_load_class fleet_simple;  /* one request at a time, no sequences */
 extern const struct fleet_load_class fleet_clients; /* the whole load of one broker (sim_load.h), against many */
@@ -190,6 +201,8 @@ void fleet_broker_plan(struct fleet_broker *b);
 /* The process is gone, and with it all that was not synced (power cut). It starts again in_us later; UINT64_MAX: not by
  * itself. */
 void fleet_broker_bury(struct fleet_broker *b, bool power_cut, uint64_t in_us);
+/* Whose process is gone: the machine has an empty disk from now on. */
+void fleet_broker_wipe(struct fleet_broker *b);
 void fleet_broker_hold(struct fleet_broker *b, uint64_t for_us); /* a pause: SIGSTOP */
 void fleet_broker_heal(struct fleet_broker *b);                  /* its disk, memory and points err no more */
 bool fleet_broker_is_up(const struct fleet_broker *b);           /* it lives and answers */
@@ -205,15 +218,27 @@ bool fleet_net_has_wire(const struct fleet_options *options);
 bool fleet_net_has(enum sim_fault fault);
 bool fleet_net_strike(struct fleet *fleet, enum sim_fault fault);
 void fleet_net_heal(struct fleet *fleet, uint64_t one, uint64_t other); /* what leaves one for the other */
-/* Changes of the groups' configurations (fleet_moves.c); whether all of them have come true, everywhere. */
+/* Changes of the groups' configurations (fleet_moves.c); whether all of them have come true, everywhere; and that of
+ * one partition, as its leader sees it. */
 bool fleet_moves_strike(struct fleet *fleet);
 bool fleet_moves_are_settled(struct fleet *fleet);
+bool fleet_moves_is_settled(struct fleet *fleet, const struct registry_partition *wish);
+/* What is done to disks (fleet_damage.c): which seeds have what; from the begin of the safety phase on; to a machine
+ * that is about to start; to what was just written. */
+void fleet_damage_draw(struct fleet_options *options);
+void fleet_damage_begin(struct fleet *fleet);
+void fleet_damage_last(struct fleet *fleet); /* in the moment before the core is drawn */
+void fleet_damage_before_start(struct fleet_broker *b);
+void fleet_damage_written(struct fleet_broker *b, const char *path, struct inode *inode, uint64_t offset,
+                          uint64_t size);
 /* The core is drawn and healed, the others are left to their fate (fleet_core.c). */
 void fleet_core_draw(struct fleet *fleet);
 bool fleet_core_has(const struct fleet *fleet, uint64_t id);
 /* The replicas of the core are equal, or what they wait for. */
 bool fleet_core_is_equal(struct fleet *fleet, const char **ret_waits_for);
 
+/* Leaves out the groups of the core that can be proven never to come back; returns how many more. */
+uint32_t fleet_core_write_off(struct fleet *fleet);
 /* Replicas of the core that lack entries which nobody there has in his log any more: they need a snapshot. */
 uint32_t fleet_core_lags(struct fleet *fleet);
 

@@ -1,7 +1,7 @@
 /* One machine of the fleet: the lives and deaths of its broker. All that may end a life (an I/O call that is never
  * answered, a fault point, memory that is gone, an honest exit) only closes the gate of its world; the process is
  * buried behind the event, by fleet_run.c. */
-#include "fleet.h"
+#include "fleet_atlas.h"
 
 #include <string.h>
 
@@ -50,8 +50,12 @@ static void on_stopped(void *context)
 static void on_trace(void *context, enum trace_level level, const char *line)
 {
     struct fleet_broker *b = context;
-    (void)level;
     world_log(&b->world, "        broker: %s", line);
+    if (level == TRACE_ERROR && !b->world.crashed) {
+        uint32_t inside = world_step_out(&b->world);
+        fleet_atlas_line(b->fleet->atlas, b, line);
+        world_step_in(&b->world, inside);
+    }
 }
 
 static void on_point(void *context, unsigned which)
@@ -94,6 +98,14 @@ static void on_synced(void *context, const char *path, const uint8_t *data, uint
     world_step_in(&b->world, inside);
 }
 
+static void on_written(void *context, const char *path, struct inode *inode, uint64_t offset, uint64_t size)
+{
+    struct fleet_broker *b = context;
+    uint32_t inside = world_step_out(&b->world);
+    fleet_damage_written(b, path, inode, offset, size);
+    world_step_in(&b->world, inside);
+}
+
 static void on_timer(void *context)
 {
     struct fleet_broker *b = context;
@@ -126,6 +138,11 @@ static void on_reply(void *context, const struct sim_conn *conn, const uint8_t *
 
 /* --- the machine --- */
 
+static struct kv *new_kv(struct fleet_broker *b)
+{
+    return sim_kv_new(&(struct sim_kv_options){.fault = on_kv_point, .error = on_kv_error, .context = b});
+}
+
 void fleet_broker_open(struct fleet *fleet, uint64_t id)
 {
     struct fleet_broker *b = &fleet->broker[id];
@@ -134,12 +151,13 @@ void fleet_broker_open(struct fleet *fleet, uint64_t id)
     b->id = id;
     b->crashes_left = o->crashes;
     world_init_part(&b->world, &fleet->world, o->seed * 0x9e3779b97f4a7c15u + id);
-    b->kv = sim_kv_new(&(struct sim_kv_options){.fault = on_kv_point, .error = on_kv_error, .context = b});
+    b->kv = new_kv(b);
     const struct sim_disk_options disk = {.job_us_max = o->job_us_max,
                                           .stall_us_max = 8000000,
                                           .cut = o->cut,
                                           .on_synced = on_synced,
                                           .told_dir = "wal", /* nobody here asks for anything else */
+                                          .on_written = on_written,
                                           .context = b};
     b->disk = sim_disk_new(&b->world, &disk);
     sim_clock_init(&b->clock, &b->world, on_timer, b);
@@ -281,6 +299,7 @@ static void start(void *context, uint64_t life)
 {
     struct fleet_broker *b = context;
     if (b->broker == NULL && b->life == life) {
+        fleet_damage_before_start(b);
         fleet_broker_start(b);
     }
 }
@@ -334,6 +353,16 @@ void fleet_broker_bury(struct fleet_broker *b, bool power_cut, uint64_t in_us)
     if (in_us != UINT64_MAX) {
         fleet_broker_start_in(b, in_us);
     }
+}
+
+void fleet_broker_wipe(struct fleet_broker *b)
+{
+    ASSERT(b->broker == NULL);
+    world_log(&b->world, "an empty disk");
+    sim_disk_wipe(b->disk);
+    sim_kv_free(b->kv);
+    b->kv = new_kv(b);
+    judge_wiped(b->fleet->judge, b->id, b->disk, b->kv);
 }
 
 void fleet_broker_hold(struct fleet_broker *b, uint64_t for_us)

@@ -171,6 +171,11 @@ static bool clients_have_audited(struct fleet_load *load, const char **ret_waits
     return load_has_audited(load->load);
 }
 
+static void clients_write_off(struct fleet_load *load, uint32_t number)
+{
+    load_write_off(load->load, load->fleet->group[number]);
+}
+
 static uint64_t clients_acked(const struct fleet_load *load)
 {
     return check_acked_count(load->check);
@@ -189,4 +194,5 @@ const struct fleet_load_class fleet_clients = {.name = "clients",
                                                .is_proven = clients_have_proven,
                                                .audit = clients_audit,
                                                .is_audited = clients_have_audited,
+                                               .write_off = clients_write_off,
                                                .acked = clients_acked};

@@ -1,8 +1,8 @@
 /* The end of a run: a random core that holds a majority of every group is healed, and what it owes is a working
- * cluster, whatever becomes of the others. They are dead, cut off, deaf or mute for ever. A group that has no majority
- * of sound replicas any more (two of three found their bytes damaged) cannot be owed anything: it is left out, and only
- * it. */
-#include "fleet.h"
+ * cluster, whatever becomes of the others. They are dead, cut off, deaf or mute for ever. Usually the core has a
+ * majority of unwounded replicas of every group. Now and then it is drawn as if there were no wounds; then a group may
+ * be beyond help: it is left out if that can be proven (fleet_proof.h) once it did not come back, and only it. */
+#include "fleet_atlas.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +11,11 @@
 #include "base/batch.h"
 #include "base/crc32c.h"
 #include "broker/impl.h"
+#include "fleet_proof.h"
+#include "judge.h"
 
-#define START_US_MAX 200000u
+#define START_US_MAX    200000u
+#define CARELESS_CHANCE 0.15 /* of a core that is drawn as if nobody had a wound */
 
 enum fate { FATE_DEAD, FATE_CUT_OFF, FATE_DEAF, FATE_MUTE, FATES };
 
@@ -29,16 +32,30 @@ bool fleet_core_has(const struct fleet *fleet, uint64_t id)
     return !fleet->broker[id].is_lost;
 }
 
-/* Without those, has every group its majority? */
-static bool is_enough(const struct fleet *fleet, const bool lost[FLEET_BROKERS_MAX + 1])
+static bool is_ours(const struct fleet *fleet, uint64_t group)
 {
     for (uint32_t g = 0; g < fleet->groups; g++) {
-        const struct registry_partition *wish = sim_registry_partition(fleet->registry, fleet->group[g]);
-        uint32_t here = 0;
-        for (uint64_t id = 1; id <= fleet->brokers; id++) {
-            here += !lost[id] && fleet_replica_on(fleet, g, id);
+        if (fleet->group[g] == group) {
+            return true;
         }
-        if (wish == NULL || here * 2 <= wish->replicas_count) {
+    }
+    return false;
+}
+
+/* Without those, has every group its majority? Who is careless counts the wounded too, of groups that can be left out
+ * of the rest of the run. */
+static bool is_enough(const struct fleet *fleet, const bool lost[FLEET_BROKERS_MAX + 1], bool is_careless)
+{
+    const struct registry_partition *wish;
+    uint64_t place = 0;
+    while ((wish = sim_registry_next(fleet->registry, &place)) != NULL) {
+        bool counts_all = is_careless && is_ours(fleet, wish->group);
+        uint32_t here = 0;
+        for (uint32_t r = 0; r < wish->replicas_count; r++) {
+            uint64_t id = wish->replicas[r].broker;
+            here += !lost[id] && (counts_all || !fleet_atlas_is_open(fleet->atlas, id, wish->group));
+        }
+        if (here * 2 <= wish->replicas_count) {
             return false;
         }
     }
@@ -70,10 +87,14 @@ void fleet_core_draw(struct fleet *fleet)
     if (!fleet_moves_are_settled(fleet)) {
         spared = fleet->brokers; /* who votes may be others than who is wished */
     }
+    bool is_careless = fleet_atlas_has_any(fleet->atlas) && rng_chance(&fleet->damage, CARELESS_CHANCE);
+    if (is_careless) {
+        fleet_damage_last(fleet);
+    }
     for (uint64_t i = spared; i < fleet->brokers; i++) {
         uint64_t id = 1 + (first + i) % fleet->brokers;
         lost[id] = true;
-        lost[id] = is_enough(fleet, lost);
+        lost[id] = is_enough(fleet, lost, is_careless);
     }
     for (uint64_t id = 1; id <= fleet->brokers; id++) {
         for (uint64_t other = 1; other <= fleet->brokers; other++) {
@@ -117,6 +138,83 @@ uint32_t fleet_core_lags(struct fleet *fleet)
         }
     }
     return lags;
+}
+
+/* --- what cannot come back --- */
+
+/* In the core, and all that it ever had is on its disk. False with *io_is_known false: it is not, and nobody did that.
+ */
+static bool is_sound(struct fleet *fleet, uint64_t id, uint64_t group, uint64_t replica, bool *io_is_known)
+{
+    const struct partition *p = fleet_core_has(fleet, id) ? replica_at(fleet, id, group) : NULL;
+    bool is_sound = p != NULL && p->replica == replica && judge_is_sound(fleet->judge, group, replica);
+    if (!is_sound && fleet_core_has(fleet, id) && !fleet_atlas_explains(fleet->atlas, id, group)) {
+        *io_is_known = false;
+    }
+    return is_sound;
+}
+
+static void add_log(struct fleet *fleet, const struct partition *p, struct proof_facts *facts, bool *io_is_known)
+{
+    struct proof_log *log = &facts->logs[facts->logs_count++];
+    struct members members;
+    (void)roster_newest(&p->roster, &members);
+    log->count = members.count;
+    for (uint32_t i = 0; i < members.count; i++) {
+        const struct member *m = &members.member[i];
+        bool votes = m->now == RAFT_VOTER || m->next == RAFT_VOTER;
+        log->voters[i] =
+            (struct proof_voter){.replica = m->replica,
+                                 .now = m->now == RAFT_VOTER,
+                                 .next = m->next == RAFT_VOTER,
+                                 .counts = votes && is_sound(fleet, m->broker, p->group, m->replica, io_is_known)};
+    }
+}
+
+static void add_copy(struct fleet *fleet, uint64_t id, uint64_t group, struct proof_facts *facts)
+{
+    struct proof_copy *copy = &facts->copies[facts->copies_count++];
+    const struct wound_bytes *bytes = fleet_atlas_segment(fleet->atlas, id, group, 0);
+    while (bytes != NULL && copy->count < PROOF_RANGES_MAX) {
+        copy->ranges[copy->count++] = (struct proof_range){bytes->first, bytes->end};
+        bytes = fleet_atlas_segment(fleet->atlas, id, group, copy->count);
+    }
+}
+
+static const char *why_lost(struct fleet *fleet, uint32_t number)
+{
+    static struct proof_facts facts;
+    uint64_t group = fleet->group[number];
+    bool is_known = true;
+    facts = (struct proof_facts){.has_leader = fleet_leader(fleet, group) != 0};
+    for (uint64_t id = 1; id <= fleet->brokers; id++) {
+        const struct partition *p = fleet_core_has(fleet, id) ? replica_at(fleet, id, group) : NULL;
+        if (p == NULL) {
+            continue;
+        }
+        if (is_sound(fleet, id, group, p->replica, &is_known)) {
+            add_log(fleet, p, &facts, &is_known);
+        }
+        add_copy(fleet, id, group, &facts);
+    }
+    return is_known ? proof_verdict(&facts) : NULL;
+}
+
+uint32_t fleet_core_write_off(struct fleet *fleet)
+{
+    uint32_t count = 0;
+    fleet_atlas_look(fleet->atlas);
+    for (uint32_t g = 0; g < fleet->groups; g++) {
+        const char *why = fleet->is_out[g] ? NULL : why_lost(fleet, g);
+        if (why != NULL) {
+            world_log(&fleet->world, "group %llu cannot come back: %s", (unsigned long long)fleet->group[g], why);
+            fleet->is_out[g] = true;
+            fleet->load_class->write_off(fleet->load, g);
+            count++;
+        }
+    }
+    fleet->unrecoverable += count;
+    return count;
 }
 
 /* --- convergence --- */
@@ -214,7 +312,7 @@ static bool group_is_equal(struct fleet *fleet, uint32_t number, const char **re
 bool fleet_core_is_equal(struct fleet *fleet, const char **ret_waits_for)
 {
     for (; fleet->equal_groups < fleet->groups; fleet->equal_groups++) {
-        if (!group_is_equal(fleet, fleet->equal_groups, ret_waits_for)) {
+        if (!fleet->is_out[fleet->equal_groups] && !group_is_equal(fleet, fleet->equal_groups, ret_waits_for)) {
             return false;
         }
     }

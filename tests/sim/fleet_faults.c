@@ -105,18 +105,34 @@ static void on_room(void *context, uint64_t argument)
     b->is_full = false;
 }
 
-static bool strike_full(struct fleet *fleet)
+static void fill_up(struct fleet_broker *b, struct rng *rng)
 {
-    struct rng *rng = rng_of(fleet);
-    struct fleet_broker *b = any_broker(fleet);
-    if (b->is_full) {
-        return false;
-    }
     world_fault(&b->world, FAULT_FULL);
     b->is_full = true;
     sim_disk_set_room(b->disk, sim_log_between(rng, 1, FULL_BYTES));
     sim_kv_set_full(b->kv, rng_chance(rng, 0.5));
-    world_at(&fleet->world, fleet->world.now_us + draw_us(fleet, 100000, FULL_US_MAX), on_room, b, 0);
+}
+
+/* One disk; or some, or all, that have filled up together. */
+static bool strike_full(struct fleet *fleet)
+{
+    struct rng *rng = &fleet->damage;
+    struct fleet_broker *b = any_broker(fleet);
+    if (b->is_full) {
+        return false;
+    }
+    fill_up(b, rng_of(fleet));
+    uint64_t for_us = draw_us(fleet, 100000, FULL_US_MAX);
+    world_at(&fleet->world, fleet->world.now_us + for_us, on_room, b, 0);
+    double others = rng_chance(rng, 0.6) ? 0 : rng_chance(rng, 0.5) ? 0.5 : 1;
+    for (uint32_t id = 1; id <= fleet->brokers && others > 0; id++) {
+        struct fleet_broker *other = &fleet->broker[id];
+        if (!other->is_full && rng_chance(rng, others)) {
+            fill_up(other, rng);
+            uint64_t in_us = for_us / 2 + rng_below(rng, for_us / 2 + 1);
+            world_at(&fleet->world, fleet->world.now_us + in_us, on_room, other, 0);
+        }
+    }
     return true;
 }
 
@@ -209,4 +225,5 @@ void fleet_faults_begin(struct fleet *fleet)
         sim_wire_begin(fleet->wire);
     }
     world_at(&fleet->world, fleet->world.now_us + fleet->options->fault_us, on_tick, fleet, 0);
+    fleet_damage_begin(fleet);
 }

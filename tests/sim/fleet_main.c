@@ -32,7 +32,7 @@ struct arguments {
 
 struct totals {
     const struct arguments *arguments;
-    uint64_t seeds, failed, is_void, faults, acked, lives, events;
+    uint64_t seeds, failed, is_void, faults, acked, lives, events, unrecoverable;
     double simulated_s;
     uint64_t hash; /* of all seeds; of one: its own */
     struct coverage coverage;
@@ -140,6 +140,7 @@ static void count(struct totals *totals, const struct sim_result *result)
     totals->acked += result->acked;
     totals->lives += result->lives;
     totals->events += result->events;
+    totals->unrecoverable += result->unrecoverable;
     totals->simulated_s += (double)result->simulated_us / 1e6;
     totals->hash = totals->hash * 0x9e3779b97f4a7c15u ^ result->hash;
 }
@@ -175,11 +176,11 @@ static void summary(const struct totals *totals)
 {
     double cpu_s = cpu_seconds();
     printf("fleet seeds=%llu failed=%llu void=%llu sim_hours=%.1f cpu_hours=%.3f speed=%.0f lives=%llu acked=%llu "
-           "events=%llu faults=%llu hash=%016llx\n",
+           "events=%llu faults=%llu unrecoverable=%llu hash=%016llx\n",
            (unsigned long long)totals->seeds, (unsigned long long)totals->failed, (unsigned long long)totals->is_void,
            totals->simulated_s / 3600, cpu_s / 3600, totals->simulated_s / cpu_s, (unsigned long long)totals->lives,
            (unsigned long long)totals->acked, (unsigned long long)totals->events, (unsigned long long)totals->faults,
-           (unsigned long long)totals->hash);
+           (unsigned long long)totals->unrecoverable, (unsigned long long)totals->hash);
 }
 
 static void run_batch(struct totals *totals, uint64_t first, uint64_t seeds)

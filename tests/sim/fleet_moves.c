@@ -1,7 +1,7 @@
 /* Replicas that are moved, added and taken away under load, as a controller would: the registry's twin says where they
  * are to be, and the groups' leaders walk there by changes of their configurations. */
 #include "broker/impl.h"
-#include "fleet.h"
+#include "fleet_atlas.h"
 
 #define OVERLAP_CHANCE 0.2 /* a wish is changed before the one before it has come true */
 #define TRIES_MAX      8u
@@ -69,10 +69,44 @@ static bool is_as_wished(const struct partition *p, const struct registry_partit
     return is_equal;
 }
 
+/* The leader that nobody has followed yet, as far as can be seen. */
+static const struct partition *newest_leader(struct fleet *fleet, uint64_t group)
+{
+    const struct partition *newest = NULL;
+    for (uint64_t id = 1; id <= fleet->brokers; id++) {
+        struct fleet_broker *b = &fleet->broker[id];
+        const struct partition *p = fleet_broker_is_up(b) ? groups_find(b->broker, group) : NULL;
+        bool leads = p != NULL && partition_leads(p);
+        if (leads && (newest == NULL || raft_term(p->raft) > raft_term(newest->raft))) {
+            newest = p;
+        }
+    }
+    return newest;
+}
+
+bool fleet_moves_is_settled(struct fleet *fleet, const struct registry_partition *wish)
+{
+    const struct partition *p = is_born(wish) ? newest_leader(fleet, wish->group) : NULL;
+    return p != NULL && is_as_wished(p, wish);
+}
+
+/* Replicas that were lost, and others in their places: who votes is what the leaders say. */
+static bool losses_are_settled(struct fleet *fleet)
+{
+    const struct registry_partition *wish;
+    uint64_t place = 0;
+    while ((wish = sim_registry_next(fleet->registry, &place)) != NULL) {
+        if (!fleet_moves_is_settled(fleet, wish)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool fleet_moves_are_settled(struct fleet *fleet)
 {
     if (fleet->world.tally.faults[FAULT_MOVE] == 0) {
-        return true;
+        return !fleet_atlas_has_replaced(fleet->atlas) || losses_are_settled(fleet);
     }
     for (uint32_t g = 0; g < fleet->groups; g++) {
         const struct registry_partition *wish = sim_registry_partition(fleet->registry, fleet->group[g]);

@@ -1,8 +1,8 @@
 /* Swarm options of a fleet: those of one broker, and how many machines, groups and kinds of trouble there are. */
 #include "fleet.h"
 
-/* Classes of one broker that a fleet leaves alone: rot for which no broker answers to others yet, and what ends a run
- * of its own. */
+/* Classes of one broker that a fleet leaves alone, since they end a run of its own, or draws by itself
+ * (fleet_damage.c). */
 static bool is_for_fleet(enum sim_fault fault)
 {
     switch (fault) {
@@ -85,6 +85,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
         o.one.faults[FAULT_LIAR] = o.one.faults[FAULT_CROWD] = o.one.faults[FAULT_TOPICS] = false;
     }
     fleet_net_draw(&o);
+    fleet_damage_draw(&o);
     *options = o;
 }
 
@@ -114,6 +115,9 @@ void fleet_options_print(const struct fleet_options *o, FILE *out)
                 o->wire.loss, o->wire.twice, o->wire.replay, (unsigned long long)o->wire.late_least_us,
                 (unsigned long long)o->wire.late_mean_us, o->wire.queue_frames_max,
                 (unsigned long long)o->wire.bytes_per_s, (unsigned long long)o->wire.clog_us_max);
+    }
+    if (o->one.faults[FAULT_MISWRITE]) {
+        fprintf(out, "miswrite=%.4f ", o->miswrite);
     }
     sim_options_print(&o->one, out);
 }

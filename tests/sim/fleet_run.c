@@ -1,7 +1,7 @@
 /* One run of the fleet. The world steps from event to event; behind each one every broker that got something to do has
  * its turn, at once or a little later, so that several events share a turn as they do on a real loop. A broker to which
  * nothing happened is not looked at. */
-#include "fleet.h"
+#include "fleet_atlas.h"
 
 #include <setjmp.h>
 #include <string.h>
@@ -124,6 +124,7 @@ static void enter(struct fleet *fleet, enum fleet_phase phase, uint64_t within_u
     world_judged(&fleet->world, JUDGE_L1);
     world_log(&fleet->world, "phase: %s", phase_names[phase]);
     fleet->phase = phase;
+    fleet->phase_within_us = within_us;
     fleet->phase_until_us = fleet->world.now_us + within_us;
 }
 
@@ -142,6 +143,13 @@ static uint64_t proof_us(const struct fleet *fleet)
     return (uint64_t)fleet->options->election_ms * 1000 * ELECTIONS_MAX + REPAIR_US;
 }
 
+/* What the scrub has to find first takes as long as its rounds, and two askings for what is right. */
+static uint64_t mend_us(const struct fleet *fleet)
+{
+    int64_t period_ms = fleet->options->one.scrub_period_ms;
+    return fleet_atlas_has_any(fleet->atlas) && period_ms > 0 ? 3000 * (uint64_t)period_ms + REPAIR_US : 0;
+}
+
 static void begin_safety(struct fleet *fleet)
 {
     enter(fleet, FLEET_SAFETY, fleet->options->one.load_us);
@@ -154,7 +162,7 @@ static void end_safety(struct fleet *fleet)
 {
     fleet->acked = fleet->load_class->acked(fleet->load);
     fleet->faults_end_us = fleet->world.now_us;
-    enter(fleet, FLEET_QUIET, QUIET_US_MAX);
+    enter(fleet, FLEET_QUIET, QUIET_US_MAX + mend_us(fleet));
     fleet_core_draw(fleet);
     fleet->load_class->quiet(fleet->load);
 }
@@ -208,12 +216,12 @@ static const char *phase_waits_for(struct fleet *fleet)
             return waits_for;
         world_judged(&fleet->world, JUDGE_L2);
         load->audit(fleet->load);
-        enter(fleet, FLEET_AUDIT, AUDIT_US_MAX);
+        enter(fleet, FLEET_AUDIT, AUDIT_US_MAX + mend_us(fleet));
         return NULL;
     case FLEET_AUDIT:
         if (!load->is_audited(fleet->load, &waits_for))
             return waits_for;
-        enter(fleet, FLEET_CONVERGE, CONVERGE_US_MAX);
+        enter(fleet, FLEET_CONVERGE, CONVERGE_US_MAX + mend_us(fleet));
         return NULL;
     case FLEET_CONVERGE:
         if (!fleet_core_is_equal(fleet, &waits_for))
@@ -241,7 +249,12 @@ static void check_phase(struct fleet *fleet)
         return;
     fleet->next_look_us = world->now_us + LOOK_US;
     const char *waits_for = phase_waits_for(fleet);
-    if (waits_for != NULL && world->now_us > fleet->phase_until_us) {
+    if (waits_for == NULL || world->now_us <= fleet->phase_until_us) {
+        return;
+    }
+    if (fleet->phase != FLEET_BIRTH && fleet_core_write_off(fleet) > 0) { /* the others get their time without it */
+        fleet->phase_until_us = world->now_us + fleet->phase_within_us;
+    } else {
         tell_groups(fleet);
         world_fail(world, "L1", "phase %s: %s; %u replicas need a snapshot", phase_names[fleet->phase], waits_for,
                    fleet_core_lags(fleet));
@@ -282,6 +295,8 @@ static void fleet_open(struct fleet *fleet, const struct fleet_options *o, bool 
     fleet->world.verbose = verbose;
     sim_memory_begin(&fleet->world);
     fleet->options = o;
+    fleet->atlas = fleet_atlas_new(fleet);
+    rng_seed(&fleet->damage, o->one.seed ^ 0xda3a6e5eedu);
     fleet->brokers = o->brokers;
     fleet->cables = sim_cables_new(&fleet->world, o->cable_us_max);
     if (fleet_net_has_wire(o)) {
@@ -312,6 +327,7 @@ static void fleet_close(struct fleet *fleet)
     }
     fleet->load_class->free(fleet->load);
     judge_free(fleet->judge);
+    fleet_atlas_free(fleet->atlas);
     world_done(&fleet->world);
     sim_cables_free(fleet->cables);
     if (fleet->wire != NULL) {
@@ -342,6 +358,7 @@ static void sum_up(struct fleet *fleet, struct sim_result *result)
                                   .faults = fleet->world.faults_count,
                                   .tally = fleet->world.tally,
                                   .events = fleet->world.events_count,
+                                  .unrecoverable = fleet->unrecoverable,
                                   .acked = fleet->load_class->acked(fleet->load)};
     for (uint32_t id = 1; id <= fleet->brokers; id++) {
         const struct fleet_broker *b = &fleet->broker[id];

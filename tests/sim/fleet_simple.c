@@ -469,6 +469,20 @@ static bool simple_is_audited(struct fleet_load *load, const char **ret_waits_fo
     return true;
 }
 
+static void simple_write_off(struct fleet_load *load, uint32_t number)
+{
+    struct book *book = &load->books[number];
+    book->is_proven = book->is_audited = true;
+    book->is_taken = false;
+    for (uint32_t i = 0; i < load->clients_count; i++) {
+        struct client *c = load->clients[i];
+        if (c->job != JOB_NONE && c->group == number) {
+            hang_up(c);
+            job_done(c);
+        }
+    }
+}
+
 static uint64_t simple_acked(const struct fleet_load *load)
 {
     return load->acked;
@@ -484,4 +498,5 @@ const struct fleet_load_class fleet_simple = {.name = "simple",
                                               .is_proven = simple_is_proven,
                                               .audit = simple_audit,
                                               .is_audited = simple_is_audited,
+                                              .write_off = simple_write_off,
                                               .acked = simple_acked};

@@ -476,6 +476,25 @@ void judge_doubts(struct judge *judge, uint64_t id)
     judge->machines[id].is_doubted = true;
 }
 
+void judge_doubts_segments(struct judge *judge, uint64_t id)
+{
+    judge->machines[id].has_doubtful_segments = true;
+}
+
+void judge_trusts(struct judge *judge, uint64_t id)
+{
+    judge->machines[id].is_doubted = judge->machines[id].has_doubtful_segments = false;
+}
+
+bool judge_is_sound(const struct judge *judge, uint64_t id, uint64_t replica)
+{
+    const struct judge_group *group;
+    HASH_FIND(hh, judge->groups, &id, sizeof id, group);
+    const struct judge_replica *r = group != NULL ? judge__replica(group, replica) : NULL;
+    bool is_there = r != NULL && (r->image.is_born || r->image.picture.group != 0);
+    return is_there && disk__is_sound(r) && !r->image.is_dead;
+}
+
 /* --- frames --- */
 
 void judge_delivered(struct judge *judge, uint64_t from, uint64_t to)

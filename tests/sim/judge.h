@@ -46,7 +46,9 @@
  *   judge_dies                   the process is about to end, its struct broker is still there: a last look
  *   judge_crashed                disk and checkpoint store have met their fate; before the next start
  *   judge_wiped                  instead of it, when the machine got a new, empty disk and store
- *   judge_doubts                 its durable bytes are being damaged on purpose: from now on it may lack some
+ *   judge_doubts                 its log or rows are being damaged on purpose: from now on it may lack some
+ *   judge_doubts_segments        the same of its segments
+ *   judge_trusts                 all that was damaged there has been made good, or is needed no more
  *   judge_replays                before the first frame, if any may come again
  *   judge_acked, judge_read_*    of clients
  *   judge_final                  at the end, brokers up or down
@@ -83,6 +85,10 @@ void judge_exited(struct judge *judge, uint64_t id); /* instead: it ended in the
 void judge_crashed(struct judge *judge, uint64_t id);
 void judge_wiped(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv);
 void judge_doubts(struct judge *judge, uint64_t id);
+void judge_doubts_segments(struct judge *judge, uint64_t id);
+void judge_trusts(struct judge *judge, uint64_t id);
+/* What this disk holds of the replica is all that it ever had; false also of who was never heard of. */
+bool judge_is_sound(const struct judge *judge, uint64_t group, uint64_t replica);
 /* Frames may be delivered again, also to later lives: what was sent once counts for all of them. */
 void judge_replays(struct judge *judge);
 /* Somebody deletes the group: from now on its replicas may be gone, whole or in part. */

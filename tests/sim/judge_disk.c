@@ -491,7 +491,7 @@ void disk__reread(struct judge *judge, struct judge_machine *machine)
  * held against it (W2 in judge_raft.c). Everything is read only if there may be more, or less, and now and then. */
 void disk__crashed(struct judge *judge, struct judge_machine *machine)
 {
-    bool is_news = sim_disk_take_news(machine->disk);
+    bool is_news = sim_disk_take_news(machine->disk) || machine->is_doubted;
     if (is_news || ++machine->crashes % LOG_READ_EVERY == 0) {
         disk__reread(judge, machine);
         return;

@@ -147,7 +147,7 @@ struct judge_machine {
     uint64_t commits;      /* of the store, as last read */
     uint64_t released_lsn; /* records below it are gone */
     uint64_t top_lsn;      /* of the records that are in the images */
-    bool is_doubted;
+    bool is_doubted, has_doubtful_segments;
     uint64_t applied_total;     /* the broker's own count, as last seen */
     uint64_t configs_proposed;  /* likewise */
     uint64_t turn_us;           /* the next one is to come by then, in the broker's time */

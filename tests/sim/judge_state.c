@@ -243,7 +243,8 @@ static enum err on_state(void *context, uint64_t group, const struct meta_state_
 
 void state__read(struct judge *judge, struct judge_machine *machine, bool with_segments)
 {
-    struct store_reading reading = {.judge = judge, .machine = machine, .with_segments = with_segments};
+    struct store_reading reading = {
+        .judge = judge, .machine = machine, .with_segments = with_segments && !machine->has_doubtful_segments};
     const struct meta_visitor visitor = {.context = &reading,
                                          .group = on_group,
                                          .segment = on_segment,

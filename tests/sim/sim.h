@@ -20,6 +20,7 @@
  *   sim_registry  the registry that they share
  *   sim_trio      several whole brokers, for tests by hand
  *   fleet         the same with load, faults and checkers: one to seven brokers, up to 64 groups (fleet.h)
+ *   fleet_atlas   which stored bytes of which machine are wrong just now; what brokers may say of damage
  *   judge         what several brokers promise together, held against all that can be seen of them (judge.h)
  *   sim_check     the checkers of the promises, over a history of what was sent, acknowledged and read
  *   sim_ledger    the durable log of every group, replayed by a machine of its own

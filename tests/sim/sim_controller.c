@@ -22,7 +22,7 @@ static void bury(struct sim_registry *registry, uint64_t group, uint64_t holders
         registry->marks_capacity = registry->marks_capacity == 0 ? 16 : registry->marks_capacity * 2;
         registry->marks = sim_resized(registry->marks, registry->marks_capacity * sizeof *registry->marks);
     }
-    registry->marks[registry->marks_count++] = (struct mark){.group = group, .holders = holders};
+    registry->marks[registry->marks_count++] = (struct death_mark){.group = group, .holders = holders};
     HASH_FIND(hh, registry->leaders, &group, sizeof group, leader);
     if (leader != NULL) {
         HASH_DEL(registry->leaders, leader);
@@ -412,6 +412,29 @@ const struct registry_partition *sim_registry_partition(const struct sim_registr
     uint32_t p;
     const struct topic_row *topic = controller__topic_of(registry, group, &p);
     return topic != NULL ? &topic->partitions[p] : NULL;
+}
+
+const struct registry_partition *sim_registry_next(const struct sim_registry *registry, uint64_t *io_place)
+{
+    uint32_t i = (uint32_t)(*io_place >> 32), p = (uint32_t)*io_place;
+    for (; i < registry->topics_count; i++, p = 0) {
+        const struct topic_row *topic = registry->topics[i];
+        if (!topic->gone && topic->row.state == TOPIC_LIVE && p < topic->row.partitions_count) {
+            *io_place = (uint64_t)i << 32 | (p + 1);
+            return &topic->partitions[p];
+        }
+    }
+    return NULL;
+}
+
+bool sim_registry_is_creating(const struct sim_registry *registry)
+{
+    bool is_creating = false;
+    for (uint32_t i = 0; i < registry->topics_count; i++) {
+        const struct topic_row *topic = registry->topics[i];
+        is_creating = is_creating || (!topic->gone && topic->row.state != TOPIC_LIVE);
+    }
+    return is_creating;
 }
 
 bool sim_registry_is_marked(const struct sim_registry *registry, uint64_t group)

@@ -44,9 +44,10 @@ struct sim_disk {
     bool is_news;     /* for told_dir */
     bool sync_failed; /* in this life */
     uint64_t sync_error_countdown;
-    bool wants_staging; /* both kinds of kernel are simulated */
-    uint64_t bytes_max; /* of all files; UINT64_MAX: no limit */
-    uint64_t life;      /* events of an earlier life find another number and do nothing */
+    bool wants_staging;                   /* both kinds of kernel are simulated */
+    uint64_t slow_us_max, still_until_us; /* gray */
+    uint64_t bytes_max;                   /* of all files; UINT64_MAX: no limit */
+    uint64_t life;                        /* events of an earlier life find another number and do nothing */
 };
 
 static struct sim_disk *disk_of(struct disk *port)
@@ -215,6 +216,10 @@ static enum err sim_write(struct disk *port, struct disk_file *file, const struc
         offset += part;
         if (missing > 0)
             return no_room(disk);
+    }
+    if (disk->options.on_written != NULL) {
+        uint64_t size = parts_size(parts, parts_count);
+        disk->options.on_written(disk->options.context, file->path, file->inode, offset - size, size);
     }
     return OK;
 }
@@ -411,6 +416,11 @@ static enum err sim_list(struct disk *port, const char *path, void (*visit)(void
 
 /* --- lanes --- */
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 static uint64_t job_delay_us(struct sim_disk *disk)
 {
     struct rng *rng = &disk->world->disk;
@@ -418,7 +428,8 @@ static uint64_t job_delay_us(struct sim_disk *disk)
         world_fault(disk->world, FAULT_STALL);
         return rng_between(rng, disk->options.stall_us_max / 100, disk->options.stall_us_max);
     }
-    return rng_below(rng, disk->options.job_us_max + 1);
+    uint64_t slow_us = disk->slow_us_max > 0 ? rng_below(rng, disk->slow_us_max) : 0;
+    return slow_us + rng_below(rng, disk->options.job_us_max + 1);
 }
 
 static void lane_reset(struct lane *lane)
@@ -453,7 +464,7 @@ static void lane_plan_run(struct lane *lane)
     if (lane->first == NULL || lane->run_is_planned)
         return;
     lane->run_is_planned = true;
-    lane->run_us = world->now_us + lane->delay_us + job_delay_us(lane->disk);
+    lane->run_us = later(world->now_us, lane->disk->still_until_us) + lane->delay_us + job_delay_us(lane->disk);
     world_at(world, lane->run_us, lane_run, lane, lane->disk->life);
 }
 
@@ -623,6 +634,14 @@ void sim_disk_power_cut(struct sim_disk *disk)
     tree_power_cut(disk->tree, &disk->world->crash, &disk->options.cut);
 }
 
+void sim_disk_wipe(struct sim_disk *disk)
+{
+    sim_media_forget(&disk->media);
+    tree_free(disk->tree);
+    disk->tree = tree_new();
+    disk->syncs++; /* the shadow is another one */
+}
+
 struct disk *sim_disk_port(struct sim_disk *disk)
 {
     return &disk->port;
@@ -649,15 +668,21 @@ void sim_disk_set_stall(struct sim_disk *disk, double chance)
     disk->options.stall = chance;
 }
 
-static uint64_t later(uint64_t a, uint64_t b)
+void sim_disk_set_slow(struct sim_disk *disk, uint64_t job_us_max)
 {
-    return a > b ? a : b;
+    disk->slow_us_max = job_us_max;
+}
+
+void sim_disk_stand_still(struct sim_disk *disk, uint64_t until_us)
+{
+    disk->still_until_us = until_us;
 }
 
 uint64_t sim_disk_calm(struct sim_disk *disk)
 {
     uint64_t calm_us = disk->world->now_us;
     disk->options.stall = 0;
+    disk->slow_us_max = disk->still_until_us = 0;
     sim_media_calm(&disk->media);
     for (int i = 0; i < DISK_LANES; i++) {
         const struct lane *lane = &disk->lanes[i];

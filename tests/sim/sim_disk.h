@@ -26,6 +26,8 @@ struct sim_disk_options {
     void (*on_synced)(void *context, const char *path, const uint8_t *data, uint64_t offset, uint64_t size);
     /* Not NULL: a sync of everything is told only if there are news (see below). */
     const char *told_dir;
+    /* A write has come through: whoever wants may make other bytes of it. May be NULL. */
+    void (*on_written)(void *context, const char *path, struct inode *inode, uint64_t offset, uint64_t size);
     void *context;
 };
 
@@ -35,7 +37,12 @@ struct disk *sim_disk_port(struct sim_disk *disk);
 void sim_disk_set_context(struct sim_disk *disk, void *context); /* of on_synced */
 bool sim_disk_delay(struct sim_disk *disk, uint64_t delay_us);   /* of the job that runs now; false: none does */
 void sim_disk_set_stall(struct sim_disk *disk, double chance);
-uint64_t sim_disk_calm(struct sim_disk *disk); /* no stalls from now on; returns when the last one ends */
+/* Gray: until this is called again each job takes up to so long besides; 0: no longer. */
+void sim_disk_set_slow(struct sim_disk *disk, uint64_t job_us_max);
+void sim_disk_stand_still(struct sim_disk *disk,
+                          uint64_t until_us); /* no job that is submitted from now on runs before */
+/* No stalls from now on, and none of what makes jobs slow; returns when the last one ends. */
+uint64_t sim_disk_calm(struct sim_disk *disk);
 
 /* What would survive a power cut now if nothing un-synced did: a read-only port/disk that counts no calls and never
  * fails. */
@@ -60,6 +67,8 @@ bool sim_disk_erred(const struct sim_disk *disk);       /* or at least its start
  * their fate (power). */
 void sim_disk_process_death(struct sim_disk *disk);
 void sim_disk_power_cut(struct sim_disk *disk);
+/* Besides, the machine has a new, empty one. Its limits and its faults are those of the old one. */
+void sim_disk_wipe(struct sim_disk *disk);
 
 /* From now on files may grow by so many bytes, together; UINT64_MAX: without limit. Beyond it: ERR_STORAGE_FULL. */
 void sim_disk_set_room(struct sim_disk *disk, uint64_t room_bytes);

@@ -77,12 +77,17 @@ static void latent_forget(struct sim_media_latent *latent)
     latent->inode = NULL;
 }
 
-void sim_media_calm(struct sim_media *media)
+void sim_media_forget(struct sim_media *media)
 {
-    media->options = (struct sim_media_options){0};
     for (int i = 0; i < MEDIA_LATENT_MAX; i++) {
         latent_forget(&media->latent[i]);
     }
+}
+
+void sim_media_calm(struct sim_media *media)
+{
+    media->options = (struct sim_media_options){0};
+    sim_media_forget(media);
 }
 
 void sim_media_new_life(struct sim_media *media)

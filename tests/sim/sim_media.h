@@ -43,6 +43,7 @@ void sim_media_draw(struct sim_media *media, const bool faults[FAULT_CLASSES]); 
 /* Each fault that is on comes at least so often that a run of some minutes sees it. */
 void sim_media_raise(struct sim_media *media);
 void sim_media_calm(struct sim_media *media);     /* no faults from now on, and every sector reads again */
+void sim_media_forget(struct sim_media *media);   /* its sectors are gone, with all that could not be read */
 void sim_media_new_life(struct sim_media *media); /* broke, erred: false */
 
 /* Each returns OK or the error of the call. */

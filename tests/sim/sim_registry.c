@@ -29,7 +29,7 @@ static void tell_marks(struct view *view, uint64_t life)
 {
     struct sim_registry *registry = view->registry;
     while (view->life == life && view->marks_told < registry->marks_count) {
-        const struct mark *mark = &registry->marks[view->marks_told++];
+        const struct death_mark *mark = &registry->marks[view->marks_told++];
         if (mark->holders != 0) {
             view->visitor.deleted(view->context, mark->group);
         }

@@ -60,6 +60,9 @@ bool sim_registry_move(struct sim_registry *registry, uint64_t group, uint64_t f
 /* NULL: there is none (any more). Valid until the next event or call. */
 const struct registry_topic *sim_registry_topic(const struct sim_registry *registry, const char *name);
 const struct registry_partition *sim_registry_partition(const struct sim_registry *registry, uint64_t group);
+/* All partitions of topics that are LIVE, one after the other, from *io_place 0 on; NULL: that was the last one. */
+const struct registry_partition *sim_registry_next(const struct sim_registry *registry, uint64_t *io_place);
+bool sim_registry_is_creating(const struct sim_registry *registry); /* some topic is not LIVE yet */
 bool sim_registry_is_marked(const struct sim_registry *registry, uint64_t group); /* it has a deleted mark */
 /* Every wished replica of every topic is BORN, and every topic LIVE. */
 bool sim_registry_is_settled(const struct sim_registry *registry);

@@ -28,7 +28,7 @@ struct topic_row {
     struct asked *asked; /* for its creation */
 };
 
-struct mark {
+struct death_mark {
     uint64_t group, holders; /* no holders: it was taken away */
 };
 
@@ -55,7 +55,7 @@ struct sim_registry {
     struct sim_world *world;
     struct topic_row **topics; /* owned, all that ever were */
     uint32_t topics_count, topics_capacity;
-    struct mark *marks; /* owned */
+    struct death_mark *marks; /* owned */
     uint32_t marks_count, marks_capacity;
     struct leader *leaders; /* owned, by group */
     uint64_t next_id;

@@ -23,6 +23,7 @@ struct sim_result {
     uint64_t hash;
     uint64_t simulated_us;
     uint64_t faults, events, io_calls, lives, acked, records;
+    uint32_t unrecoverable; /* of a fleet: groups that were proven to be beyond help */
     struct sim_point_counts points;
     struct sim_tally tally;
     uint32_t marks[MARKS]; /* of a fleet */

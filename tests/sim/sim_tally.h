@@ -64,7 +64,10 @@
     X(FAULT_SLOW_LINK, "slow-link")     /* so many bytes a second */                                                   \
     X(FAULT_FLIP, "bit-flip")           /* in a frame: its connection has to end */                                    \
     X(FAULT_SEVER, "cut-in-frame")      /* a connection breaks in the middle of a frame */                             \
-    X(FAULT_ASTRAY, "row-astray")       /* a row names another group than it was sent for */
+    X(FAULT_ASTRAY, "row-astray")       /* a row names another group than it was sent for */                           \
+    X(FAULT_WIPE, "wipe")               /* a machine comes back with an empty disk */                                  \
+    X(FAULT_MISWRITE, "miswrite")       /* bytes of segments that are stored wrong, elsewhere, or not at all */        \
+    X(FAULT_GRAY, "gray-disk")          /* one disk is slow, or stands still; all others are well */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,

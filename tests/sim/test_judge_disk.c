@@ -306,6 +306,34 @@ static void r20_who_was_wiped_takes_itself_for_whole(void **context)
     story_trips("R20");
 }
 
+/* What a proof that nobody can help may count on. */
+static void who_has_all_that_it_ever_had_is_sound(void **context)
+{
+    (void)context;
+    const struct meta_group mark = {.group = STORY_GROUP, .replica = 13, .damaged = true, .damaged_lsn = 1};
+    assert_false(judge_is_sound(story.judge, STORY_GROUP, 12)); /* nobody has heard of it */
+    assert_false(judge_is_sound(story.judge, STORY_GROUP + 1, 12));
+    story_record(2, WAL_GROUP_NEW, 0, 0, "");
+    story_record(3, WAL_GROUP_NEW, 0, 0, "");
+    story_elect(1, 2, 1);
+    assert_true(judge_is_sound(story.judge, STORY_GROUP, 12) && judge_is_sound(story.judge, STORY_GROUP, 13));
+    disk__picture(story.judge, &story.judge->machines[3], &mark);
+    assert_false(judge_is_sound(story.judge, STORY_GROUP, 13));
+    judge_wiped(story.judge, 2, NULL, NULL);
+    assert_false(judge_is_sound(story.judge, STORY_GROUP, 12));
+    story_is_good();
+}
+
+static void who_has_ended_is_not_sound(void **context)
+{
+    (void)context;
+    story_record(2, WAL_GROUP_NEW, 0, 0, "");
+    assert_true(judge_is_sound(story.judge, STORY_GROUP, 12));
+    story_record(2, WAL_GROUP_DEAD, 0, 0, "");
+    assert_false(judge_is_sound(story.judge, STORY_GROUP, 12));
+    story_is_good();
+}
+
 static void r20_somebody_speaks_for_another(void **context)
 {
     (void)context;
@@ -357,6 +385,8 @@ int main(void)
         TEST(r19_a_snapshot_takes_something_back),
         TEST(r20_who_was_wiped_votes),
         TEST(r20_who_was_wiped_takes_itself_for_whole),
+        TEST(who_has_all_that_it_ever_had_is_sound),
+        TEST(who_has_ended_is_not_sound),
         TEST(r20_somebody_speaks_for_another),
         TEST(b11_equal_logs_make_unequal_states),
     };

@@ -363,6 +363,90 @@ static void test_lane_keeps_order_and_crash_drops_jobs(void **state)
     fixture_close(&f);
 }
 
+/* How long one job takes. */
+static uint64_t job_us(struct fixture *f)
+{
+    int log[4], count = 0;
+    uint64_t begin_us = f->world.now_us;
+    struct job job = {{job_run, job_done, NULL}, 1, log, &count};
+    f->disk->ops->submit(f->disk, DISK_LANE_WAL, &job.job);
+    while (world_step(&f->world)) {
+    }
+    assert_int_equal(count, 2);
+    return f->world.now_us - begin_us;
+}
+
+static void test_a_gray_disk_is_slow_or_stands_still_until_that_ends(void **state)
+{
+    struct fixture f;
+    uint64_t slowest_us = 0;
+    fixture_open(&f, 12, &lose_all);
+    sim_disk_set_slow(f.sim, 1000000);
+    for (int i = 0; i < 20; i++) {
+        uint64_t us = job_us(&f);
+        slowest_us = us > slowest_us ? us : slowest_us;
+    }
+    assert_true(slowest_us > 300000 && slowest_us <= 1251000);
+    sim_disk_set_slow(f.sim, 0);
+    assert_true(job_us(&f) <= 600);
+    sim_disk_stand_still(f.sim, f.world.now_us + 5000000);
+    assert_true(job_us(&f) >= 5000000);
+    assert_true(job_us(&f) <= 600);
+    sim_disk_stand_still(f.sim, f.world.now_us + 5000000);
+    sim_disk_calm(f.sim);
+    assert_true(job_us(&f) <= 600);
+    fixture_close(&f);
+}
+
+static void test_a_wiped_disk_is_empty_in_both_views(void **state)
+{
+    struct fixture f;
+    uint8_t data[8192];
+    fixture_open(&f, 13, &lose_all);
+    durable_file(&f, "x");
+    uint64_t syncs = sim_disk_syncs(f.sim);
+    revive(&f, false);
+    sim_disk_wipe(f.sim);
+    assert_true(sim_disk_syncs(f.sim) != syncs); /* who looks at the shadow looks again */
+    assert_false(exists(f.disk, "x"));
+    assert_false(exists(sim_disk_shadow(f.sim), "x"));
+    assert_int_equal(sim_disk_bytes(f.sim), 0);
+    durable_file(&f, "x");
+    revive(&f, true);
+    assert_int_equal(read_all(f.disk, "x", data, sizeof data), 8192);
+    fixture_close(&f);
+}
+
+struct written {
+    struct fixture *f;
+    int calls;
+};
+
+static void spoil_written(void *context, const char *path, struct inode *inode, uint64_t offset, uint64_t size)
+{
+    struct written *written = context;
+    assert_string_equal(path, "x");
+    assert_true(offset == (written->calls == 0 ? 0 : 512) && size == (written->calls == 0 ? 8192 : 100));
+    if (written->calls++ == 1) {
+        inode_write(sim_disk_tree(written->f->sim), inode, "?", 1, offset);
+    }
+}
+
+static void test_a_write_may_be_made_another_one(void **state)
+{
+    struct fixture f;
+    uint8_t data[8192];
+    struct written written = {&f, 0};
+    world_init(&f.world, 14);
+    f.sim = sim_disk_new(&f.world, &(struct sim_disk_options){.on_written = spoil_written, .context = &written});
+    f.disk = sim_disk_port(f.sim);
+    struct disk_file *file = durable_file(&f, "x");
+    assert_int_equal(write_fill(f.disk, file, 'b', 100, 512), OK);
+    read_all(f.disk, "x", data, sizeof data);
+    assert_true(written.calls == 2 && data[512] == '?' && data[513] == 'b');
+    fixture_close(&f);
+}
+
 static void test_equal_seeds_give_equal_runs(void **state)
 {
     uint64_t hashes[3];
@@ -454,6 +538,9 @@ int main(void)
         cmocka_unit_test(test_truncate_is_not_durable_without_sync),
         cmocka_unit_test(test_crash_at_kth_call),
         cmocka_unit_test(test_lane_keeps_order_and_crash_drops_jobs),
+        cmocka_unit_test(test_a_gray_disk_is_slow_or_stands_still_until_that_ends),
+        cmocka_unit_test(test_a_wiped_disk_is_empty_in_both_views),
+        cmocka_unit_test(test_a_write_may_be_made_another_one),
         cmocka_unit_test(test_equal_seeds_give_equal_runs),
         cmocka_unit_test(test_news_of_a_directory),
     };

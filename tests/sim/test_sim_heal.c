@@ -501,38 +501,6 @@ static void a_leader_gives_way_and_is_mended(void **state)
     a_segment_of_wrong_bytes(1000, false, true);
 }
 
-/* No picture reaches the damage, and nobody writes any more; the log reaches back to the last one, for who is away. */
-static void damage_behind_the_last_picture(void **state)
-{
-    char path[64];
-    struct inode *inode;
-    (void)state;
-    open(60, 1000);
-    produce(20);
-    trio_run(&t, 3000000);
-    uint64_t id = follower(0), away = follower(id);
-    t.broker[id].config.scrub_period_ms = 2000;
-    down(away, false);
-    down(id, false); /* the scrub begins with a life */
-    up(id);
-    produce(5);
-    checkpoint_want(partition_of(leader()));
-    trio_run(&t, 2000000);
-    produce(20);
-    trio_run(&t, 3000000);
-    assert_true(partition_of(leader())->checkpoint_index < partition_of(leader())->applied_index);
-    snprintf(path, sizeof path, "parts/%lu/%020d.log", trio_group(0), 0);
-    assert_int_equal(tree_find(sim_disk_tree(t.broker[id].disk), TREE_NOW, path, &inode), OK);
-    judge_doubts(t.judge, id);
-    inode_flip_bit(inode, segment_log_bytes(partition_of(id)->log) - 10, 3);
-    for (int i = 0; i < 1500 && mended(id) == 0; i++) {
-        trio_run(&t, 20000);
-    }
-    assert_true(mended(id) > 0);
-    up(away);
-    check_all();
-}
-
 static void deaths_while_it_is_mended(void **state)
 {
     (void)state;
@@ -813,7 +781,6 @@ int main(void)
         TEST(the_segment_that_is_being_written_too),
         TEST(a_segment_that_is_gone),
         TEST(a_leader_gives_way_and_is_mended),
-        TEST(damage_behind_the_last_picture),
         TEST(deaths_while_it_is_mended),
         TEST(two_of_three_stay_corrupt),
         TEST(no_majority_is_made_of_damaged_ones),

@@ -1,5 +1,5 @@
 /* Leaders that serve badly: with a full disk, or with records that rotted. Others lead instead of them if they can, and
- * nobody promises what a majority has no room for. */
+ * nobody promises what a majority has no room for. And what a follower whose records rotted gets of a leader. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -136,6 +136,45 @@ static void rot_in_its_records_makes_a_leader_give_way(void **state)
     produce_some(5);
 }
 
+/* No picture reaches the damage, and nobody writes any more; the log reaches back to the last one, for who is away. */
+static void damage_behind_the_last_picture_is_mended(void **state)
+{
+    char path[64];
+    struct inode *inode;
+    trio_open(&t, 60, 3, 1);
+    for (uint64_t id = 1; id <= 3; id++) {
+        t.broker[id].config.snapshot_entries = 1000;
+        t.broker[id].config.scrub_period_ms = 2000;
+    }
+    produce_some(20);
+    trio_run(&t, 3000000);
+    uint64_t id = trio_leader(&t, trio_group(0), 10000000) % 3 + 1, away = id % 3 + 1;
+    away = away == trio_leader(&t, trio_group(0), 0) ? away % 3 + 1 : away;
+    trio_crash(&t, away, false);
+    trio_crash(&t, id, false); /* the scrub begins with a life */
+    trio_start(&t, id);
+    produce_some(5);
+    const struct partition *p = groups_find(t.broker[id].broker, trio_group(0));
+    struct partition *leader = groups_find(t.broker[trio_leader(&t, trio_group(0), 10000000)].broker, trio_group(0));
+    checkpoint_want(leader);
+    trio_run(&t, 2000000);
+    produce_some(20);
+    trio_run(&t, 3000000);
+    assert_true(leader != p && leader->checkpoint_index < leader->applied_index);
+    snprintf(path, sizeof path, "parts/%lu/%020d.log", trio_group(0), 0);
+    enum err error = tree_find(sim_disk_tree(t.broker[id].disk), TREE_NOW, path, &inode);
+    assert_int_equal(error, OK);
+    judge_doubts(t.judge, id);
+    inode_flip_bit(inode, segment_log_bytes(p->log) - 10, 3);
+    for (int i = 0; i < 1500 && t.broker[id].broker->counters.segments_mended_total == 0; i++) {
+        trio_run(&t, 20000);
+    }
+    assert_int_equal(t.broker[id].broker->counters.segments_mended_total, 1);
+    trio_start(&t, away);
+    produce_some(5);
+    trio_check(&t, trio_group(0));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, tear_down)
@@ -143,6 +182,7 @@ int main(void)
         TEST(who_has_no_room_lets_others_lead),
         TEST(without_room_on_a_majority_nothing_is_promised),
         TEST(rot_in_its_records_makes_a_leader_give_way),
+        TEST(damage_behind_the_last_picture_is_mended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
