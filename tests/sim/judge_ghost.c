@@ -183,10 +183,26 @@ static void commit_history(struct judge *judge, struct judge_group *group, const
     group->committed = sight->commit;
 }
 
+/* In which it leads, did when it was last seen, or has since, as its rows have said; 0: none. */
+static uint64_t leader_term_of(struct judge_group *group, const struct judge_replica *r,
+                               const struct judge_sight *sight)
+{
+    if (sight->role == RAFT_LEADER || r == NULL) {
+        return sight->role == RAFT_LEADER ? sight->term : 0;
+    }
+    uint64_t since = r->term < sight->term ? r->term : sight->term;
+    for (uint64_t t = sight->term; t >= since && t > 0 && r->led_term == 0; t--) {
+        if (judge__term(group, t)->leader == r->id) {
+            return t;
+        }
+    }
+    return r->led_term;
+}
+
 static void leader_commits(struct judge *judge, struct judge_group *group, const struct judge_sight *sight)
 {
     const struct judge_replica *r = judge__replica(group, sight->replica);
-    uint64_t leader_term = sight->role == RAFT_LEADER ? sight->term : r != NULL ? r->led_term : 0;
+    uint64_t leader_term = leader_term_of(group, r, sight);
     uint64_t term = sight->term_of(sight->context, sight->commit);
     judge__count(judge, JUDGE_R7);
     if (leader_term == 0) {

@@ -143,6 +143,27 @@ static void r5_a_follower_commits_what_no_leader_has(void **context)
     story_trips("R5");
 }
 
+/* Elected, and removed by what it commits, all between two looks. */
+static void r5_a_leader_for_a_moment_commits(void **context)
+{
+    (void)context;
+    story_wish(1, 2, 1);
+    story_campaigns(1, 1);
+    story_vote(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_row(RAFT_APPEND, 1, 2, 1, (struct judge_row){.count = 1});
+    story_stores(2, 1, 1);
+    story_row(RAFT_APPEND_REPLY, 2, 1, 1, (struct judge_row){.index = 1});
+    story.fakes[1].sight.role = RAFT_FOLLOWER;
+    story_commits(1, 1);
+    story_is_good();
+    story_stores(2, 2, 1);
+    story_stores(3, 1, 1);
+    story_stores(3, 2, 1);
+    story_commits(2, 2); /* who never led */
+    story_trips("R5");
+}
+
 static void r5_a_follower_commits_another_entry(void **context)
 {
     (void)context;
@@ -516,6 +537,7 @@ int main(void)
         TEST(r6_a_durable_term_falls),
         TEST(r6_next_is_not_above_match),
         TEST(r5_a_follower_commits_what_no_leader_has),
+        TEST(r5_a_leader_for_a_moment_commits),
         TEST(r5_a_follower_commits_another_entry),
         TEST(r5_a_follower_commits_what_nobody_showed_it),
         TEST(r5_a_follower_commits_what_it_saw_in_an_earlier_life),
