@@ -161,10 +161,13 @@ static void check_timeout_now(struct judge *judge, struct judge_group *group, co
     struct judge_replica *to = judge__replica(group, row->to);
     struct judge_sight s;
     judge__count(judge, JUDGE_R14);
-    if (to == NULL || !judge__look(judge, group, r, &s) || s.term != row->term) {
+    if (to == NULL) {
         return;
     }
     judge__term(group, row->term)->urged |= (uint64_t)1 << to->place;
+    if (!judge__look(judge, group, r, &s) || s.term != row->term) { /* its removal is committed: it is gone by now */
+        return;
+    }
     bool is_excused = to->is_lost || disk__term(judge, to) > row->term || judge__is_damaged(judge, group, to);
     if (s.accepts) {
         judge__fail(judge, JUDGE_R14, group, r->id, "it gives its leadership to %llu and takes entries meanwhile",

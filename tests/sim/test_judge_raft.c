@@ -329,6 +329,20 @@ static void r13_a_leader_that_hears_nobody(void **context)
     story_trips("R13");
 }
 
+/* Its own removal is committed: it asks somebody to campaign and is gone before that leaves. */
+static void r12_a_leader_asked_for_it_and_is_gone(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story.fakes[1].is_up = false;
+    story_row(RAFT_TIMEOUT_NOW, 1, 2, 1, (struct judge_row){0});
+    story.fakes[2].sight.term = 2;
+    story.fakes[2].sight.role = RAFT_CANDIDATE;
+    story_saw(2);
+    story_is_good();
+}
+
 /* Nobody says anything for the group, brokers speak all the same, or do not. */
 static void r13_a_leader_that_sleeps(void **context)
 {
@@ -550,6 +564,7 @@ int main(void)
         TEST(r18_both_halves_are_counted),
         TEST(r12_a_term_is_raised_by_itself),
         TEST(r12_a_forced_vote_that_nobody_asked_for),
+        TEST(r12_a_leader_asked_for_it_and_is_gone),
         TEST(r13_a_leader_that_hears_nobody),
         TEST(r13_a_leader_that_sleeps),
         TEST(r14_takes_entries_while_it_gives_way),
