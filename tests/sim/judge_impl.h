@@ -186,6 +186,7 @@ struct judge_sight {
     uint64_t config_index;
     const struct raft_config *config;
     bool accepts, is_quiet, is_damaged;
+    bool is_installing; /* a snapshot: the core is told when that is done, the disk may have it before */
     bool is_ahead;       /* it has dropped what its leaders have, by their word: its log begins further on */
     bool has_own_commit; /* leader: an entry of its own term is committed */
     uint64_t round;      /* of reads, confirmed */

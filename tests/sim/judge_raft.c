@@ -85,7 +85,8 @@ static void check_durable(struct judge *judge, struct judge_group *group, const 
 {
     uint64_t term = s->term_of(s->context, s->durable);
     judge__count(judge, JUDGE_R9);
-    if (term != 0 && disk__is_sound(r) && !s->is_damaged && !disk__holds(judge, group, r, s->durable, term)) {
+    bool counts = disk__is_sound(r) && !s->is_damaged && !s->is_installing;
+    if (term != 0 && counts && !disk__holds(judge, group, r, s->durable, term)) {
         judge__fail(judge, JUDGE_R9, group, r->id, "it takes its own entry %llu of term %llu for durable",
                     (unsigned long long)s->durable, (unsigned long long)term);
     }

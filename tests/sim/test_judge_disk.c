@@ -198,6 +198,22 @@ static void r9_a_leader_believes_too_much(void **context)
     story_trips("R9");
 }
 
+/* A snapshot that takes the place of its log is on the disk, and its core, which hears only of time, knows nothing of
+ * it yet. */
+static void r9_a_core_that_is_not_told_of_its_snapshot_yet(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_has(3, 1, 1);
+    story.fakes[3].sight.durable = 1;
+    story.fakes[3].sight.is_installing = true;
+    story_saw(3);
+    story_is_good();
+    story.fakes[3].sight.is_installing = false;
+    story_saw(3);
+    story_trips("R9");
+}
+
 static void r9_what_is_released_does_not_count(void **context)
 {
     (void)context;
@@ -375,6 +391,7 @@ int main(void)
         TEST(r9_an_acknowledgement_leaves_too_early),
         TEST(r9_another_entry_is_acknowledged),
         TEST(r9_a_leader_believes_too_much),
+        TEST(r9_a_core_that_is_not_told_of_its_snapshot_yet),
         TEST(r9_what_is_released_does_not_count),
         TEST(r10_an_entry_is_written_over_another),
         TEST(r10_an_entry_is_cut_off_to_be_stored_again),
