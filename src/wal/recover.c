@@ -234,7 +234,7 @@ static enum err reader_take_batch(struct reader *r, const struct wal__batch_head
 {
     struct slice list;
     /* One buf each: who keeps a record pins no more than its batch. */
-    struct buf *batch = buf_new(wal__span(header->length));
+    struct buf *batch = buf_new(header->length);
     if (batch == NULL) {
         return ERR_NO_MEMORY;
     }
