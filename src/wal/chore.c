@@ -184,23 +184,23 @@ static void wal__chore_start(struct wal__files *files, enum wal__chore_kind kind
  * released. Those that would have to be filled first go first. */
 static struct wal__file *wal__find_excess(const struct wal__files *files)
 {
-    uint64_t total_bytes = wal__files_used_bytes(files);
     struct wal__file *file, *excess = NULL;
+    if (files->live_bytes + files->spare_bytes <= files->budget_bytes) {
+        return NULL;
+    }
     TAILQ_FOREACH(file, &files->ready, link)
     {
-        total_bytes += file->size_bytes;
         if (files->ready_count > files->spares_min && file->header.base_lsn < files->durable_start_lsn) {
             excess = file;
         }
     }
     TAILQ_FOREACH(file, &files->partial, link)
     {
-        total_bytes += file->size_bytes;
         if (file->header.base_lsn < files->durable_start_lsn) {
             excess = file;
         }
     }
-    return total_bytes > files->budget_bytes ? excess : NULL;
+    return excess;
 }
 
 /* The short spare that lacks least, of the secured or of the other ones; NULL: none. */

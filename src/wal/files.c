@@ -253,6 +253,7 @@ void wal__files_free(struct wal__files *files)
 /* Partial ones that are secured stand in front of the others. */
 void wal__files_add_spare(struct wal__files *files, struct wal__file *file)
 {
+    files->spare_bytes += file->size_bytes;
     if (file->size_bytes >= files->file_bytes) {
         TAILQ_INSERT_TAIL(&files->ready, file, link);
         files->ready_count++;
@@ -267,6 +268,7 @@ void wal__files_add_spare(struct wal__files *files, struct wal__file *file)
 void wal__files_drop_spare(struct wal__files *files, struct wal__file *file)
 {
     bool ready = file->size_bytes >= files->file_bytes;
+    files->spare_bytes -= file->size_bytes;
     TAILQ_REMOVE(ready ? &files->ready : &files->partial, file, link);
     files->ready_count -= ready;
     files->partial_secured_count -= !ready && file->reserved;

@@ -45,6 +45,7 @@ struct wal__files {
     uint64_t live_bytes;           /* of these: wal__files_used_bytes */
     struct wal__file_list ready;   /* spares; longest unused first */
     struct wal__file_list partial; /* spares shorter than file_bytes */
+    uint64_t spare_bytes;          /* of the ready and the partial ones */
     uint32_t ready_count;
     uint32_t partial_secured_count; /* of the partial ones */
     uint32_t reserve_count;         /* spares that only what must go on may take */
