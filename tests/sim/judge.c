@@ -648,11 +648,12 @@ void judge_acked(struct judge *judge, uint64_t id, const uint8_t *batch, size_t 
         judge__fail(judge, JUDGE_W1, group, 0, "a batch is acknowledged that nobody has committed");
         return;
     }
-    /* By whose configuration? Any live member's that has applied it will do: voters do not change without one. */
+    /* By whose configuration? Any live member's that has applied it will do: voters do not change without one. But one
+     * that is not committed yet says nothing of what was committed before it. */
     for (uint32_t i = 0; i < group->replicas_count; i++) {
         struct judge_sight sight;
         if (!judge__look(judge, group, group->replicas[i], &sight) || sight.role != RAFT_LEADER ||
-            sight.applied < found->index) {
+            sight.applied < found->index || (sight.config_index > sight.commit && sight.config_index > found->index)) {
             continue;
         }
         struct judge_sight asked = {.context = judge, .group = id, .commit = found->index};

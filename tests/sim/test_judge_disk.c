@@ -118,6 +118,48 @@ static void w1_nobody_has_committed_what_is_acknowledged(void **context)
     story_trips("W1");
 }
 
+/* Entry 1, which leader 1 and replica 12 have stored and committed, is a batch that a client is told of only now. */
+static void acknowledge_late(void)
+{
+    uint8_t batch[BATCH_HEADER_BYTES] = {0};
+    struct batch_header header = {.size_bytes = sizeof batch, .producer_id = -1, .base_sequence = -1};
+    struct judge_group *group = judge__group(story.judge, STORY_GROUP);
+    struct acked_batch *known = calloc(1, sizeof *known);
+    assert_non_null(known);
+    batch_write_header(batch, &header);
+    assert_int_equal(batch_parse(batch, sizeof batch, &header), OK);
+    *known = (struct acked_batch){.crc = header.crc, .index = 1};
+    HASH_ADD(hh, group->batches, crc, sizeof known->crc, known);
+    judge_acked(story.judge, STORY_GROUP, batch, sizeof batch);
+}
+
+static void w1_what_is_acknowledged_is_not_at_majorities(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    judge__replica(judge__group(story.judge, STORY_GROUP), 12)->image.last = 0;
+    acknowledge_late();
+    story_trips("W1");
+}
+
+/* Those who are only about to vote need not have it. */
+static void w1_what_is_acknowledged_is_older_than_the_configuration(void **context)
+{
+    (void)context;
+    const struct raft_config now = story.config;
+    struct raft_config next;
+    raft_config_of_voters((const uint64_t[]){11, 13}, 2, &next);
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_stores(1, 2, 1);
+    story.fakes[1].sight.config_index = 2;
+    assert_true(raft_config_join(&now, &next, &story.config));
+    story_saw(1);
+    acknowledge_late();
+    story_is_good();
+}
+
 static void r8_a_vote_leaves_before_it_is_durable(void **context)
 {
     (void)context;
@@ -383,6 +425,8 @@ int main(void)
         TEST(w1_a_minority_is_counted),
         TEST(w1_a_joint_configuration_that_is_tried),
         TEST(w1_nobody_has_committed_what_is_acknowledged),
+        TEST(w1_what_is_acknowledged_is_not_at_majorities),
+        TEST(w1_what_is_acknowledged_is_older_than_the_configuration),
         TEST(r8_a_vote_leaves_before_it_is_durable),
         TEST(r8_a_candidate_asks_before_its_vote_is_durable),
         TEST(r8_two_votes_on_one_disk),
