@@ -268,9 +268,14 @@ static void on_sent(void *context, uint64_t from, uint64_t to, const uint8_t *by
     judge_frame_out(((struct fleet *)context)->judge, from, to, bytes, size);
 }
 
-static void on_delivered(void *context, uint64_t from, uint64_t to)
+static void on_delivered(void *context, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size)
 {
-    judge_delivered(((struct fleet *)context)->judge, from, to);
+    judge_delivered(((struct fleet *)context)->judge, from, to, bytes, size);
+}
+
+static void on_published(void *context, uint64_t group, uint64_t broker, uint64_t term)
+{
+    judge_published(((struct fleet *)context)->judge, group, broker, term);
 }
 
 static void add_topics(struct fleet *fleet)
@@ -310,6 +315,8 @@ static void fleet_open(struct fleet *fleet, const struct fleet_options *o, bool 
     }
     const struct sim_cable_watcher watcher = {fleet, on_sent, on_delivered};
     sim_cables_watch(fleet->cables, &watcher);
+    const struct sim_registry_watcher listener = {fleet, on_published};
+    sim_registry_watch(fleet->registry, &listener);
     add_topics(fleet);
     fleet->load_class = o->is_simple ? &fleet_simple : &fleet_clients;
     for (uint32_t id = 1; id <= fleet->brokers; id++) {

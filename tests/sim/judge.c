@@ -17,6 +17,7 @@
 #define LOOK_US          20000u /* between two looks at a leader that does nothing */
 #define SWEEP_US         1000u  /* between two looks at all groups of a broker that has many */
 #define SWEEP_GROUPS_MAX 4u
+#define ASKED_US_MAX     60000000u /* so long after a request for a vote all that comes is read */
 
 /* --- tables --- */
 
@@ -203,6 +204,7 @@ static void look(const struct judge_machine *machine, const struct partition *p,
                                       .role = raft_role(r),
                                       .term = raft_term(r),
                                       .vote = raft_vote(r),
+                                      .leader = raft_leader(r),
                                       .is_fresh = r->writes.last_id == 0 && !writes__pending(&r->writes, last),
                                       .commit = raft_commit_index(r),
                                       .applied = p->applied_index,
@@ -214,6 +216,7 @@ static void look(const struct judge_machine *machine, const struct partition *p,
                                       .is_damaged = raft_is_damaged(r),
                                       .is_installing = p->installing,
                                       .is_ahead = p->is_ahead,
+                                      .is_said = wal_pending_bytes(machine->broker->wal) == 0,
                                       .end = p->leader_ready ? partition_high_watermark(p) : 0,
                                       .installs = p->installs,
                                       .heartbeat_ms = machine->broker->config->heartbeat_ms,
@@ -426,6 +429,7 @@ void judge_dies(struct judge *judge, uint64_t id)
             }
             r->was_seen = false;
             r->led_term = 0;
+            memset(r->asks, 0, sizeof r->asks);
             if (!judge->replays) {
                 forget_shown(group, r);
             }
@@ -498,12 +502,6 @@ bool judge_is_sound(const struct judge *judge, uint64_t id, uint64_t replica)
 
 /* --- frames --- */
 
-void judge_delivered(struct judge *judge, uint64_t from, uint64_t to)
-{
-    judge->hears = true;
-    judge->machines[to].delivered_us[from] = judge->world->now_us;
-}
-
 static bool read_varint(const uint8_t **io_at, const uint8_t *end, uint64_t *ret_value)
 {
     uint64_t value = 0;
@@ -541,6 +539,7 @@ static bool read_row(const uint8_t *at, const uint8_t *end, struct judge_row *re
                                   .to = fields[4],
                                   .term = fields[5],
                                   .index = fields[6],
+                                  .index_term = fields[7],
                                   .commit = fields[9],
                                   .round = fields[10],
                                   .flags = (uint32_t)fields[12],
@@ -548,32 +547,78 @@ static bool read_row(const uint8_t *at, const uint8_t *end, struct judge_row *re
     return true;
 }
 
-static void judge_rows(struct judge *judge, struct judge_machine *from, const struct frame *frame)
+/* The next row of a frame; false: there is none. */
+static bool next_row(const uint8_t **io_at, const uint8_t *end, struct judge_row *ret_row)
 {
-    const uint8_t *at = frame->proto, *end = at + frame->proto_size;
-    while (at < end && !judge->world->failed) {
+    uint64_t size = 0;
+    if (*io_at == end) {
+        return false;
+    }
+    bool is_row =
+        read_varint(io_at, end, &size) && size <= (uint64_t)(end - *io_at) && read_row(*io_at, *io_at + size, ret_row);
+    ASSERT(is_row);
+    *io_at += size;
+    return true;
+}
+
+static const struct frame_limits limits = {FRAME_PROTO_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX};
+
+void judge_frame_out(struct judge *judge, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size)
+{
+    (void)to;
+    while (size > 0 && !judge->world->failed) {
+        struct frame frame;
         struct judge_row row;
-        uint64_t size = 0;
-        bool is_row = read_varint(&at, end, &size) && size <= (uint64_t)(end - at) && read_row(at, at + size, &row);
-        ASSERT(is_row);
-        at += size;
-        if (row.type < PEER_NO_GROUP) {
-            send__row(judge, from, &row);
+        uint64_t needed;
+        enum err error = frame_parse(bytes, size, &limits, &frame, &needed);
+        ASSERT(error == OK);
+        const uint8_t *at = frame.proto;
+        while (frame.type == FRAME_RAFT && !judge->world->failed &&
+               next_row(&at, frame.proto + frame.proto_size, &row)) {
+            if (row.type < PEER_NO_GROUP) {
+                send__row(judge, &judge->machines[from], &row);
+            }
+        }
+        bytes += frame.size_bytes;
+        size -= frame.size_bytes;
+    }
+}
+
+static void forget_asks(struct judge *judge, uint64_t id)
+{
+    for (struct judge_group *group = judge->groups; group != NULL; group = group->hh.next) {
+        for (uint32_t i = 0; i < group->replicas_count; i++) {
+            struct judge_replica *r = group->replicas[i];
+            if (r->broker == id) {
+                memset(r->asks, 0, sizeof r->asks);
+            }
         }
     }
 }
 
-void judge_frame_out(struct judge *judge, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size)
+/* Frames may have been spoilt on their way: behind such a one nothing is read. */
+void judge_delivered(struct judge *judge, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size)
 {
-    static const struct frame_limits limits = {FRAME_PROTO_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX};
-    (void)to;
-    while (size > 0 && !judge->world->failed) {
-        struct frame frame;
-        uint64_t needed;
-        enum err error = frame_parse(bytes, size, &limits, &frame, &needed);
-        ASSERT(error == OK);
-        if (frame.type == FRAME_RAFT) {
-            judge_rows(judge, &judge->machines[from], &frame);
+    struct judge_machine *machine = &judge->machines[to];
+    uint64_t now_us = judge->world->now_us, asked_us = machine->asked_us[from];
+    struct frame frame;
+    uint64_t needed;
+    judge->hears = true;
+    judge->deliveries++;
+    machine->delivered_us[from] = now_us;
+    if (asked_us == 0 || now_us - asked_us > ASKED_US_MAX) {
+        return; /* nobody wants a vote: what comes is not worth a second reading */
+    }
+    if (bytes == NULL) {
+        forget_asks(judge, to); /* what was read ahead of its time is judged by its broker only now */
+    }
+    while (size > 0 && frame_parse(bytes, size, &limits, &frame, &needed) == OK) {
+        struct judge_row row;
+        const uint8_t *at = frame.proto;
+        while (frame.type == FRAME_RAFT && next_row(&at, frame.proto + frame.proto_size, &row)) {
+            if (row.type < PEER_NO_GROUP) {
+                send__comes(judge, to, &row);
+            }
         }
         bytes += frame.size_bytes;
         size -= frame.size_bytes;

@@ -22,14 +22,16 @@
  *   R15  a read is confirmed by majorities that answered after it was asked, in a term of which
  *        an entry is committed; what is told of the end of a log is not older than the question  frame_out, turn, read
  *   R17  configurations follow one another by joint consensus, one at a time                     turn
- *   R18  votes and commits are counted over the voters of both halves, and nobody else           turn
- *   R19  a snapshot brings committed state, and takes nothing back                               turn, synced
- *   R20  who lost anything neither votes nor acknowledges, and counts for nothing                frame_out, turn
- *   R21  a leader talks to every member, whatever happens to the others                          turn, frame_out
- *   W1   what is committed, and so what is acknowledged to clients, is durable at majorities     turn, acked
- *   W2   what was durable is found again after every crash, and joins                            crashed, final
- *   B11  equal applied index, equal state: done table, clocks, offsets                           turn
- *   B12  a stored picture has segments without a hole; the same offsets are the same bytes       synced, final
+ *   R18  votes and commits are counted over the voters of both halves, and nobody else; who is
+ *        asked for its vote, whatever it takes itself for, refuses with a reason only           delivered, frame_out,
+ * turn R19  a snapshot brings committed state, and takes nothing back                               turn, synced R20
+ * who lost anything neither votes nor acknowledges, and counts for nothing                frame_out, turn R21  a leader
+ * talks to every member, whatever happens to the others                          turn, frame_out W1   what is
+ * committed, and so what is acknowledged to clients, is durable at majorities     turn, acked W2   what was durable is
+ * found again after every crash, and joins                            crashed, final Z1   who is published as a leader
+ * leads, or led, in that term                                 published B11  equal applied index, equal state: done
+ * table, clocks, offsets                           turn B12  a stored picture has segments without a hole; the same
+ * offsets are the same bytes       synced, final
  *
  * (R16: there are no leases.) A broken promise is a world_fail with the id; every fact that was held against one is a
  * world_judged, so that a checker that never had anything to judge stands at 0.
@@ -51,6 +53,7 @@
  *   judge_trusts                 all that was damaged there has been made good, or is needed no more
  *   judge_replays                before the first frame, if any may come again
  *   judge_acked, judge_read_*    of clients
+ *   judge_published              when a broker says who leads a group
  *   judge_final                  at the end, brokers up or down
  *
  * Everything is for one thread. All it costs is O(1) per row and record, and O(groups of the broker) per turn. Memory
@@ -98,7 +101,8 @@ void judge_turn(struct judge *judge, uint64_t id);
 
 /* `size` bytes of whole frames on a link from one broker to another; also the greeting and pings. */
 void judge_frame_out(struct judge *judge, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size);
-void judge_delivered(struct judge *judge, uint64_t from, uint64_t to);
+/* The bytes as the broker is about to read them, from the beginning of a frame; NULL: nobody knows where they stand. */
+void judge_delivered(struct judge *judge, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size);
 
 /* As sim_disk calls it; path NULL: anything may have become durable. */
 void judge_synced(struct judge *judge, uint64_t id, const char *path, const uint8_t *data, uint64_t offset,
@@ -110,6 +114,9 @@ void judge_acked(struct judge *judge, uint64_t group, const uint8_t *batch, size
  * answer is what the reply has to reach. */
 int64_t judge_read_begin(struct judge *judge, uint64_t group);
 void judge_read_end(struct judge *judge, uint64_t group, int64_t begun, int64_t high_watermark);
+
+/* The registry is told that `broker` leads the group in `term`. */
+void judge_published(struct judge *judge, uint64_t group, uint64_t broker, uint64_t term);
 
 /* Reads every durable store and segment anew (W2, B12). */
 void judge_final(struct judge *judge);

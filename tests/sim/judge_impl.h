@@ -3,7 +3,7 @@
  *   judge.c        life, tables, the looks at brokers, the frames
  *   judge_ghost.c  the log of every group as it must be: histories (R3), what is committed (R4 R5 R7 R18 W1)
  *   judge_raft.c   one replica after a turn: R1 R2 R5 R6 R9 R12 R17
- *   judge_send.c   one row as it leaves, and who keeps quiet too long: R8 R9 R12 R13 R14 R15 R20 R21
+ *   judge_send.c   one row as it leaves, and who keeps quiet too long: R8 R9 R12 R13 R14 R15 R20 R21; Z1
  *   judge_disk.c   what is durable: images of all replicas: R10 R11 W2, and the answers for all others
  *   judge_state.c  the state machines: R5 R19 B11; stored pictures and segments: B12 */
 #ifndef FLOTILLA_SIM_JUDGE_IMPL_H
@@ -69,6 +69,13 @@ struct image {
 
 /* --- replicas --- */
 
+/* Requests for a vote that have come, of which answers may still wait for the log; and what all of them have to be. */
+struct judge_ask {
+    uint64_t at_us; /* the last one; 0: none came */
+    bool is_pre;
+    bool must_grant; /* there was no reason to refuse when they came */
+};
+
 struct judge_replica {
     uint64_t id, broker;
     uint32_t place;    /* in its group */
@@ -80,6 +87,8 @@ struct judge_replica {
     uint64_t heard_rounds;                /* of reads: the highest one that it answered, */
     uint64_t heard_term;                  /* in this term */
     uint64_t sent_us[JUDGE_REPLICAS_MAX]; /* by place: when it last sent anything to that one */
+    struct judge_ask asks[JUDGE_REPLICAS_MAX]; /* by place of who asks */
+    uint64_t delivery;                         /* the last one that brought it anything */
 
     /* as last seen */
     bool was_seen; /* in this life */
@@ -160,6 +169,7 @@ struct judge_machine {
     uint64_t readings; /* of the store */
     uint64_t crashes;
     uint64_t delivered_us[JUDGE_BROKERS_MAX + 1];
+    uint64_t asked_us[JUDGE_BROKERS_MAX + 1]; /* when a request for a vote last left for it, by sender; 0: never */
     uint64_t dropped_rows[JUDGE_BROKERS_MAX + 1];
     uint64_t dropped_us[JUDGE_BROKERS_MAX + 1];
 };
@@ -170,8 +180,9 @@ struct judge {
     struct sim_world *world;
     struct judge_group *groups; /* uthash, by id */
     struct judge_machine machines[JUDGE_BROKERS_MAX + 1];
-    bool hears;   /* judge_delivered is used */
-    bool replays; /* judge_replays */
+    bool hears;          /* judge_delivered is used */
+    bool replays;        /* judge_replays */
+    uint64_t deliveries; /* so far */
     /* A test's brokers are made up; NULL: real ones are looked at. */
     bool (*look)(const struct judge_replica *r, struct judge_sight *ret_sight);
 };
@@ -181,13 +192,14 @@ struct judge {
 struct judge_sight {
     uint64_t group, replica, broker;
     enum raft_role role;
-    uint64_t term, vote, commit, applied, durable, last, last_term;
+    uint64_t term, vote, leader, commit, applied, durable, last, last_term;
     bool is_fresh; /* it has written nothing since it was started */
     uint64_t config_index;
     const struct raft_config *config;
     bool accepts, is_quiet, is_damaged;
     bool is_installing; /* a snapshot: the core is told when that is done, the disk may have it before */
     bool is_ahead;       /* it has dropped what its leaders have, by their word: its log begins further on */
+    bool is_said;        /* no answer of its broker waits for the log */
     bool has_own_commit; /* leader: an entry of its own term is committed */
     uint64_t round;      /* of reads, confirmed */
     int64_t end;         /* high watermark */
@@ -204,7 +216,7 @@ struct judge_sight {
 /* What a row says, as far as a rule speaks of it; the fields of RaftRow. */
 struct judge_row {
     uint32_t type, flags;
-    uint64_t group, from, to, term, index, commit, round;
+    uint64_t group, from, to, term, index, index_term, commit, round;
     uint64_t count; /* of entries */
 };
 
@@ -256,6 +268,8 @@ void state__free(struct judge_group *group);
 void raft__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                const struct judge_sight *sight);
 void send__row(struct judge *judge, struct judge_machine *from, const struct judge_row *row);
+/* A row is about to be read by its broker; of a frame that came in the delivery that judge->deliveries counts. */
+void send__comes(struct judge *judge, uint64_t to, const struct judge_row *row);
 void send__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                const struct judge_sight *sight);
 void state__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r,

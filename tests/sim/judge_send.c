@@ -2,6 +2,9 @@
  * come, for too long. */
 #include "judge_impl.h"
 
+#define ANSWER_US_MAX 20000000u /* who gets no answer for so long got none */
+#define TURN_US_MAX   1000u     /* what has nothing to wait for leaves within so long */
+
 /* --- R8: terms and votes --- */
 
 static void check_vote(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
@@ -83,6 +86,70 @@ static void check_grant(struct judge *judge, struct judge_group *group, const st
     if (judge__look(judge, group, r, &s) && s.role == RAFT_LEADER && s.term == row->term) {
         judge__fail(judge, JUDGE_R12, group, r->id, "the leader of term %llu votes for %llu",
                     (unsigned long long)row->term, (unsigned long long)row->to);
+    }
+}
+
+/* --- R18: who is asked --- */
+
+static void note_request(struct judge *judge, struct judge_group *group, const struct judge_machine *from,
+                         const struct judge_row *row)
+{
+    const struct judge_replica *to = judge__replica(group, row->to);
+    if (to != NULL) {
+        judge->machines[to->broker].asked_us[from->id] = judge->world->now_us;
+    }
+}
+
+/* It knows no leader, has its vote, and the candidate's log is no older than its own: then it is all the same what it
+ * takes itself for, a configuration that has not come here yet may have made a voter of it. */
+static bool must_grant(const struct judge_replica *r, const struct judge_sight *s, const struct judge_row *row)
+{
+    bool is_pre = row->flags & PEER_FLAG_PRE;
+    bool has_vote =
+        row->term > s->term || (row->term == s->term && (s->vote == 0 || (s->vote == row->from && !is_pre)));
+    bool is_current = row->index_term > s->last_term || (row->index_term == s->last_term && row->index >= s->last);
+    return has_vote && is_current && s->leader == 0 && s->role != RAFT_LEADER && !s->is_quiet && !s->is_damaged &&
+           !r->is_lost;
+}
+
+void send__comes(struct judge *judge, uint64_t to, const struct judge_row *row)
+{
+    struct judge_group *group = judge__group(judge, row->group);
+    struct judge_replica *r = judge__replica(group, row->to);
+    const struct judge_replica *candidate = judge__replica(group, row->from);
+    struct judge_sight s;
+    if (r == NULL || r->broker != to || candidate == NULL || !judge__look(judge, group, r, &s)) {
+        return;
+    }
+    bool is_first = r->delivery != judge->deliveries; /* else what came before it may be the reason */
+    r->delivery = judge->deliveries;
+    if (row->type == RAFT_VOTE_REQUEST) {
+        struct judge_ask *ask = &r->asks[candidate->place];
+        bool is_pre = row->flags & PEER_FLAG_PRE;
+        bool is_said = s.is_said && judge->world->now_us - ask->at_us >= TURN_US_MAX;
+        bool is_clear = ask->at_us == 0 || is_said || (ask->must_grant && ask->is_pre == is_pre);
+        *ask = (struct judge_ask){.at_us = judge->world->now_us,
+                                  .is_pre = is_pre,
+                                  .must_grant = is_first && is_clear && must_grant(r, &s, row)};
+    }
+}
+
+static void check_refusal(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+                          const struct judge_row *row)
+{
+    const struct judge_replica *candidate = judge__replica(group, row->to);
+    if (candidate == NULL) {
+        return;
+    }
+    const struct judge_ask ask = r->asks[candidate->place];
+    bool is_pre = row->flags & PEER_FLAG_PRE;
+    if (ask.at_us == 0 || judge->world->now_us - ask.at_us > ANSWER_US_MAX || ask.is_pre != is_pre || !ask.must_grant) {
+        return;
+    }
+    judge__count(judge, JUDGE_R18);
+    if (row->flags & PEER_FLAG_REJECT) {
+        judge__fail(judge, JUDGE_R18, group, r->id, "it refuses its vote to %llu in term %llu, and has no reason to",
+                    (unsigned long long)candidate->id, (unsigned long long)row->term);
     }
 }
 
@@ -224,10 +291,12 @@ void send__row(struct judge *judge, struct judge_machine *from, const struct jud
     check_durable_term(judge, group, r, row);
     switch (row->type) {
     case RAFT_VOTE_REQUEST:
+        note_request(judge, group, from, row);
         check_request(judge, group, r, row);
         break;
     case RAFT_VOTE_REPLY:
         check_grant(judge, group, r, row);
+        check_refusal(judge, group, r, row);
         break;
     case RAFT_APPEND:
         note_append(group, row);
@@ -252,6 +321,27 @@ void send__row(struct judge *judge, struct judge_machine *from, const struct jud
         check_leads(judge, group, r, row);
         check_timeout_now(judge, group, r, row);
         break;
+    }
+}
+
+/* --- Z1: what the registry is told --- */
+
+/* In the turn in which it begins to lead nothing of its has been seen yet. */
+void judge_published(struct judge *judge, uint64_t id, uint64_t broker, uint64_t term)
+{
+    struct judge_group *group = judge__group(judge, id);
+    const struct judge_term *t = judge__term(group, term);
+    bool led = false;
+    for (uint32_t i = 0; t != NULL && i < group->replicas_count; i++) {
+        const struct judge_replica *r = group->replicas[i];
+        struct judge_sight s;
+        bool leads = t->leader == 0 && judge__look(judge, group, r, &s) && s.role == RAFT_LEADER && s.term == term;
+        led = led || (r->broker == broker && (t->leader == r->id || leads));
+    }
+    judge__count(judge, JUDGE_Z1);
+    if (!led) {
+        judge__fail(judge, JUDGE_Z1, group, 0, "broker %llu is published as its leader in term %llu, and never was",
+                    (unsigned long long)broker, (unsigned long long)term);
     }
 }
 

@@ -203,6 +203,7 @@ int story_begin(void **context)
                                         .broker = n,
                                         .config = &story.config,
                                         .accepts = true,
+                                        .is_said = true,
                                         .heartbeat_ms = 100,
                                         .election_ms = 800,
                                         .context = f,

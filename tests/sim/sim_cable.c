@@ -31,7 +31,8 @@ struct end {
     uint64_t event_us;
     bool is_severed; /* the last that arrived was its last */
     void (*on_connected)(struct link *link);
-    bool is_new; /* its broker has not accepted it yet */
+    bool is_new;  /* its broker has not accepted it yet */
+    bool is_amid; /* its broker stopped reading in the middle of something */
     bool is_closing, is_paused, is_scheduled, is_dead, is_over;
     enum err reason;
     TAILQ_ENTRY(end) all;
@@ -149,7 +150,8 @@ static void end_read(struct end *end)
 {
     const struct sim_cable_watcher *watcher = &end->cables->watcher;
     if (end->size > 0 && !end->is_paused && !end->is_closing && watcher->delivered != NULL) {
-        watcher->delivered(watcher->context, end->to, end->owner);
+        watcher->delivered(watcher->context, end->to, end->owner, end->is_amid ? NULL : end->bytes,
+                           end->is_amid ? 0 : end->size);
     }
     while (end->size > 0 && !end->is_paused && !end->is_closing) {
         uint8_t *data;
@@ -163,6 +165,7 @@ static void end_read(struct end *end)
         end->link.handler->on_read(&end->link, size);
         world_leave(world_of(end));
     }
+    end->is_amid = end->size > 0;
 }
 
 static struct end *end_new(struct sim_cables *cables, uint64_t owner, uint64_t to);

@@ -21,11 +21,12 @@ void sim_cables_set_world(struct sim_cables *cables, uint64_t id,
 /* Borrowed; before the first connection. send: sim_wire_send. */
 void sim_cables_set_wire(struct sim_cables *cables, struct sim_wire *wire, sim_wire_sender send);
 /* Somebody who sees the traffic. sent: a broker sends, one call for each of link_send: whole frames, at the moment they
- * leave. delivered: bytes of one broker are about to be read by another. */
+ * leave. delivered: bytes of one broker are about to be read by another: whole frames, or NULL: what was held up, in
+ * the middle of one. */
 struct sim_cable_watcher {
     void *context;
     void (*sent)(void *context, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size);
-    void (*delivered)(void *context, uint64_t from, uint64_t to);
+    void (*delivered)(void *context, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size);
 };
 void sim_cables_watch(struct sim_cables *cables, const struct sim_cable_watcher *watcher); /* copied */
 

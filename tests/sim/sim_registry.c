@@ -365,9 +365,16 @@ static void registry__lost(struct registry *port, uint64_t group, uint64_t repli
 
 static void registry__publish(struct registry *port, uint64_t group, uint64_t broker, uint64_t term)
 {
-    struct sim_registry *registry = view_of(port)->registry;
+    struct view *view = view_of(port);
+    struct sim_registry *registry = view->registry;
+    const struct sim_registry_watcher *watcher = &registry->watcher;
     struct leader *leader;
     uint32_t p;
+    if (watcher->published != NULL) {
+        uint32_t inside = world_step_out(view->world);
+        watcher->published(watcher->context, group, broker, term);
+        world_step_in(view->world, inside);
+    }
     if (controller__topic_of(registry, group, &p) == NULL) {
         return;
     }
@@ -434,6 +441,11 @@ void sim_registry_free(struct sim_registry *registry)
     free(registry->topics);
     free(registry->marks);
     free(registry);
+}
+
+void sim_registry_watch(struct sim_registry *registry, const struct sim_registry_watcher *watcher)
+{
+    registry->watcher = *watcher;
 }
 
 struct registry *sim_registry_port(struct sim_registry *registry, uint64_t id)

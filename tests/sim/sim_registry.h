@@ -32,6 +32,13 @@ void sim_registry_place(struct sim_registry *registry, uint64_t id, struct sim_w
 /* Its process is gone: what it asked for is not answered, nothing is placed on it. */
 void sim_registry_kill(struct sim_registry *registry, uint64_t id);
 
+/* Hears of every word about a leader as it comes, also of one that changes nothing; outside of the product. */
+struct sim_registry_watcher {
+    void *context;
+    void (*published)(void *context, uint64_t group, uint64_t broker, uint64_t term);
+};
+void sim_registry_watch(struct sim_registry *registry, const struct sim_registry_watcher *watcher); /* copied */
+
 /* --- faults; drawn from a generator of its own --- */
 
 void sim_registry_delay(struct sim_registry *registry, uint64_t seed, uint64_t us_min, uint64_t us_max);

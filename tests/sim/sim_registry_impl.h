@@ -65,6 +65,7 @@ struct sim_registry {
     uint64_t delay_min_us, delay_max_us;
     double lost_part;
     uint64_t births_moved;
+    struct sim_registry_watcher watcher;
 };
 
 /* --- sim_registry.c --- */

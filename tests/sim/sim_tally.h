@@ -129,6 +129,7 @@ enum sim_fault {
     X(JUDGE_R19, "R19")                                                                                                \
     X(JUDGE_R20, "R20")                                                                                                \
     X(JUDGE_R21, "R21")                                                                                                \
+    X(JUDGE_Z1, "Z1")                                                                                                  \
     X(JUDGE_B12, "B12")                                                                                                \
     X(JUDGE_L2, "L2") /* every group takes a write soon after the faults end, the core's replicas become equal */
 

@@ -115,9 +115,9 @@ static void on_sent(void *context, uint64_t from, uint64_t to, const uint8_t *by
     judge_frame_out(((struct trio *)context)->judge, from, to, bytes, size);
 }
 
-static void on_delivered(void *context, uint64_t from, uint64_t to)
+static void on_delivered(void *context, uint64_t from, uint64_t to, const uint8_t *bytes, size_t size)
 {
-    judge_delivered(((struct trio *)context)->judge, from, to);
+    judge_delivered(((struct trio *)context)->judge, from, to, bytes, size);
 }
 
 static void on_rest(void *context, uint64_t argument)
