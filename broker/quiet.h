@@ -4,16 +4,17 @@
  * applied and on the disk. A sleeping group has neither timers nor messages; it leaves no trace but in the pings, which
  * then stand for its heartbeats. This file is the owner that raft.h speaks of:
  *
- *   sleep    A leader asks for it when nothing was proposed, read or moved for [raft] quiet_ms, and all members'
- * brokers have been heard within an election timeout. links    It holds for one link between two lives. When that is
- * lost or made anew, or nothing was heard on it for an election timeout (brokers with sleeping groups in common ping
- * often enough), the groups that the peer leads here, and those led here with a replica there, are woken. digests  Each
- * ping says how many groups the sender leads that sleep at the receiver, and the sum of hashes over {group, term,
- * leading replica}; the answer says whether that is so. An answer counts if nothing changed at the sender since it
- * asked: rows and pings share a lane, so whatever the receiver did is known by then. If all that count for two election
- * timeouts say no, both sides wake what sleeps between them. messages Any message of a member but those of the falling
- * asleep wakes who gets it; a request for votes too. work     Whatever is proposed, read, moved or changed wakes the
- * leader at once, and the leader the others.
+ * - sleep: a leader asks for it when nothing was proposed, read or moved for [raft] quiet_ms, and all members' brokers
+ * have been heard within an election timeout.
+ * - links: it holds for one link between two lives. When that is lost or made anew, or nothing was heard on it for an
+ * election timeout (brokers with sleeping groups in common ping often enough), the groups that the peer leads here,
+ * and those led here with a replica there, are woken.
+ * - digests: each ping says how many groups the sender leads that sleep at the receiver, and the sum of hashes over
+ * {group, term, leading replica}; the answer says whether that is so. An answer counts if nothing changed at the
+ * sender since it asked: rows and pings share a lane, so whatever the receiver did is known by then. If all that count
+ * for two election timeouts say no, both sides wake what sleeps between them.
+ * - messages: any message of a member but those of the falling asleep wakes who gets it; a request for votes too.
+ * - work: whatever is proposed, read, moved or changed wakes the leader at once, and the leader the others.
  *
  * What is woken by a broker's fate is spread over one election timeout, each group at the same moment of it everywhere,
  * so that leader and followers meet, and thousands of groups do not campaign at once. A leader that woke has to hear

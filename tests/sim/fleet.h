@@ -3,26 +3,30 @@
  * One seed = one run = one event hash, as with one broker (sim.h); the twins of disk, checkpoint store, clock, links
  * and registry are the same. What is new:
  *
- *   machines  Each broker is a *machine* of its own: `struct fleet_broker` has its disk, store, clock, fault points,
- * and a world of its own (`broker.world`, a part of `fleet.world`): its own gate (crashed, planned crashes), its own
+ * - machines: each broker is one of its own. `struct fleet_broker` has its disk, store, clock, fault points, and a
+ * world of its own (`broker.world`, a part of `fleet.world`): its own gate (crashed, planned crashes), its own
  * generators and tally. Time, the event queue, the hash and the verdict are the fleet's: to schedule something that
  * happens in that process or on that machine, world_at(&broker.world, ...), else world_at(&fleet.world, ...). A machine
  * that is *held* (paused) gets none of its events until it goes on; then all that fell due come at once.
  * world_enter(&broker.world) around every call into the product is also what gives that broker its turn after the
- * event. cables    links between brokers (sim_cable.h): broken, cut one way or both ways. registry  one twin for all
- * (sim_registry.h), written as a controller would. load      clients that talk to all brokers (struct fleet_load_class
- * below); `fleet_simple` is the built-in one. judge     the checkers of the cluster's promises; it hears of each frame,
- * turn, sync, start and death.
+ * event.
+ * - cables: links between brokers (sim_cable.h), broken, cut one way or both ways.
+ * - registry: one twin for all (sim_registry.h), written as a controller would.
+ * - load: clients that talk to all brokers (struct fleet_load_class below); `fleet_simple` is the built-in one.
+ * - judge: the checkers of the cluster's promises; it hears of each frame, turn, sync, start and death.
  *
  * The phases of a run:
  *
- *   birth     the brokers start, topics are created; ends when every group has a leader. No faults yet.
- *   safety    at least FLEET_SAFETY_US of simulated time under load and all faults of the seed. Nothing has to get on,
- * but nothing that was promised may be broken. core      A random set of brokers is drawn that holds a majority of
- * every group's replicas. They are healed: disks err no more, cables among them are whole, whoever is down starts. All
- * others stay for ever as they are then: dead, cut off, or alive and one-way deaf (drawn). quiet     every request
- * under way comes to an end proof     every group takes a write within 20 election timeouts + repair time audit
- * everything acknowledged is read converge  the replicas of the core hold the same bytes, done tables and clocks
+ * - birth: the brokers start, topics are created; ends when every group has a leader. No faults yet.
+ * - safety: at least FLEET_SAFETY_US of simulated time under load and all faults of the seed. Nothing has to get on,
+ * but nothing that was promised may be broken.
+ * - core: a random set of brokers is drawn that holds a majority of every group's replicas. They are healed: disks err
+ * no more, cables among them are whole, whoever is down starts. All others stay for ever as they are then: dead, cut
+ * off, or alive and one-way deaf (drawn).
+ * - quiet: every request under way comes to an end.
+ * - proof: every group takes a write within 20 election timeouts + repair time.
+ * - audit: everything acknowledged is read.
+ * - converge: the replicas of the core hold the same bytes, done tables and clocks.
  *
  * A group for which one of these does not come is left out of the rest if it is proven to be beyond help
  * (fleet_proof.h); else the run fails. Such groups are counted: unrecoverable= in the last line.
