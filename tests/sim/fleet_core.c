@@ -15,7 +15,8 @@
 #include "judge.h"
 
 #define START_US_MAX    200000u
-#define CARELESS_CHANCE 0.15 /* of a core that is drawn as if nobody had a wound */
+#define MEMORY_BYTES    ((uint64_t)64 << 20) /* as little as may be configured */
+#define CARELESS_CHANCE 0.15                 /* of a core that is drawn as if nobody had a wound */
 
 enum fate { FATE_DEAD, FATE_CUT_OFF, FATE_DEAF, FATE_MUTE, FATES };
 
@@ -171,14 +172,30 @@ static void add_log(struct fleet *fleet, const struct partition *p, struct proof
     }
 }
 
-static void add_copy(struct fleet *fleet, uint64_t id, uint64_t group, struct proof_facts *facts)
+/* The offset behind the records that its log holds, applied or not. */
+static int64_t end_of(struct partition *p)
+{
+    int64_t end = partition_high_watermark(p);
+    for (uint64_t index = p->applied_index + 1; index <= window_last(&p->window); index++) {
+        const struct window_entry *entry = window_at(&p->window, index);
+        struct batch_header header;
+        if (entry->type == ENTRY_DATA && batch_parse(entry->payload.data, entry->payload.size, &header) == OK) {
+            end += header.last_offset_delta + 1;
+        }
+    }
+    return end;
+}
+
+static void add_copy(struct fleet *fleet, uint64_t id, struct partition *p, struct proof_facts *facts)
 {
     struct proof_copy *copy = &facts->copies[facts->copies_count++];
-    const struct wound_bytes *bytes = fleet_atlas_segment(fleet->atlas, id, group, 0);
-    while (bytes != NULL && copy->count < PROOF_RANGES_MAX) {
+    const struct wound_bytes *bytes = fleet_atlas_segment(fleet->atlas, id, p->group, 0);
+    while (bytes != NULL && copy->count < PROOF_RANGES_MAX - 1) {
         copy->ranges[copy->count++] = (struct proof_range){bytes->first, bytes->end};
-        bytes = fleet_atlas_segment(fleet->atlas, id, group, copy->count);
+        bytes = fleet_atlas_segment(fleet->atlas, id, p->group, copy->count);
     }
+    copy->ranges[copy->count++] = (struct proof_range){end_of(p), INT64_MAX};
+    facts->end = partition_high_watermark(p) > facts->end ? partition_high_watermark(p) : facts->end;
 }
 
 static const char *why_lost(struct fleet *fleet, uint32_t number)
@@ -188,14 +205,14 @@ static const char *why_lost(struct fleet *fleet, uint32_t number)
     bool is_known = true;
     facts = (struct proof_facts){.has_leader = fleet_leader(fleet, group) != 0};
     for (uint64_t id = 1; id <= fleet->brokers; id++) {
-        const struct partition *p = fleet_core_has(fleet, id) ? replica_at(fleet, id, group) : NULL;
+        struct partition *p = fleet_core_has(fleet, id) ? replica_at(fleet, id, group) : NULL;
         if (p == NULL) {
             continue;
         }
         if (is_sound(fleet, id, group, p->replica, &is_known)) {
             add_log(fleet, p, &facts, &is_known);
         }
-        add_copy(fleet, id, group, &facts);
+        add_copy(fleet, id, p, &facts);
     }
     return is_known ? proof_verdict(&facts) : NULL;
 }
@@ -214,6 +231,11 @@ uint32_t fleet_core_write_off(struct fleet *fleet)
         }
     }
     fleet->unrecoverable += count;
+    for (uint64_t id = 1; id <= fleet->brokers && count > 0; id++) { /* what stays unacknowledged for ever fills more
+                                                                      * than the little that these brokers have */
+        struct config *config = &fleet->broker[id].config;
+        config->memory_bytes = config->memory_bytes > MEMORY_BYTES ? config->memory_bytes : MEMORY_BYTES;
+    }
     return count;
 }
 

@@ -52,7 +52,7 @@ static bool lacks_a_record(const struct proof_facts *facts)
     for (uint32_t i = 0; i < facts->copies_count; i++) {
         for (uint32_t k = 0; k < facts->copies[i].count; k++) {
             const struct proof_range *range = &facts->copies[i].ranges[k];
-            if (range->first < range->end && nobody_has(facts, range->first)) {
+            if (range->first < range->end && range->first < facts->end && nobody_has(facts, range->first)) {
                 return true;
             }
         }
@@ -65,5 +65,5 @@ const char *proof_verdict(const struct proof_facts *facts)
     if (!anybody_may_lead(facts)) {
         return "no majority of its voters is sound";
     }
-    return lacks_a_record(facts) ? "records are damaged in every replica" : NULL;
+    return lacks_a_record(facts) ? "records are damaged or missing in every replica" : NULL;
 }

@@ -4,7 +4,8 @@
  *   no majority    whoever still has a sound log of the group campaigns by the last configuration in it, and gets votes
  *                  from sound replicas of the core only. If no such log finds majorities of both halves of its own
  *                  configuration there, nobody is ever elected; and without a leader nothing of this changes.
- *   no whole copy  some records are damaged in every replica that the core has of them.
+ *   no whole copy  some committed record is damaged, or has never come, in every replica that the core has of the
+ *                  group: whoever lacks it cannot get it, and who is to get it does not count meanwhile.
  *
  * Pure: facts in, verdict out. Who is to be counted as sound is said by the caller, who must not take a broker's word
  * for a damage that nobody did. */
@@ -34,7 +35,7 @@ struct proof_range {
     int64_t first, end;
 };
 
-/* Of one replica in the core: which offsets are damaged there, in any order. */
+/* Of one replica in the core: which offsets are damaged there or have not come, in any order. */
 struct proof_copy {
     uint32_t count;
     struct proof_range ranges[PROOF_RANGES_MAX];
@@ -44,7 +45,8 @@ struct proof_facts {
     bool has_leader;
     uint32_t logs_count, copies_count;
     struct proof_log logs[RAFT_MEMBERS_MAX];
-    struct proof_copy copies[RAFT_MEMBERS_MAX]; /* of all replicas in the core that hold records of the group */
+    struct proof_copy copies[RAFT_MEMBERS_MAX]; /* of all replicas in the core */
+    int64_t end;                                /* what is below it is committed, as some of them know */
 };
 
 /* Why it cannot come back; NULL: it has to. */

@@ -94,7 +94,7 @@ static void learners_do_not_count(void **state)
 static void who_leads_needs_no_votes(void **state)
 {
     (void)state;
-    struct proof_facts facts = {.has_leader = true};
+    struct proof_facts facts = {.has_leader = true, .end = 100};
     add_log(&facts, 3, 1);
     assert_null(proof_verdict(&facts));
 }
@@ -102,7 +102,7 @@ static void who_leads_needs_no_votes(void **state)
 static void what_is_damaged_everywhere_is_gone(void **state)
 {
     (void)state;
-    struct proof_facts facts = {.has_leader = true};
+    struct proof_facts facts = {.has_leader = true, .end = 100};
     add_range(&facts, 0, 10, 20);
     add_range(&facts, 0, 40, 50);
     add_range(&facts, 1, 30, 41);
@@ -114,7 +114,7 @@ static void what_is_damaged_everywhere_is_gone(void **state)
 static void one_whole_copy_is_enough(void **state)
 {
     (void)state;
-    struct proof_facts facts = {.has_leader = true};
+    struct proof_facts facts = {.has_leader = true, .end = 100};
     add_range(&facts, 0, 10, 20);
     add_range(&facts, 1, 10, 20);
     assert_non_null(proof_verdict(&facts));
@@ -122,10 +122,32 @@ static void one_whole_copy_is_enough(void **state)
     assert_null(proof_verdict(&facts));
 }
 
+static void what_never_came_is_not_there(void **state)
+{
+    (void)state;
+    struct proof_facts facts = {.has_leader = true, .end = 100};
+    add_range(&facts, 0, 10, 20);
+    add_range(&facts, 1, 15, INT64_MAX);
+    assert_non_null(proof_verdict(&facts));
+    facts.copies[1].ranges[0].first = 20;
+    assert_null(proof_verdict(&facts));
+}
+
+static void what_is_not_committed_is_not_owed(void **state)
+{
+    (void)state;
+    struct proof_facts facts = {.has_leader = true, .end = 100};
+    add_range(&facts, 0, 100, INT64_MAX);
+    add_range(&facts, 1, 90, INT64_MAX);
+    assert_null(proof_verdict(&facts));
+    facts.end = 101;
+    assert_non_null(proof_verdict(&facts));
+}
+
 static void nothing_is_no_range(void **state)
 {
     (void)state;
-    struct proof_facts facts = {.has_leader = true};
+    struct proof_facts facts = {.has_leader = true, .end = 100};
     add_range(&facts, 0, 10, 10);
     assert_null(proof_verdict(&facts));
 }
@@ -142,6 +164,8 @@ int main(void)
         cmocka_unit_test(who_leads_needs_no_votes),
         cmocka_unit_test(what_is_damaged_everywhere_is_gone),
         cmocka_unit_test(one_whole_copy_is_enough),
+        cmocka_unit_test(what_never_came_is_not_there),
+        cmocka_unit_test(what_is_not_committed_is_not_owed),
         cmocka_unit_test(nothing_is_no_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
