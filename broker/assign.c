@@ -146,7 +146,8 @@ static bool settle_own(struct topic *topic, uint32_t number, const struct regist
     struct partition *p = topic->partitions[number];
     uint64_t group = topic->row.partitions[number].group;
     bool is_nobody = p != NULL && p->replica == 0; /* its row rotted, nothing is known of it */
-    if (!is_on_our_disk(b, own) || is_nobody || (p == NULL && own->state == REPLICA_BORN)) {
+    bool is_missing = p == NULL || is_nobody;      /* one that is new waits until the nobody is gone */
+    if (!is_on_our_disk(b, own) || (is_missing && own->state == REPLICA_BORN)) {
         say_lost(topic, number, own);
         return false;
     }

@@ -408,8 +408,8 @@ static const char *image_lacks(const struct judge *judge, const struct judge_rep
     if (image->is_dead || old->is_dead || image->is_given_up || old->is_given_up || r->is_lost) {
         return NULL;
     }
-    if (old->is_born && !image->is_born && image->picture.group == 0) {
-        return "its birth"; /* no start knows what the rest belongs to */
+    if (image->picture.group == 0 && (old->picture.group != 0 || (old->is_born && !image->is_born))) {
+        return "its row or its birth"; /* no start knows what the rest belongs to */
     }
     if (disk__term(judge, r) < old_term) {
         return "its term";

@@ -449,10 +449,14 @@ static void a_replica_of_which_nothing_is_known_is_replaced(void **state)
     uint64_t before = kit_replica_at(2, group)->replica;
     trio_crash(&t, 2, false);
     rot_group_row(2, group);
+    kit_isolate(2, true); /* nobody tells it for a while that it is none */
     trio_start(&t, 2);
     trio_run(&t, SECOND_US);
+    kit_join(2);
     assert_true(kit_replica_at(2, group) == NULL || kit_replica_at(2, group)->replica != before);
     assert_true(kit_wait_for(kit_is_as_wished, &group, 60 * SECOND_US));
+    /* The first one that was to take its place did, and waited until the place was free. */
+    assert_int_equal(t.broker[2].broker->counters.replicas_lost_total, 1);
     kit_produce(group, 10);
     trio_check(&t, group);
 }
