@@ -137,9 +137,8 @@ static void api__fill_partition(const struct topic *topic, uint32_t number, Part
     }
     row->state = partition_told_state(p);
     row->status = partition_status(p);
-    uint32_t voters = roster_voters(&p->roster, row->replicas);
-    memcpy(row->in_sync, row->replicas, voters * sizeof row->replicas[0]);
-    row->replicas_count = row->in_sync_count = (pb_size_t)voters;
+    row->replicas_count = (pb_size_t)roster_voters(&p->roster, row->replicas);
+    row->in_sync_count = (pb_size_t)partition_in_sync(p, row->in_sync);
     row->log_start = partition_log_start(p);
     row->high_watermark = partition_high_watermark(p);
     if (row->state == PARTITION_PARTLY) {
@@ -147,7 +146,7 @@ static void api__fill_partition(const struct topic *topic, uint32_t number, Part
     }
     if (p->raft != NULL) {
         row->term = raft_term(p->raft);
-        row->leader = roster_broker_of(&p->roster, raft_leader(p->raft));
+        row->leader = partition_leader(p);
     }
 }
 

@@ -85,6 +85,7 @@ static void fetch__answer(struct fetch *f, enum err error)
         reply.last_stable_offset = reply.high_watermark;
         reply.log_start = partition_log_start(p);
         reply.term = p->raft != NULL ? raft_term(p->raft) : 0;
+        reply.leader = partition_leader(p);
         if (p->topic != NULL) {
             p->topic->fetched_bytes += bytes;
         }
@@ -341,6 +342,9 @@ static void list_offsets__answer(struct session *s, uint64_t request_id, const s
 {
     ListOffsetsReply reply = {.status = error, .offset = offset, .timestamp = timestamp};
     if (p != NULL && p->state != PARTITION_DEAD) {
+        reply.leader = partition_leader(p);
+    }
+    if (error == OK && p->state != PARTITION_DEAD) {
         reply.high_watermark = partition_high_watermark(p);
         reply.log_start = partition_log_start(p);
     }
@@ -364,7 +368,7 @@ static void list_offsets__confirmed(struct confirm *confirm, enum err error)
 {
     struct list_offsets *request = (struct list_offsets *)((char *)confirm - offsetof(struct list_offsets, confirm));
     struct partition *p = request->partition;
-    list_offsets__answer(request->session, request->request_id, error == OK ? p : NULL, error,
+    list_offsets__answer(request->session, request->request_id, p, error,
                          error == OK ? partition_high_watermark(p) : -1, request->timestamp);
     session_release(request->session, 0);
     free(request);
@@ -409,7 +413,7 @@ void list_offsets_request(struct session *s, const struct frame *frame)
         int64_t offset = error != OK               ? -1
                          : request.timestamp == -2 ? partition_log_start(p)
                                                    : partition_high_watermark(p);
-        list_offsets__answer(s, frame->request_id, error == OK ? p : NULL, error, offset, request.timestamp);
+        list_offsets__answer(s, frame->request_id, p, error, offset, request.timestamp);
         return;
     }
     struct list_offsets *waiting = mem_zeroed(1, sizeof *waiting);

@@ -102,19 +102,25 @@ static unsigned pages_cluster(const struct broker *broker, FILE *out)
     return 200;
 }
 
+static json_t *pages__ids(const uint64_t *ids, uint32_t count)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < count; i++) {
+        json_array_append_new(list, pages__id(ids[i]));
+    }
+    return list;
+}
+
 static json_t *pages__partition(const struct status_partition *p)
 {
-    json_t *replicas = json_array();
-    for (uint32_t i = 0; i < p->voters_count; i++) {
-        json_array_append_new(replicas, pages__id(p->voters[i]));
-    }
+    json_t *replicas = pages__ids(p->voters, p->voters_count), *in_sync = pages__ids(p->in_sync, p->in_sync_count);
     json_t *damaged = json_array();
     for (uint32_t i = 0; i < p->damaged_ranges && i < DAMAGED_RANGES_TOLD_MAX; i++) {
         json_array_append_new(
             damaged, json_pack("[I,I]", (json_int_t)p->damaged[i].from_offset, (json_int_t)p->damaged[i].end_offset));
     }
-    return json_pack("{s:i,s:o,s:I,s:o,s:O,s:I,s:I,s:s,s:o,s:i}", "partition", (int)p->number, "leader",
-                     pages__id(p->leader), "term", (json_int_t)p->term, "replicas", replicas, "in_sync", replicas,
+    return json_pack("{s:i,s:o,s:I,s:o,s:o,s:I,s:I,s:s,s:o,s:i}", "partition", (int)p->number, "leader",
+                     pages__id(p->leader), "term", (json_int_t)p->term, "replicas", replicas, "in_sync", in_sync,
                      "log_start", (json_int_t)p->log_start, "high_watermark", (json_int_t)p->high_watermark, "state",
                      p->state, "damaged", damaged, "damaged_ranges", (int)p->damaged_ranges);
 }

@@ -138,6 +138,37 @@ bool partition_leads(const struct partition *p)
     return partition_status(p) == OK;
 }
 
+uint64_t partition_leader(const struct partition *p)
+{
+    return p->raft != NULL ? roster_broker_of(&p->roster, raft_leader(p->raft)) : 0;
+}
+
+static bool partition__is_in_sync(const struct partition *p, uint64_t replica)
+{
+    struct raft_peer_state peer;
+    if (replica == p->replica) {
+        return true;
+    }
+    return raft_peer_state(p->raft, replica, &peer) && !peer.probing && !peer.in_snapshot && !peer.damaged &&
+           raft_last_index(p->raft) - peer.match <= RAFT_LAG_ENTRIES_MAX;
+}
+
+uint32_t partition_in_sync(const struct partition *p, uint64_t ret_brokers[RAFT_VOTERS_MAX])
+{
+    struct members now;
+    uint32_t count = 0;
+    if (p->raft == NULL || raft_role(p->raft) != RAFT_LEADER) {
+        return 0;
+    }
+    roster_newest(&p->roster, &now);
+    for (uint32_t i = 0; i < now.count && count < RAFT_VOTERS_MAX; i++) {
+        if (now.member[i].next == RAFT_VOTER && partition__is_in_sync(p, now.member[i].replica)) {
+            ret_brokers[count++] = now.member[i].broker;
+        }
+    }
+    return count;
+}
+
 enum err partition_status(const struct partition *p)
 {
     if (p->healing && p->state != PARTITION_DEAD) {

@@ -218,7 +218,14 @@ void partition_persisted(struct partition *p, uint64_t write_id);
 /* A message of another replica, with the entries that came along; what the core wants is carried out at once. */
 void partition_receive(struct partition *p, const struct raft_message *m, const struct router_entries *entries);
 void partition_tick(struct partition *p, uint64_t now_ms);
-bool partition_leads(const struct partition *p);      /* leader, own LEADER entry applied, not damaged */
+bool partition_leads(const struct partition *p); /* leader, own LEADER entry applied, not damaged */
+/* The broker that leads the group in the newest term that is known here; 0: none is known. A hint: it may have been
+ * deposed since. Every reply about a partition that is here carries it, whatever its status. */
+uint64_t partition_leader(const struct partition *p);
+/* Leader: the brokers of those voters that are in sync, as it knows, by replica; returns how many. It is itself, and
+ * who answers, has lost nothing, waits for no snapshot, and lacks RAFT_LAG_ENTRIES_MAX entries at most: who might lead
+ * next. Nobody else can know, so of a replica that does not lead there are 0. */
+uint32_t partition_in_sync(const struct partition *p, uint64_t ret_brokers[RAFT_VOTERS_MAX]);
 enum err partition_status(const struct partition *p); /* OK or why it cannot serve: NOT_LEADER, NOT_READY, CORRUPT */
 /* OK or why nothing may be proposed: as partition_status says, and NOT_READY while the leadership is given away. */
 enum err partition_may_propose(const struct partition *p);

@@ -51,6 +51,7 @@ static void produce__answer(struct produce *r, const struct outcome *outcome)
                               .duplicate = outcome->duplicate};
         if (r->partition != NULL) {
             reply.log_start = partition_log_start(r->partition);
+            reply.leader = partition_leader(r->partition);
         }
         point(b->trace, POINT_REPLY);
         session_reply(s, FRAME_PRODUCE_REPLY, r->request_id, &reply, NULL, 0);

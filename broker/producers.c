@@ -18,7 +18,8 @@ struct init_request {
     struct waiter waiter; /* first */
     TAILQ_ENTRY(init_request) link;
     struct broker *broker;
-    struct session *session; /* NULL: answered; freed when its topic or its entry is decided */
+    const struct partition *partition; /* that gives out the id; NULL: none yet, or it is not here */
+    struct session *session;           /* NULL: answered; freed when its topic or its entry is decided */
     uint64_t request_id, deadline_us;
     char name[PRODUCER_NAME_BYTES_MAX + 1];
 };
@@ -27,7 +28,8 @@ static void init__reply(struct init_request *r, const struct outcome *outcome)
 {
     InitProducerReply reply = {.status = outcome->error,
                                .producer_id = outcome->error == OK ? outcome->producer_id : -1,
-                               .producer_epoch = outcome->error == OK ? outcome->producer_epoch : -1};
+                               .producer_epoch = outcome->error == OK ? outcome->producer_epoch : -1,
+                               .leader = r->partition != NULL ? partition_leader(r->partition) : 0};
     session_reply(r->session, FRAME_INIT_PRODUCER_REPLY, r->request_id, &reply, NULL, 0);
     session_release(r->session, 0);
     r->session = NULL;
@@ -75,6 +77,7 @@ static void init__propose(struct init_request *r, struct topic *topic)
     uint32_t count = topic->row.partitions_count;
     uint32_t number = size > 0 ? partitioner_choose(r->name, (uint32_t)size, count) : init__any(b, topic);
     struct partition *p = topic->partitions[number];
+    r->partition = p;
     enum err status = p != NULL ? partition_may_propose(p) : catalog_missing(topic, number);
     if (status != OK) {
         init__fail(r, status);

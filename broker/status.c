@@ -153,7 +153,8 @@ static void status__partition(const struct topic *topic, uint32_t number, struct
     out->role = status__role(p->raft);
     out->term = raft_term(p->raft);
     out->commit_index = raft_commit_index(p->raft);
-    out->leader = roster_broker_of(&p->roster, raft_leader(p->raft));
+    out->leader = partition_leader(p);
+    out->in_sync_count = partition_in_sync(p, out->in_sync);
 }
 
 static uint64_t status__stored_bytes(const struct topic *topic)

@@ -74,6 +74,8 @@ struct status_partition {
     } damaged[DAMAGED_RANGES_TOLD_MAX]; /* as many of them */
     uint32_t voters_count;
     uint64_t voters[RAFT_VOTERS_MAX]; /* broker ids */
+    uint32_t in_sync_count;
+    uint64_t in_sync[RAFT_VOTERS_MAX]; /* partition_in_sync: only a leader knows */
 };
 
 void status_read(const struct broker *broker, struct status_broker *ret_status);

@@ -403,6 +403,18 @@ static bool ask(struct trio *t, uint64_t id, enum frame_type type, const void *m
     return false;
 }
 
+const union codec_message *trio_ask(struct trio *t, uint64_t id, enum frame_type type, const void *message,
+                                    const void *payload, uint32_t payload_size, uint64_t limit_us)
+{
+    return ask(t, id, type, message, payload, payload_size, limit_us) ? &reply.message : NULL;
+}
+
+const uint8_t *trio_payload(uint32_t *ret_size)
+{
+    *ret_size = reply.payload_size;
+    return reply.payload;
+}
+
 uint32_t trio_batch(uint8_t *memory, uint32_t capacity, uint32_t number)
 {
     struct batch_builder builder;

@@ -14,6 +14,7 @@
 #include "base/mark.h"
 #include "base/trace.h"
 #include "broker/broker.h"
+#include "wire/codec.h"
 
 #define TRIO_BROKERS_MAX 5u
 #define TRIO_VALUES_MAX  4096u
@@ -83,6 +84,11 @@ int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us);
 enum err trio_latest(struct trio *t, uint64_t id, uint64_t group, uint64_t limit_us, int64_t *ret_offset);
 /* Asks broker `id` for a producer id, which has `timeout_ms` for it. ERR_UNKNOWN_OUTCOME: no answer. */
 enum err trio_init_producer(struct trio *t, uint64_t id, uint32_t timeout_ms, uint64_t limit_us);
+/* What broker `id` answers to one frame; NULL: nothing within limit_us. Valid until the next question; its payload is
+ * trio_payload. */
+const union codec_message *trio_ask(struct trio *t, uint64_t id, enum frame_type type, const void *message,
+                                    const void *payload, uint32_t payload_size, uint64_t limit_us);
+const uint8_t *trio_payload(uint32_t *ret_size);
 /* The batch with record n. */
 uint32_t trio_batch(uint8_t *memory, uint32_t capacity, uint32_t number);
 /* Every acknowledged record is at its offset at the leader, once; then the log files of all members that live are
