@@ -7,11 +7,17 @@
 
 #include "base/assert.h"
 #include "broker/impl.h"
+#include "broker/status.h"
 #include "judge.h"
 #include "sim_memory.h"
 
 #define RECOVERY_CALLS_MAX 200u
 #define ALLOCATIONS_MAX    20000u
+#define MEMORY_LEAST       ((uint64_t)64 << 20)
+#define NO_BUDGET          ((uint64_t)1 << 60)
+#define ECHO_CHANCE        0.3
+#define ECHO_US_MAX        10000000u
+#define STOP_LATE_US       8000000u /* a stop that takes longer may have met its deadline, by its own clock */
 
 /* --- what the broker says --- */
 
@@ -44,7 +50,10 @@ static void on_fatal(void *context, enum broker_exit code, const char *why)
 
 static void on_stopped(void *context)
 {
-    UNREACHABLE();
+    struct fleet_broker *b = context;
+    if (!b->world.crashed) {
+        b->has_stopped = b->must_die = true;
+    }
 }
 
 static void on_trace(void *context, enum trace_level level, const char *line)
@@ -183,6 +192,7 @@ void fleet_broker_open(struct fleet *fleet, uint64_t id)
     sim_cables_set_world(fleet->cables, id, &b->world);
     sim_registry_place(fleet->registry, id, &b->world);
     judge_machine(fleet->judge, id, b->disk, b->kv);
+    watch_init(&b->watch, &b->world);
 }
 
 void fleet_broker_close(struct fleet_broker *b)
@@ -325,6 +335,10 @@ void fleet_broker_bury(struct fleet_broker *b, bool power_cut, uint64_t in_us)
     }
     sim_clock_disarm(&b->clock);
     sim_net_kill(b->net);
+    if (fleet->phase == FLEET_SAFETY && fleet->options->one.faults[FAULT_REPLAY] &&
+        rng_chance(&world->link, ECHO_CHANCE)) {
+        sim_cables_echo(fleet->cables, b->id, sim_log_between(&world->link, 1000, ECHO_US_MAX));
+    }
     sim_cables_kill(fleet->cables, b->id);
     sim_registry_kill(fleet->registry, b->id);
     if (b->broker != NULL && !b->exited) {
@@ -348,7 +362,8 @@ void fleet_broker_bury(struct fleet_broker *b, bool power_cut, uint64_t in_us)
     sim_kv_restart(b->kv);
     world->crashed = false;
     world->held_until_us = 0;
-    b->is_ready = b->must_die = b->exited = false;
+    b->is_ready = b->must_die = b->exited = b->is_stopping = b->has_stopped = false;
+    watch_new_life(&b->watch);
     judge_crashed(fleet->judge, b->id);
     if (in_us != UINT64_MAX) {
         fleet_broker_start_in(b, in_us);
@@ -365,10 +380,64 @@ void fleet_broker_wipe(struct fleet_broker *b)
     judge_wiped(b->fleet->judge, b->id, b->disk, b->kv);
 }
 
+void fleet_broker_stop(struct fleet_broker *b)
+{
+    world_log(&b->world, "is asked to stop");
+    b->is_stopping = true;
+    b->stop_us = b->world.now_us;
+    world_enter(&b->world);
+    broker_stop(b->broker);
+    world_leave(&b->world);
+}
+
+/* Sometimes the machine loses power as well: what a stop has saved is durable. */
+void fleet_broker_end_stop(struct fleet_broker *b, uint64_t in_us)
+{
+    world_log(&b->world, "stopped, life %llu", (unsigned long long)b->life);
+    if (b->world.now_us - b->stop_us < STOP_LATE_US && sim_net_links(b->net) != 0) { /* else it ends what is open */
+        world_fail(&b->world, "leak", "broker %llu: %zu connections are open after on_stopped",
+                   (unsigned long long)b->id, sim_net_links(b->net));
+    }
+    fleet_broker_bury(b, rng_chance(&b->world.crash, 0.5), in_us);
+}
+
+/* What a follower is sent it takes: while no checkpoint of its can be made, nothing bounds its log but its disk. */
+static uint64_t wal_budget(const struct fleet_broker *b, const struct status_broker *status)
+{
+    const bool *faults = b->fleet->options->one.faults;
+    bool is_bound = b->fleet->brokers == 1 || (!faults[FAULT_KV] && !faults[FAULT_FULL]);
+    return is_bound ? status->wal_budget_bytes : NO_BUDGET;
+}
+
+/* A crowd fills what it can get; with less than may be configured its frames alone are more. */
+static uint64_t memory_budget(const struct fleet_broker *b, const struct status_broker *status)
+{
+    bool is_less = b->fleet->options->one.faults[FAULT_CROWD] && status->memory_budget_bytes < MEMORY_LEAST;
+    return is_less ? MEMORY_LEAST : status->memory_budget_bytes;
+}
+
+void fleet_broker_look(struct fleet_broker *b)
+{
+    struct status_broker status;
+    status_read(b->broker, &status);
+    const struct watch_facts facts = {.memory_bytes = status.memory_bytes,
+                                      .memory_budget_bytes = memory_budget(b, &status),
+                                      .inflight_bytes = status.inflight_bytes,
+                                      .inflight_budget_bytes = b->config.inflight_bytes,
+                                      .wal_used_bytes = status.wal_used_bytes,
+                                      .wal_budget_bytes = wal_budget(b, &status),
+                                      .peers = b->fleet->brokers - 1,
+                                      .wal_file_bytes = b->config.wal_file_bytes,
+                                      .starts = b->life,
+                                      .sync_failed = sim_disk_sync_failed(b->disk)};
+    watch_look(&b->watch, &facts);
+}
+
 void fleet_broker_hold(struct fleet_broker *b, uint64_t for_us)
 {
     world_log(&b->world, "held for %llu us", (unsigned long long)for_us);
     world_hold(&b->world, for_us);
+    b->watch.sync_failed_us += b->watch.sync_failed_us != 0 ? for_us : 0; /* it cannot act on it meanwhile */
 }
 
 /* A pause ends by itself: what fell due in it comes at its end, and must not be overtaken. */

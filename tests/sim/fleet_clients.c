@@ -6,7 +6,9 @@
 #include "base/assert.h"
 #include "broker/catalog.h"
 #include "fleet.h"
+#include "fleet_ledger.h"
 #include "judge.h"
+#include "sim_ledger.h"
 #include "sim_load.h"
 
 #define PRODUCERS_PARTITIONS 2u
@@ -15,25 +17,43 @@ struct fleet_load {
     struct fleet *fleet;
     struct sim_options options; /* the fleet's own, but for what the fleet does itself */
     struct check *check;
+    struct fleet_ledger *books;
     struct load *load; /* NULL: not begun */
     struct sim_net *nets[FLEET_BROKERS_MAX];
     struct load_truth truth;
     struct load_controller controller;
 };
 
+static struct judge *judge_of(void *context)
+{
+    return ((struct fleet_load *)context)->fleet->judge;
+}
+
+static void truth_catch_up(void *context, uint64_t group)
+{
+    fleet_ledger_catch_up(((struct fleet_load *)context)->books, group);
+}
+
 static void truth_acked(void *context, uint64_t group, const uint8_t *batch, size_t size)
 {
-    judge_acked(context, group, batch, size);
+    judge_acked(judge_of(context), group, batch, size);
 }
 
 static int64_t truth_read_begin(void *context, uint64_t group)
 {
-    return judge_read_begin(context, group);
+    return judge_read_begin(judge_of(context), group);
 }
 
 static void truth_read_end(void *context, uint64_t group, int64_t begun, int64_t high_watermark)
 {
-    judge_read_end(context, group, begun, high_watermark);
+    judge_read_end(judge_of(context), group, begun, high_watermark);
+}
+
+static void truth_served(void *context, uint64_t broker, uint64_t group, uint64_t term, int64_t log_start,
+                         int64_t high_watermark)
+{
+    (void)broker, (void)term;
+    ledger_served(check_ledger(((struct fleet_load *)context)->check), group, high_watermark, log_start);
 }
 
 static bool controller_create(void *context, const struct load_wish *wish)
@@ -56,12 +76,13 @@ static bool controller_create(void *context, const struct load_wish *wish)
 static bool controller_remove(void *context, const char *name)
 {
     struct fleet *fleet = context;
-    const struct registry_topic *topic = sim_registry_topic(fleet->registry, name);
-    for (uint32_t p = 0; topic != NULL && p < topic->partitions_count; p++) {
-        judge_deleted(fleet->judge, topic->partitions[p].group);
-    }
     sim_registry_delete_topic(fleet->registry, name);
     return true;
+}
+
+static bool controller_has(void *context, const char *name)
+{
+    return sim_registry_topic(((struct fleet *)context)->registry, name) != NULL;
 }
 
 static struct fleet_load *clients_new(struct fleet *fleet)
@@ -77,8 +98,14 @@ static struct fleet_load *clients_new(struct fleet *fleet)
     if (sim_options_expire(&load->options)) {
         check_producers_expire(load->check);
     }
-    load->truth = (struct load_truth){fleet->judge, truth_acked, truth_read_begin, truth_read_end, NULL};
-    load->controller = (struct load_controller){fleet, controller_create, controller_remove};
+    load->books = fleet_ledger_new(&fleet->world, fleet->judge, load->check);
+    load->truth = (struct load_truth){.context = load,
+                                      .catch_up = truth_catch_up,
+                                      .acked = truth_acked,
+                                      .read_begin = truth_read_begin,
+                                      .read_end = truth_read_end,
+                                      .served = truth_served};
+    load->controller = (struct load_controller){fleet, controller_create, controller_remove, controller_has};
     for (uint32_t i = 0; i < fleet->brokers; i++) {
         load->nets[i] = fleet->broker[i + 1].net;
     }
@@ -92,6 +119,7 @@ static void clients_free(struct fleet_load *load)
     if (load->load != NULL) {
         load_free(load->load);
     }
+    fleet_ledger_free(load->books);
     check_free(load->check);
     free(load);
 }
@@ -129,15 +157,26 @@ static void clients_begin(struct fleet_load *load)
                                      .controller = &load->controller};
     load->load = load_new(&parts);
     for (uint32_t t = 0; t < o->topics; t++) {
-        char name[16];
-        snprintf(name, sizeof name, "t%u", t);
-        load_expect(load->load, name, o->groups / o->topics + (t < o->groups % o->topics));
+        struct registry_topic topic;
+        fleet_options_topic(o, t, &topic);
+        const struct load_wish wish = {
+            .name = topic.name,
+            .partitions = topic.partitions_count,
+            .retention_bytes = topic.config.retention_bytes > 0 ? (uint64_t)topic.config.retention_bytes : 0,
+            .retention_ms = topic.config.retention_ms > 0 ? topic.config.retention_ms : 0,
+            .segment_ms = topic.config.segment_ms > 0 ? topic.config.segment_ms : 0};
+        load_expect(load->load, &wish);
     }
     for (uint64_t id = 1; id <= fleet->brokers; id++) {
         if (fleet_broker_is_up(&fleet->broker[id])) {
             clients_up(load, id);
         }
     }
+}
+
+static void clients_urge(struct fleet_load *load, enum sim_fault fault)
+{
+    load_urge(load->load, fault);
 }
 
 static void clients_quiet(struct fleet_load *load)
@@ -187,6 +226,7 @@ const struct fleet_load_class fleet_clients = {.name = "clients",
                                                .up = clients_up,
                                                .down = clients_down,
                                                .reply = clients_reply,
+                                               .urge = clients_urge,
                                                .begin = clients_begin,
                                                .quiet = clients_quiet,
                                                .is_quiet = clients_are_quiet,

@@ -13,6 +13,7 @@
 #include "broker/impl.h"
 #include "fleet_proof.h"
 #include "judge.h"
+#include "store/impl.h"
 
 #define START_US_MAX    200000u
 #define MEMORY_BYTES    ((uint64_t)64 << 20) /* as little as may be configured */
@@ -97,6 +98,7 @@ void fleet_core_draw(struct fleet *fleet)
         lost[id] = true;
         lost[id] = is_enough(fleet, lost, is_careless);
     }
+    sim_registry_calm(fleet->registry);
     for (uint64_t id = 1; id <= fleet->brokers; id++) {
         for (uint64_t other = 1; other <= fleet->brokers; other++) {
             if (lost[id] || lost[other]) {
@@ -247,13 +249,16 @@ struct content {
     uint32_t crc;
 };
 
-/* Adds the batches of one file; returns the offset behind them, `base` if there are none. */
-static int64_t add_file(struct disk *disk, uint64_t group, int64_t base, struct content *content)
+/* Adds the batches of one segment's file, as far as the log does not begin behind them; returns the offset behind them.
+ */
+static int64_t add_segment(struct disk *disk, uint64_t group, const struct segment *segment, int64_t start,
+                           struct content *content)
 {
     char path[64];
     struct disk_file *file;
     uint64_t size = 0;
     size_t got = 0;
+    int64_t base = segment->base_offset;
     snprintf(path, sizeof path, "parts/%llu/%020lld.log", (unsigned long long)group, (long long)base);
     if (disk->ops->open(disk, path, DISK_READ, &file) != OK) {
         return base;
@@ -268,24 +273,25 @@ static int64_t add_file(struct disk *disk, uint64_t group, int64_t base, struct 
     size_t at = 0;
     while (at < got && batch_parse(bytes + at, got - at, &header) == OK && header.base_offset == base &&
            header.size_bytes <= got - at) { /* what lies behind the end is nobody's */
+        if (base >= start) {
+            content->crc = crc32c(content->crc, bytes + at, header.size_bytes);
+            content->size += header.size_bytes;
+        }
         at += header.size_bytes;
         base += header.last_offset_delta + 1;
     }
-    content->crc = crc32c(content->crc, bytes, at);
-    content->size += at;
     free(bytes);
     return base;
 }
 
+/* Where one segment ends and the next begins differs: after a start the same batches may be put together anew. */
 static void read_content(struct fleet *fleet, uint64_t id, struct partition *p, struct content *content)
 {
-    *content = (struct content){.end = partition_log_start(p)};
     struct disk *disk = sim_disk_port(fleet->broker[id].disk);
-    for (int64_t base = content->end;; content->end = base) {
-        base = add_file(disk, p->group, base, content);
-        if (base == content->end) {
-            return;
-        }
+    int64_t start = partition_log_start(p);
+    *content = (struct content){.end = start};
+    for (uint32_t i = 0; i < p->log->segments_count; i++) {
+        content->end = add_segment(disk, p->group, p->log->segments[i], start, content);
     }
 }
 
@@ -298,7 +304,7 @@ static bool group_is_equal(struct fleet *fleet, uint32_t number, const char **re
             continue;
         struct partition *p = replica_at(fleet, id, fleet->group[number]);
         struct content content;
-        if (p == NULL || p->raft == NULL) {
+        if (p == NULL || p->raft == NULL || p->log == NULL) {
             *ret_waits_for = "a replica of the core that does not live";
             return false;
         }

@@ -3,11 +3,14 @@
  * once early on; afterwards they come as they are drawn. What begins here ends with the safety phase at the latest. */
 #include "fleet.h"
 
-#define STALL_CHANCE 0.002
-#define DOWN_US_MAX  5000000u
-#define PAUSE_US_MAX 30000000u
-#define FULL_US_MAX  15000000u
-#define FULL_BYTES   ((uint64_t)2 << 20)
+#define STALL_CHANCE   0.002
+#define DOWN_US_MAX    5000000u
+#define PAUSE_US_MAX   30000000u
+#define FULL_US_MAX    15000000u
+#define ANY_CHANCE     0.3
+#define FIRST_US       70000000u /* by then, every class has had its turn */
+#define QUICK_US_LEAST 700000u
+#define FULL_BYTES     ((uint64_t)2 << 20)
 
 static struct rng *rng_of(struct fleet *fleet)
 {
@@ -46,6 +49,17 @@ static bool strike_one(struct fleet *fleet, enum sim_fault fault)
         world_fault(&b->world, fault);
     }
     return struck;
+}
+
+static bool strike_stop(struct fleet *fleet)
+{
+    struct fleet_broker *b = any_broker(fleet);
+    if (!fleet_broker_is_up(b) || b->is_stopping) {
+        return false;
+    }
+    world_fault(&b->world, FAULT_STOP);
+    fleet_broker_stop(b);
+    return true;
 }
 
 static bool strike_minority(struct fleet *fleet)
@@ -146,6 +160,7 @@ static bool has_time(enum sim_fault fault)
     case FAULT_WALL:
     case FAULT_LEAP:
     case FAULT_FULL:
+    case FAULT_STOP:
         return true;
     case FAULT_PAUSE:
     case FAULT_MINORITY:
@@ -153,7 +168,7 @@ static bool has_time(enum sim_fault fault)
     case FAULT_MOVE:
         return true;
     default:
-        return fleet_net_has(fault);
+        return fleet_net_has(fault) || fleet_registry_has(fault);
     }
 }
 
@@ -168,6 +183,8 @@ static bool strike(struct fleet *fleet, enum sim_fault fault)
         return strike_clock(fleet, fault);
     case FAULT_FULL:
         return strike_full(fleet);
+    case FAULT_STOP:
+        return strike_stop(fleet);
     case FAULT_PAUSE:
         return strike_pause(fleet);
     case FAULT_MINORITY:
@@ -177,35 +194,54 @@ static bool strike(struct fleet *fleet, enum sim_fault fault)
     case FAULT_MOVE:
         return fleet_moves_strike(fleet);
     default:
-        return fleet_net_strike(fleet, fault);
+        return fleet_registry_has(fault) ? fleet_registry_strike(fleet, fault) : fleet_net_strike(fleet, fault);
     }
 }
 
+/* Mostly one that did not strike yet; but some of them may have to wait for an occasion. */
+static void strike_any(struct fleet *fleet, const enum sim_fault *drawn, uint32_t count)
+{
+    uint64_t at = rng_below(rng_of(fleet), count);
+    bool is_any = rng_chance(rng_of(fleet), ANY_CHANCE);
+    for (uint32_t i = 0; !is_any && i < count && fleet_has_struck(fleet, drawn[at]); i++) {
+        at = (at + 1) % count;
+    }
+    if (has_time(drawn[at])) {
+        (void)strike(fleet, drawn[at]);
+    } else {
+        fleet_urge(fleet, drawn[at]);
+    }
+}
+
+/* Until all have struck they follow one another quickly enough for that. */
 static void on_tick(void *context, uint64_t argument)
 {
     struct fleet *fleet = context;
     struct rng *rng = rng_of(fleet);
     enum sim_fault drawn[FAULT_CLASSES_ALL];
-    uint32_t count = 0;
+    uint32_t count = 0, missing = 0;
     (void)argument;
     if (fleet->phase != FLEET_SAFETY) {
         return;
     }
     for (int i = 0; i < FAULT_CLASSES_ALL; i++) {
-        if (fleet->options->one.faults[i] && has_time((enum sim_fault)i)) {
-            drawn[count++] = (enum sim_fault)i;
+        enum sim_fault fault = (enum sim_fault)i;
+        bool is_missing = !fleet_has_struck(fleet, fault);
+        if (fleet->options->one.faults[i] && (has_time(fault) || (is_missing && fleet_urge_can(fault)))) {
+            drawn[count++] = fault;
+            missing += is_missing;
         }
     }
-    if (count > 0) { /* first those that did not strike yet, in turn */
-        uint64_t at = rng_below(rng, count);
-        for (uint32_t i = 0; i < count && fleet->was_struck[drawn[at]] && !fleet->all_struck; i++) {
-            at = (at + 1) % count;
-        }
-        fleet->all_struck = fleet->was_struck[drawn[at]];
-        fleet->was_struck[drawn[at]] |= strike(fleet, drawn[at]);
+    if (count > 0) {
+        strike_any(fleet, drawn, count);
     }
-    uint64_t in_us = rng_between(rng, fleet->options->fault_us / 4, fleet->options->fault_us * 7 / 4);
-    world_at(&fleet->world, fleet->world.now_us + in_us, on_tick, fleet, 0);
+    uint64_t mean_us = fleet->options->fault_us, so_far_us = fleet->world.now_us - fleet->safety_us;
+    if (missing > 0 && so_far_us < FIRST_US) {
+        uint64_t quick_us = (FIRST_US - so_far_us) / missing;
+        quick_us = quick_us > QUICK_US_LEAST ? quick_us : QUICK_US_LEAST;
+        mean_us = mean_us < quick_us ? mean_us : quick_us;
+    }
+    world_at(&fleet->world, fleet->world.now_us + rng_between(rng, mean_us / 4, mean_us * 7 / 4), on_tick, fleet, 0);
 }
 
 void fleet_faults_begin(struct fleet *fleet)
@@ -224,6 +260,7 @@ void fleet_faults_begin(struct fleet *fleet)
     if (fleet->wire != NULL) {
         sim_wire_begin(fleet->wire);
     }
+    fleet_registry_begin(fleet);
     world_at(&fleet->world, fleet->world.now_us + fleet->options->fault_us, on_tick, fleet, 0);
     fleet_damage_begin(fleet);
 }

@@ -65,6 +65,7 @@ static void options_of(uint32_t combination, uint64_t seed, struct fleet_options
     one->producers = has(combination, PART_CLIENTS) ? MANY_CLIENTS : SOME_CLIENTS;
     one->think_us_max = has(combination, PART_CLIENTS) ? 2000000 : 700000;
     one->crashes = 4;
+    one->value_bytes_max = 1000;
     one->connections = CONNECTIONS_DEFAULT;
     one->memory_bytes = (uint64_t)64 << 20;
     one->snapshot_bytes = (uint64_t)1 << 20;

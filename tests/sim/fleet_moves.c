@@ -5,6 +5,11 @@
 
 #define OVERLAP_CHANCE 0.2 /* a wish is changed before the one before it has come true */
 #define TRIES_MAX      8u
+#define MOVES_MAX      40u /* of a group: the judge keeps every replica that it ever had in mind */
+#define BURST_CHANCE   0.4
+#define AGAIN_CHANCE   0.85
+#define AGAIN_US_LEAST 100000u
+#define AGAIN_US_MAX   3000000u
 
 static bool is_born(const struct registry_partition *wish)
 {
@@ -29,30 +34,62 @@ static uint64_t draw_free(struct fleet *fleet, struct rng *rng, const struct reg
     return 0;
 }
 
+/* One change of this group's wish, of any kind that it allows now. */
+static bool move_one(struct fleet *fleet, uint64_t number)
+{
+    struct rng *rng = &fleet->world.crash;
+    uint64_t group = fleet->group[number];
+    const struct registry_partition *wish = sim_registry_partition(fleet->registry, group);
+    uint64_t what = rng_below(rng, 10);
+    if (wish == NULL || fleet->moves[number] == MOVES_MAX || (!is_born(wish) && !rng_chance(rng, OVERLAP_CHANCE))) {
+        return false;
+    }
+    uint64_t from = wish->replicas[rng_below(rng, wish->replicas_count)].broker;
+    uint64_t to = draw_free(fleet, rng, wish);
+    if (what < 1 && wish->replicas_count < fleet->brokers) { /* one more */
+        from = 0;
+    } else if (what < 2 && wish->replicas_count > fleet->options->replicas) { /* one less */
+        to = 0;
+    } else if (to == 0) {
+        to = from; /* as if it was lost: a new one in its place */
+    }
+    if (!sim_registry_move(fleet->registry, group, from, to)) {
+        return false;
+    }
+    world_log(&fleet->world, "group %llu: its replica on %llu is to be on %llu", (unsigned long long)group,
+              (unsigned long long)from, (unsigned long long)to);
+    world_fault(&fleet->world, FAULT_MOVE);
+    fleet->moves[number]++;
+    return true;
+}
+
+/* Somebody cannot make up his mind: the same group again, soon. */
+static void on_again(void *context, uint64_t number)
+{
+    struct fleet *fleet = context;
+    struct rng *rng = &fleet->world.crash;
+    if (fleet->phase != FLEET_SAFETY) {
+        return;
+    }
+    (void)move_one(fleet, number);
+    if (rng_chance(rng, AGAIN_CHANCE)) {
+        uint64_t in_us = sim_log_between(rng, AGAIN_US_LEAST, AGAIN_US_MAX);
+        world_at(&fleet->world, fleet->world.now_us + in_us, on_again, fleet, number);
+    }
+}
+
 bool fleet_moves_strike(struct fleet *fleet)
 {
     struct rng *rng = &fleet->world.crash;
     for (uint32_t i = 0; i < TRIES_MAX; i++) {
-        uint64_t group = fleet->group[rng_below(rng, fleet->groups)], what = rng_below(rng, 10);
-        const struct registry_partition *wish = sim_registry_partition(fleet->registry, group);
-        if (wish == NULL || (!is_born(wish) && !rng_chance(rng, OVERLAP_CHANCE))) {
+        uint64_t number = rng_below(rng, fleet->groups);
+        if (!move_one(fleet, number)) {
             continue;
         }
-        uint64_t from = wish->replicas[rng_below(rng, wish->replicas_count)].broker;
-        uint64_t to = draw_free(fleet, rng, wish);
-        if (what < 1 && wish->replicas_count < fleet->brokers) { /* one more */
-            from = 0;
-        } else if (what < 2 && wish->replicas_count > fleet->options->replicas) { /* one less */
-            to = 0;
-        } else if (to == 0) {
-            to = from; /* as if it was lost: a new one in its place */
+        if (rng_chance(rng, BURST_CHANCE)) {
+            world_at(&fleet->world, fleet->world.now_us + AGAIN_US_LEAST, on_again, fleet, number);
         }
-        if (sim_registry_move(fleet->registry, group, from, to)) {
-            world_log(&fleet->world, "group %llu: its replica on %llu is to be on %llu", (unsigned long long)group,
-                      (unsigned long long)from, (unsigned long long)to);
-            world_fault(&fleet->world, FAULT_MOVE);
-            return true;
-        }
+        return true;
     }
     return false;
 }

@@ -9,11 +9,12 @@
 #include "base/assert.h"
 #include "broker/impl.h"
 #include "judge.h"
+#include "sim_herald.h"
 #include "sim_memory.h"
 
 #define BIRTH_US_MAX    60000000u
-#define QUIET_US_MAX    60000000u
-#define AUDIT_US_MAX    60000000u
+#define QUIET_US_MAX    90000000u /* everything is read in it, too */
+#define AUDIT_US_MAX    90000000u
 #define CONVERGE_US_MAX 60000000u
 #define REPAIR_US       10000000u /* to start, to catch up */
 #define ELECTIONS_MAX   20u
@@ -21,6 +22,8 @@
 #define LATER_CHANCE    0.3
 #define LOOK_US         10000u /* between two looks whether a phase is over */
 #define LATER_US_MAX    200u
+
+#define LOOK_EVERY_TURNS 32u
 
 static const char *const phase_names[] = {"birth", "safety", "quiet", "proof", "audit", "converge", "end"};
 
@@ -67,10 +70,15 @@ static void after_event(struct fleet *fleet)
         }
         if (was_touched && b->broker != NULL && !b->world.crashed && !b->must_die) {
             judge_turn(fleet->judge, id);
+            if (b->turns++ % LOOK_EVERY_TURNS == 0) {
+                fleet_broker_look(b);
+            }
         }
         b->world.was_touched = false;
         if (b->world.crashed) {
             crash(b);
+        } else if (b->has_stopped) {
+            fleet_broker_end_stop(b, b->is_lost ? UINT64_MAX : sim_log_between(&b->world.crash, 1000, 3000000));
         } else if (b->must_die) {
             fleet_broker_bury(b, false, b->is_lost ? UINT64_MAX : sim_log_between(&b->world.crash, 1000, 3000000));
         }
@@ -224,7 +232,7 @@ static const char *phase_waits_for(struct fleet *fleet)
         enter(fleet, FLEET_CONVERGE, CONVERGE_US_MAX + mend_us(fleet));
         return NULL;
     case FLEET_CONVERGE:
-        if (!fleet_core_is_equal(fleet, &waits_for))
+        if (!fleet_core_is_equal(fleet, &waits_for) || !fleet_registry_is_true(fleet, &waits_for))
             return waits_for;
         world_judged(&fleet->world, JUDGE_L2);
         enter(fleet, FLEET_END, 0);
@@ -239,15 +247,16 @@ static const char *phase_waits_for(struct fleet *fleet)
 static void check_phase(struct fleet *fleet)
 {
     struct sim_world *world = &fleet->world;
-    if (fleet->phase == FLEET_SAFETY) {
-        if (world->now_us >= fleet->phase_until_us) {
-            end_safety(fleet);
-        }
+    if (fleet->phase == FLEET_SAFETY && world->now_us >= fleet->phase_until_us) {
+        end_safety(fleet);
         return;
     }
     if (world->now_us < fleet->next_look_us)
         return;
     fleet->next_look_us = world->now_us + LOOK_US;
+    fleet_registry_look(fleet);
+    if (fleet->phase == FLEET_SAFETY)
+        return;
     const char *waits_for = phase_waits_for(fleet);
     if (waits_for == NULL || world->now_us <= fleet->phase_until_us) {
         return;
@@ -273,20 +282,14 @@ static void on_delivered(void *context, uint64_t from, uint64_t to, const uint8_
     judge_delivered(((struct fleet *)context)->judge, from, to, bytes, size);
 }
 
-static void on_published(void *context, uint64_t group, uint64_t broker, uint64_t term)
-{
-    judge_published(((struct fleet *)context)->judge, group, broker, term);
-}
-
 static void add_topics(struct fleet *fleet)
 {
     const struct fleet_options *o = fleet->options;
     for (uint32_t t = 0; t < o->topics; t++) {
-        char name[16];
-        uint32_t partitions = o->groups / o->topics + (t < o->groups % o->topics);
-        snprintf(name, sizeof name, "t%u", t);
-        uint64_t first = sim_registry_add_topic(fleet->registry, name, partitions, o->replicas, o->brokers);
-        for (uint32_t p = 0; p < partitions; p++) {
+        struct registry_topic wish;
+        fleet_options_topic(o, t, &wish);
+        uint64_t first = sim_registry_add(fleet->registry, &wish, o->brokers);
+        for (uint32_t p = 0; p < wish.partitions_count; p++) {
             fleet->group[fleet->groups++] = first + p;
         }
     }
@@ -308,15 +311,13 @@ static void fleet_open(struct fleet *fleet, const struct fleet_options *o, bool 
         fleet->wire = sim_wire_new(&fleet->world, &o->wire, o->one.faults);
         sim_cables_set_wire(fleet->cables, fleet->wire, sim_wire_send);
     }
-    fleet->registry = sim_registry_new(&fleet->world);
+    fleet_registry_open(fleet);
     fleet->judge = judge_new(&fleet->world);
     if (fleet->wire != NULL && (o->one.faults[FAULT_REPLAY] || o->one.faults[FAULT_ASTRAY])) {
         judge_replays(fleet->judge);
     }
     const struct sim_cable_watcher watcher = {fleet, on_sent, on_delivered};
     sim_cables_watch(fleet->cables, &watcher);
-    const struct sim_registry_watcher listener = {fleet, on_published};
-    sim_registry_watch(fleet->registry, &listener);
     add_topics(fleet);
     fleet->load_class = o->is_simple ? &fleet_simple : &fleet_clients;
     for (uint32_t id = 1; id <= fleet->brokers; id++) {
@@ -341,20 +342,24 @@ static void fleet_close(struct fleet *fleet)
         sim_wire_free(fleet->wire);
     }
     sim_registry_free(fleet->registry);
+    heralds_free(fleet->heralds);
     sim_memory_begin(NULL);
 }
 
-/* What makes a seed count for nothing; NULL: it counts. */
-static const char *void_reason(const struct fleet *fleet, const struct sim_tally *tally)
+/* What makes a seed count for nothing, into the text; false: it counts. */
+static bool is_void(const struct fleet *fleet, const struct sim_tally *tally, char *text, size_t size)
 {
     const struct fleet_options *o = fleet->options;
     uint64_t seconds = (fleet->faults_end_us - fleet->safety_us) / 1000000;
     for (int i = 0; i < FAULT_CLASSES_ALL; i++) {
         if (o->one.faults[i] && tally->faults[i] == 0) {
-            return sim_fault_name((enum sim_fault)i);
+            snprintf(text, size, "%s never struck", sim_fault_name((enum sim_fault)i));
+            return true;
         }
     }
-    return fleet->acked < seconds * FLEET_ACKED_PER_S_MIN ? "too few records acknowledged" : NULL;
+    snprintf(text, size, "%llu records acknowledged in %llu s", (unsigned long long)fleet->acked,
+             (unsigned long long)seconds);
+    return fleet->acked < seconds * FLEET_ACKED_PER_S_MIN;
 }
 
 static void sum_up(struct fleet *fleet, struct sim_result *result)
@@ -386,13 +391,9 @@ static void sum_up(struct fleet *fleet, struct sim_result *result)
             result->points.delays[i] += b->points.counts.delays[i];
         }
     }
-    const char *reason = result->failed ? NULL : void_reason(fleet, &result->tally);
-    result->is_void = reason != NULL;
     memcpy(result->check, fleet->world.failed_check, sizeof result->check);
     memcpy(result->text, fleet->world.failed_text, sizeof result->text);
-    if (reason != NULL) {
-        snprintf(result->text, sizeof result->text, "%s", reason);
-    }
+    result->is_void = !result->failed && is_void(fleet, &result->tally, result->text, sizeof result->text);
 }
 
 void fleet_run(const struct fleet_options *options, bool verbose, struct sim_result *ret_result)

@@ -74,10 +74,19 @@
 #define JUDGE_BROKERS_MAX 8u
 
 struct judge;
+struct wal_record;
 
 /* The world gets the failures and the tally. */
 struct judge *judge_new(struct sim_world *world);
 void judge_free(struct judge *judge);
+
+/* Somebody who keeps books of his own (fleet_ledger.c). NULL calls are left out. */
+struct judge_watcher {
+    void *context;
+    void (*durable)(void *context, const struct wal_record *record); /* an entry or a birth, anywhere; births again */
+    void (*committed)(void *context, uint64_t group, uint64_t index, uint64_t term); /* each entry once, in order */
+};
+void judge_watch(struct judge *judge, const struct judge_watcher *watcher); /* copied; before the first start */
 
 /* Disk and store are borrowed, until judge_wiped names others or the judge is freed. */
 void judge_machine(struct judge *judge, uint64_t id, struct sim_disk *disk, struct kv *kv);
@@ -110,6 +119,8 @@ void judge_synced(struct judge *judge, uint64_t id, const char *path, const uint
 
 /* A client was told OK for this batch (as it sent it). */
 void judge_acked(struct judge *judge, uint64_t group, const uint8_t *batch, size_t size);
+/* An answer is about to be judged: what the group's replicas have committed by now counts, behind no turn though. */
+void judge_catch_up(struct judge *judge, uint64_t group);
 /* Around a question about the end of a log that only a leader may answer, after a round of its followers: begin's
  * answer is what the reply has to reach. */
 int64_t judge_read_begin(struct judge *judge, uint64_t group);

@@ -209,6 +209,9 @@ void disk__record(struct judge *judge, struct judge_machine *machine, const stru
             judge__fail(judge, JUDGE_R20, group, r->id, "it is born again after its machine was wiped");
         }
         r->image.is_born = true;
+        if (judge->watcher.durable != NULL) {
+            judge->watcher.durable(judge->watcher.context, record);
+        }
         break;
     case WAL_GROUP_DEAD:
         r->image.is_dead = true;

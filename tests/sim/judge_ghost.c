@@ -91,6 +91,9 @@ void ghost__durable(struct judge *judge, struct judge_group *group, uint64_t rep
         if (entry->type == ENTRY_DATA && batch_parse(record->payload.data, record->payload.size, &header) == OK) {
             entry->batch_crc = header.crc;
         }
+        if (judge->watcher.durable != NULL) {
+            judge->watcher.durable(judge->watcher.context, record);
+        }
         return;
     }
     judge__count(judge, JUDGE_R3);
@@ -180,7 +183,11 @@ static void commit_history(struct judge *judge, struct judge_group *group, const
                     (unsigned long long)sight->commit, (unsigned long long)term, (unsigned long long)group->committed,
                     (unsigned long long)ghost__committed_term(group, group->committed));
     }
+    uint64_t first = group->committed + 1;
     group->committed = sight->commit;
+    for (uint64_t index = first; judge->watcher.committed != NULL && index <= sight->commit; index++) {
+        judge->watcher.committed(judge->watcher.context, group->id, index, ghost__committed_term(group, index));
+    }
 }
 
 /* In which it leads, did when it was last seen, or has since, as its rows have said; 0: none. */

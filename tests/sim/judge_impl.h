@@ -183,6 +183,7 @@ struct judge {
     bool hears;          /* judge_delivered is used */
     bool replays;        /* judge_replays */
     uint64_t deliveries; /* so far */
+    struct judge_watcher watcher;
     /* A test's brokers are made up; NULL: real ones are looked at. */
     bool (*look)(const struct judge_replica *r, struct judge_sight *ret_sight);
 };
@@ -197,7 +198,7 @@ struct judge_sight {
     uint64_t config_index;
     const struct raft_config *config;
     bool accepts, is_quiet, is_damaged;
-    bool is_installing; /* a snapshot: the core is told when that is done, the disk may have it before */
+    bool is_installing;  /* a snapshot: the core is told when that is done, the disk may have it before */
     bool is_ahead;       /* it has dropped what its leaders have, by their word: its log begins further on */
     bool is_said;        /* no answer of its broker waits for the log */
     bool has_own_commit; /* leader: an entry of its own term is committed */

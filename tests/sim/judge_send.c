@@ -163,8 +163,9 @@ static void check_ack(struct judge *judge, struct judge_group *group, struct jud
         r->ack_index = r->ack_term == row->term && r->ack_index > row->index ? r->ack_index : row->index;
         r->ack_term = row->term;
     }
-    if ((row->flags & PEER_FLAG_REJECT) || disk__term(judge, r) != row->term) {
-        return; /* a disk of a later term may have been cut since; a leader of that term does not count this any more */
+    if ((row->flags & PEER_FLAG_REJECT) || disk__term(judge, r) != row->term || r->image.is_dead) {
+        return; /* a disk of a later term may have been cut since; a leader of that term does not count this any more.
+                   And what waited to leave when the replica was removed says what it had */
     }
     judge__count(judge, JUDGE_R9);
     if (!disk__reaches(judge, r, row->index)) {
@@ -235,7 +236,8 @@ static void check_timeout_now(struct judge *judge, struct judge_group *group, co
     if (!judge__look(judge, group, r, &s) || s.term != row->term) { /* its removal is committed: it is gone by now */
         return;
     }
-    bool is_excused = to->is_lost || disk__term(judge, to) > row->term || judge__is_damaged(judge, group, to);
+    bool is_excused =
+        to->is_lost || to->image.is_dead || disk__term(judge, to) > row->term || judge__is_damaged(judge, group, to);
     if (s.accepts) {
         judge__fail(judge, JUDGE_R14, group, r->id, "it gives its leadership to %llu and takes entries meanwhile",
                     (unsigned long long)row->to);

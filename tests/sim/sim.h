@@ -30,6 +30,7 @@
  *   sim_rot       bits that flip at a known address, and who may be damaged by it
  *   sim_shadow    reads the shadow with the product's own offline readers: what a restart would find
  *   sim_reign     what several brokers say as leaders, term by term
+ *   sim_herald    what the registry is told of leaders, and whether they do without it
  *   sim_load      the workload (sim_client, sim_producer, sim_reader, sim_admin), speaking frames; and its
  *                 enemies (sim_vandal, sim_liar, sim_crowd)
  *   sim_run       one run: lives of a broker, crashes, the quiet end in which everything is read back

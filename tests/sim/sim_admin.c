@@ -10,13 +10,16 @@
 #include "base/assert.h"
 #include "port/registry.h"
 
-#define GONE_MAX 256
+#define GONE_MAX       256
+#define CHURN_NAMES    4u
+#define BY_HAND_CHANCE 0.4
 
 struct admin {
-    struct client client; /* first */
-    bool must_verify;     /* the broker is new: ask for everything */
-    uint32_t churn_number;
-    uint64_t gone[GONE_MAX]; /* first groups of topics whose deletion was confirmed */
+    struct client client;           /* first */
+    bool must_verify;               /* the broker is new: ask for everything */
+    uint32_t retired[CHURN_NAMES];  /* names that nobody uses any more: a late request may still speak of them */
+    const struct request *changing; /* the last one that creates or deletes */
+    uint64_t gone[GONE_MAX];        /* first groups of topics whose deletion was confirmed */
     uint32_t gone_count;
 };
 
@@ -31,12 +34,23 @@ static void topic_add(struct load *load, const char *name, uint32_t partitions, 
 {
     struct load_topic *topic = &load->topics[load->topics_count++];
     *topic = (struct load_topic){.partitions = partitions, .wanted = true, .is_churn = is_churn};
+    topic->is_by_hand = load->controller != NULL && rng_chance(&load->world->load, BY_HAND_CHANCE);
     snprintf(topic->name, sizeof topic->name, "%s", name);
     if (load->options->faults[FAULT_RETENTION] && rng_chance(&load->world->load, 0.5)) {
         struct rng *rng = &load->world->load;
         topic->retention_bytes = rng_chance(rng, 0.7) ? load->options->retention_bytes : 0;
         topic->segment_ms = rng_chance(rng, 0.3) ? (int64_t)sim_log_between(rng, 500, 60000) : 0;
         topic->retention_ms = rng_chance(rng, 0.5) ? (int64_t)sim_log_between(rng, 1000, 120000) : 0;
+    }
+}
+
+/* With several brokers a group may be without a leader for long: whoever writes to nobody yet writes here too. */
+static void employ_everybody(struct load *load, const struct load_topic *topic)
+{
+    for (uint32_t i = 0; i < load->producers_count; i++) {
+        if (!producer_has_work(load->producers[i])) {
+            producer_attach(load->producers[i], topic->groups[rng_below(&load->world->load, topic->partitions)]);
+        }
     }
 }
 
@@ -62,6 +76,9 @@ static void topic_is_live(struct load *load, struct load_topic *topic)
                 break;
         }
     }
+    if (load_has_many(load) && !topic->is_churn) {
+        employ_everybody(load, topic);
+    }
 }
 
 static void topic_delete(struct load *load, struct load_topic *topic)
@@ -77,8 +94,12 @@ static void topic_delete(struct load *load, struct load_topic *topic)
 static void topic_forget(struct admin *admin, struct load_topic *topic)
 {
     struct load *load = admin->client.load;
+    uint32_t which, times;
     if (topic->live && admin->gone_count < GONE_MAX) {
         admin->gone[admin->gone_count++] = topic->groups[0];
+    }
+    if (topic->is_doubtful && load_has_many(load) && sscanf(topic->name, "churn%u-%u", &which, &times) == 2) {
+        admin->retired[which % CHURN_NAMES]++;
     }
     *topic = load->topics[--load->topics_count];
 }
@@ -88,6 +109,7 @@ static void topic_forget(struct admin *admin, struct load_topic *topic)
 static void send_create(struct admin *admin, const struct load_topic *topic)
 {
     struct request *request = client_request(client_any(&admin->client), FRAME_CREATE_TOPIC);
+    admin->changing = request;
     CreateTopicRequest message = {.partitions = topic->partitions, .timeout_ms = 20000};
     strcpy(message.name, topic->name);
     strcpy(request->name, topic->name);
@@ -112,6 +134,7 @@ static void send_create(struct admin *admin, const struct load_topic *topic)
 static void send_delete(struct admin *admin, const struct load_topic *topic)
 {
     struct request *request = client_request(client_any(&admin->client), FRAME_DELETE_TOPIC);
+    admin->changing = request;
     DeleteTopicRequest message = {.timeout_ms = 20000};
     strcpy(message.name, topic->name);
     strcpy(request->name, topic->name);
@@ -135,8 +158,9 @@ static void churn(struct admin *admin)
         return;
     if (load->topics_count < TOPICS_MAX_SIM - 2 && rng_chance(rng, 0.5)) {
         char name[32];
+        unsigned which = (unsigned)rng_below(rng, CHURN_NAMES);
         /* The same few names again and again: a new topic of an old name is another one. */
-        snprintf(name, sizeof name, "churn%u", (unsigned)rng_below(rng, 4));
+        snprintf(name, sizeof name, load_has_many(load) ? "churn%u-%u" : "churn%u", which, admin->retired[which]);
         if (load_find_topic(load, name) == NULL) {
             topic_add(load, name, (uint32_t)rng_between(rng, 1, 3), true);
             world_fault(load->world, FAULT_TOPICS);
@@ -153,7 +177,7 @@ static void churn(struct admin *admin)
 static void step_create(struct admin *admin, struct load_topic *topic)
 {
     const struct load_controller *controller = admin->client.load->controller;
-    if (controller == NULL) {
+    if (controller == NULL || !topic->is_by_hand) {
         send_create(admin, topic);
         return;
     }
@@ -168,7 +192,7 @@ static void step_create(struct admin *admin, struct load_topic *topic)
 static void step_delete(struct admin *admin, struct load_topic *topic)
 {
     const struct load_controller *controller = admin->client.load->controller;
-    if (controller == NULL) {
+    if (controller == NULL || !topic->is_by_hand) {
         send_delete(admin, topic);
     } else if (controller->remove(controller->context, topic->name)) {
         topic_forget(admin, topic);
@@ -327,15 +351,21 @@ static void on_topic_reply(struct admin *admin, const struct request *request, u
               request->name, err_name((enum err)status));
     if (topic == NULL)
         return;
-    if (request->type == FRAME_CREATE_TOPIC && (status == OK || status == ERR_TOPIC_EXISTS)) {
+    const struct load_controller *controller = load->controller;
+    bool is_creation = request->type == FRAME_CREATE_TOPIC;
+    if (controller != NULL && status == ERR_UNKNOWN_TOPIC &&
+        (is_creation || controller->has(controller->context, topic->name)))
+        return; /* that broker has not heard of it yet; or an older request to delete it came late */
+    if (controller != NULL && status == ERR_NOT_ENOUGH_BROKERS)
+        return; /* just now */
+    if (is_creation && (status == OK || status == ERR_TOPIC_EXISTS)) {
         topic->confirmed = topic->confirmed || status == OK;
         topic->is_there = true;
-    } else if (request->type == FRAME_DELETE_TOPIC && (status == OK || status == ERR_UNKNOWN_TOPIC)) {
+    } else if (!is_creation && (status == OK || status == ERR_UNKNOWN_TOPIC)) {
         topic_forget(admin, topic);
     } else if (!load_status_is_retriable(status)) {
-        world_fail(load->world, "L1", "%s of topic %s is refused: %s %s",
-                   request->type == FRAME_CREATE_TOPIC ? "creation" : "deletion", topic->name,
-                   err_name((enum err)status), text);
+        world_fail(load->world, "L1", "%s of topic %s is refused: %s %s", is_creation ? "creation" : "deletion",
+                   topic->name, err_name((enum err)status), text);
     }
 }
 
@@ -367,7 +397,16 @@ static void on_wake(struct client *client)
 
 static void on_lost(struct client *client, uint64_t broker)
 {
-    admin_of(client)->must_verify = true;
+    struct admin *admin = admin_of(client);
+    const struct request *request = admin->changing;
+    admin->must_verify = true;
+    if (request != NULL && request->is_open && request->broker == broker) {
+        struct load_topic *topic = load_find_topic(client->load, request->name);
+        admin->changing = NULL;
+        if (topic != NULL) {
+            topic->is_doubtful = true;
+        }
+    }
 }
 
 static const struct client_class admin_class = {.name = "admin", .lost = on_lost, .reply = on_reply, .wake = on_wake};
@@ -397,13 +436,18 @@ void admin_go_quiet(struct client *client)
     }
 }
 
-void admin_expect(struct client *client, const char *name, uint32_t partitions)
+void admin_expect(struct client *client, const struct load_wish *wish)
 {
     struct load *load = client->load;
-    ASSERT(load->topics_count < TOPICS_MAX_SIM && partitions <= PARTITIONS_MAX_SIM);
-    load->topics[load->topics_count] = (struct load_topic){.partitions = partitions, .wanted = true, .is_there = true};
-    snprintf(load->topics[load->topics_count].name, sizeof load->topics[0].name, "%s", name);
-    load->topics_count++;
+    ASSERT(load->topics_count < TOPICS_MAX_SIM && wish->partitions <= PARTITIONS_MAX_SIM);
+    struct load_topic *topic = &load->topics[load->topics_count++];
+    *topic = (struct load_topic){.partitions = wish->partitions,
+                                 .wanted = true,
+                                 .is_there = true,
+                                 .retention_bytes = wish->retention_bytes,
+                                 .retention_ms = wish->retention_ms,
+                                 .segment_ms = wish->segment_ms};
+    snprintf(topic->name, sizeof topic->name, "%s", wish->name);
 }
 
 bool admin_is_quiet(const struct client *client)

@@ -31,8 +31,11 @@ struct end {
     uint64_t event_us;
     bool is_severed; /* the last that arrived was its last */
     void (*on_connected)(struct link *link);
-    bool is_new;  /* its broker has not accepted it yet */
-    bool is_amid; /* its broker stopped reading in the middle of something */
+    bool is_new;       /* its broker has not accepted it yet */
+    bool is_amid;      /* its broker stopped reading in the middle of something */
+    bool is_dialled;   /* it was not accepted */
+    uint8_t *greeting; /* what it sent first; owned */
+    uint64_t greeting_size;
     bool is_closing, is_paused, is_scheduled, is_dead, is_over;
     enum err reason;
     TAILQ_ENTRY(end) all;
@@ -46,6 +49,15 @@ struct port_of_broker {
     char address[32];
     void (*accept)(void *context, struct link *link);
     void *context;
+    uint64_t deaths;
+};
+
+/* A connection that reaches its broker when whoever dialled it is no more. */
+struct echo {
+    struct sim_cables *cables;
+    uint64_t from, to, deaths; /* as many of `to` as there were */
+    uint8_t *bytes;            /* owned */
+    uint64_t size;
 };
 
 struct sim_cables {
@@ -96,6 +108,7 @@ static void end_drop(struct end *end)
     packets_drop(end);
     TAILQ_REMOVE(&end->cables->ends, end, all);
     free(end->bytes);
+    free(end->greeting);
     free(end);
 }
 
@@ -298,6 +311,11 @@ static void link_send(struct link *link, const void *head, size_t head_size, con
     for (size_t i = 0; i < count; i++) {
         end_append(to, parts[i].data, parts[i].size);
     }
+    if (end->is_dialled && end->greeting == NULL) {
+        end->greeting_size = to->size - before;
+        end->greeting = sim_zeroed(1, end->greeting_size);
+        memcpy(end->greeting, to->bytes + before, end->greeting_size);
+    }
     tell_sent(end, to->bytes + before, to->size - before);
     if (other != NULL && to == &nobody) {
         send_frame(end, other, nobody.bytes, nobody.size);
@@ -360,6 +378,7 @@ static enum err dialer_dial(struct dialer *dialer, const char *address, const st
         struct end *end = end_new(cables, from->id, id);
         end->link.handler = handler;
         end->link.owner = owner;
+        end->is_dialled = true;
         end->on_connected = on_connected;
         end_schedule(end, cables->world->now_us + cables_delay(cables));
         *ret_link = &end->link;
@@ -435,6 +454,7 @@ void sim_cables_kill(struct sim_cables *cables, uint64_t id)
 {
     struct end *end;
     cables->brokers[id].accept = NULL;
+    cables->brokers[id].deaths++;
     TAILQ_FOREACH(end, &cables->ends, all)
     {
         if (end->owner == id) {
@@ -442,6 +462,44 @@ void sim_cables_kill(struct sim_cables *cables, uint64_t id)
             end_schedule(end, cables->world->now_us + 1);
         }
     }
+}
+
+static void on_echo(void *context, uint64_t argument)
+{
+    struct echo *echo = context;
+    struct port_of_broker *target = &echo->cables->brokers[echo->to];
+    (void)argument;
+    if (target->accept != NULL && target->deaths == echo->deaths && !echo->cables->cut[echo->from][echo->to]) {
+        struct end *end = end_new(echo->cables, echo->to, echo->from);
+        end->is_new = true;
+        end_append(end, echo->bytes, echo->size);
+        end_schedule(end, echo->cables->world->now_us);
+    }
+    free(echo->bytes);
+    free(echo);
+}
+
+void sim_cables_echo(struct sim_cables *cables, uint64_t id, uint64_t in_us)
+{
+    const struct end *end;
+    TAILQ_FOREACH(end, &cables->ends, all)
+    {
+        if (end->owner == id && end->greeting != NULL) {
+            break;
+        }
+    }
+    if (end == NULL) {
+        return;
+    }
+    struct echo *echo = sim_zeroed(1, sizeof *echo);
+    *echo = (struct echo){.cables = cables,
+                          .from = id,
+                          .to = end->to,
+                          .deaths = cables->brokers[end->to].deaths,
+                          .bytes = sim_zeroed(1, end->greeting_size),
+                          .size = end->greeting_size};
+    memcpy(echo->bytes, end->greeting, echo->size);
+    world_at(cables->brokers[echo->to].world, cables->world->now_us + in_us, on_echo, echo, 0);
 }
 
 void sim_cables_cut(struct sim_cables *cables, uint64_t from, uint64_t to, bool cut)

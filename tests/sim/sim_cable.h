@@ -38,6 +38,9 @@ struct dialer *sim_cables_dialer(struct sim_cables *cables, uint64_t id);
 
 /* The process of `id` is gone: no calls into it; the others see its ends close. */
 void sim_cables_kill(struct sim_cables *cables, uint64_t id);
+/* Before that: a connection of `id` waits somewhere to be accepted, with the greeting in it, and is so when its process
+ * is gone, perhaps when the next one is connected already. */
+void sim_cables_echo(struct sim_cables *cables, uint64_t id, uint64_t in_us);
 void sim_cables_cut(struct sim_cables *cables, uint64_t from, uint64_t to, bool cut);
 void sim_cables_break(struct sim_cables *cables, uint64_t one, uint64_t other); /* all links between them */
 /* At the address of `id` broker `answers` answers from now on; `id` itself: all is well again. */

@@ -8,6 +8,7 @@
 #include "base/map.h"
 
 #define CONNECT_AGAIN_US_MAX 200000u
+#define TIMEOUT_US_MAX       8000000u /* with several brokers: another one may lead by then */
 #define TIMEOUT_QUIET_US     2000000u /* with several brokers: who is silent is left soon, another one answers */
 
 /* Whom a client believes to lead a group. */
@@ -168,9 +169,11 @@ static void learn(struct client *client, const struct request *request, const un
     }
     if (status == OK) {
         route_set(client, request->group, request->broker);
-    } else if (status == ERR_NOT_LEADER && leader != 0) {
+    } else if (status == ERR_BUSY || status == ERR_TIMEOUT || status == ERR_STORAGE_FULL) {
+        return; /* it leads, and cannot just now */
+    } else if (leader != 0 && leader != request->broker) {
         route_set(client, request->group, leader);
-    } else if (status != ERR_BUSY && status != ERR_TIMEOUT && status != ERR_STORAGE_FULL) {
+    } else {
         route_doubt(client, request->group, request->broker);
     }
 }
@@ -417,7 +420,7 @@ void client_send_no_reply(struct client *client, struct request *request, const 
 
 void client_init(struct client *client, struct load *load, const struct client_class *class)
 {
-    uint64_t timeout_us = load_has_many(load) ? sim_log_between(&load->world->load, 300000, 20000000)
+    uint64_t timeout_us = load_has_many(load) ? sim_log_between(&load->world->load, 300000, TIMEOUT_US_MAX)
                                               : rng_between(&load->world->load, 5000000, 40000000);
     *client = (struct client){.load = load, .class = class, .timeout_us = timeout_us};
     for (uint32_t i = 0; i < load->brokers_count; i++) {

@@ -81,6 +81,8 @@ struct load_topic {
     bool is_there; /* the broker said that the name is taken: perhaps it is still being made, and may fail */
     bool deleting;
     bool is_churn;
+    bool is_by_hand;                  /* several brokers: the controller writes it, else a broker is asked */
+    bool is_doubtful;                 /* a request about it was never answered, and may still be on its way */
     uint64_t retention_bytes;         /* 0: none */
     int64_t retention_ms, segment_ms; /* 0: none */
 };
@@ -174,11 +176,12 @@ const struct exhibit *load_exhibit(struct load *load);
 struct client *admin_new(struct load *load);
 void admin_go_quiet(
     struct client *admin); /* several brokers: what it made goes, since nobody keeps majorities of it up */
-void admin_expect(struct client *admin, const char *name, uint32_t partitions);
+void admin_expect(struct client *admin, const struct load_wish *wish);
 bool admin_is_quiet(const struct client *admin);
 
 struct client *producer_new(struct load *load, uint32_t number);
 void producer_attach(struct client *producer, uint64_t group);
+bool producer_has_work(const struct client *producer); /* it writes to some group */
 void producer_detach(struct load *load,
                      uint64_t group); /* the topic is being deleted: no producer writes to it any more */
 bool producer_is_quiet(const struct client *producer, const char **ret_why);

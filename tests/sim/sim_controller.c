@@ -22,6 +22,9 @@ static void bury(struct sim_registry *registry, uint64_t group, uint64_t holders
         registry->marks_capacity = registry->marks_capacity == 0 ? 16 : registry->marks_capacity * 2;
         registry->marks = sim_resized(registry->marks, registry->marks_capacity * sizeof *registry->marks);
     }
+    if (registry->watcher.ended != NULL) {
+        registry->watcher.ended(registry->watcher.context, group);
+    }
     registry->marks[registry->marks_count++] = (struct death_mark){.group = group, .holders = holders};
     HASH_FIND(hh, registry->leaders, &group, sizeof group, leader);
     if (leader != NULL) {
@@ -338,6 +341,18 @@ void controller__on_lost(struct sim_registry *registry, uint64_t broker, uint64_
 
 /* --- the controller's hand --- */
 
+uint64_t sim_registry_add(struct sim_registry *registry, const struct registry_topic *wish, uint32_t brokers)
+{
+    uint32_t replicas = wish->config.replicas;
+    ASSERT(replicas <= brokers && topic_by_name(registry, wish->name) == NULL);
+    struct topic_row *topic = topic_new(registry, wish);
+    for (uint32_t i = 0; i < wish->partitions_count * replicas; i++) {
+        place(registry, topic, i / replicas, 1 + (i / replicas + i % replicas) % brokers);
+    }
+    controller__watch_births(registry);
+    return topic->row.first_group;
+}
+
 uint64_t sim_registry_add_topic(struct sim_registry *registry, const char *name, uint32_t partitions, uint32_t replicas,
                                 uint32_t brokers)
 {
@@ -349,14 +364,8 @@ uint64_t sim_registry_add_topic(struct sim_registry *registry, const char *name,
                                              .retention_ms = -1,
                                              .max_batch_bytes = SEGMENT_BYTES_MIN,
                                              .replicas = replicas}};
-    ASSERT(replicas <= brokers && topic_by_name(registry, name) == NULL);
     snprintf(wish.name, sizeof wish.name, "%s", name);
-    struct topic_row *topic = topic_new(registry, &wish);
-    for (uint32_t i = 0; i < partitions * replicas; i++) {
-        place(registry, topic, i / replicas, 1 + (i / replicas + i % replicas) % brokers);
-    }
-    controller__watch_births(registry);
-    return topic->row.first_group;
+    return sim_registry_add(registry, &wish, brokers);
 }
 
 uint64_t sim_registry_create_topic(struct sim_registry *registry, const struct registry_topic *wish)

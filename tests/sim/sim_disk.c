@@ -731,6 +731,11 @@ void sim_disk_set_faults(struct sim_disk *disk, const bool faults[FAULT_CLASSES]
     sim_media_draw(&disk->media, faults);
 }
 
+void sim_disk_urge(struct sim_disk *disk, enum sim_fault fault)
+{
+    disk->media.is_due[fault] = true;
+}
+
 void sim_disk_raise_faults(struct sim_disk *disk)
 {
     sim_media_raise(&disk->media);

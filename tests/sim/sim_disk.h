@@ -56,7 +56,8 @@ uint64_t sim_disk_syncs(const struct sim_disk *disk); /* successful ones: the sh
 void sim_disk_plan_sync_error(struct sim_disk *disk, uint64_t countdown); /* the countdown-th sync fails; 0: none */
 /* What a running disk may do wrong from now on; none at first, and none after sim_disk_calm. */
 void sim_disk_set_faults(struct sim_disk *disk, const bool faults[FAULT_CLASSES]);
-void sim_disk_raise_faults(struct sim_disk *disk); /* sim_media_raise */
+void sim_disk_urge(struct sim_disk *disk, enum sim_fault fault); /* of those: the next call that can suffer it does */
+void sim_disk_raise_faults(struct sim_disk *disk);               /* sim_media_raise */
 /* For the checkpoint store, which is on the same disk: sim_kv's `error`. */
 enum err sim_disk_kv_error(struct sim_disk *disk, const char *point);
 bool sim_disk_sync_failed(const struct sim_disk *disk); /* in this life */

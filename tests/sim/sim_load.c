@@ -114,14 +114,31 @@ void load_broker_down(struct load *load, uint64_t broker)
     load->audited = load->audited && load_has_many(load);
 }
 
-void load_expect(struct load *load, const char *name, uint32_t partitions)
+void load_expect(struct load *load, const struct load_wish *wish)
 {
-    admin_expect(load->admin, name, partitions);
+    admin_expect(load->admin, wish);
 }
 
 void *load_reply_context(struct load *load, uint64_t broker)
 {
     return &load->brokers[broker - 1];
+}
+
+void load_urge(struct load *load, enum sim_fault fault)
+{
+    uint64_t which = rng_below(&load->world->load, load->producers_count);
+    struct client *client = load->producers[which];
+    struct client_conn *conn = client_any(client);
+    uint32_t before = load->world->tally.faults[FAULT_FENCE];
+    if (fault == FAULT_FENCE) {
+        for (uint64_t i = 0; i < load->producers_count && load->world->tally.faults[FAULT_FENCE] == before; i++) {
+            producer_take_over(load->producers[(which + i) % load->producers_count]);
+        }
+    } else if (fault == FAULT_ZOMBIE) {
+        client_drop(client, true);
+    } else if (conn != NULL) {
+        sim_conn_break(conn->conn);
+    }
 }
 
 void load_quiet(struct load *load)
@@ -353,6 +370,9 @@ void load_on_reply(void *context, const struct sim_conn *conn, const uint8_t *fr
         return;
     }
     judge_room(load, request, &message);
+    if (load->truth != NULL && load->truth->catch_up != NULL && request->group != 0) {
+        load->truth->catch_up(load->truth->context, request->group);
+    }
     if (parsed.type == FRAME_PRODUCE_REPLY) {
         producer_judge_reply(load, request, &message.as_ProduceReply);
     } else if (parsed.type == FRAME_FETCH_REPLY) {

@@ -25,6 +25,8 @@ struct load;
 /* Who knows, instead of the shadow, the disks of several brokers; told as the reply leaves. NULL calls are left out. */
 struct load_truth {
     void *context;
+    /* Before any answer about the group is judged: whoever feeds the check's ledger does so up to now. */
+    void (*catch_up)(void *context, uint64_t group);
     /* W1: a producer with acks=all is told that its batch is stored. */
     void (*acked)(void *context, uint64_t group, const uint8_t *batch, size_t size);
     /* Around a question about the end of a log: what the first call returned is given to the second. */
@@ -44,11 +46,12 @@ struct load_wish {
 };
 
 /* The hand of the controller: writes the registry. The brokers hear of it, and the load of them, by Metadata. false:
- * not now. */
+ * not now. Other topics are made and deleted by asking some broker, who asks the controller. */
 struct load_controller {
     void *context;
     bool (*create)(void *context, const struct load_wish *wish); /* one that is there already: true */
     bool (*remove)(void *context, const char *name);             /* one that is gone: true */
+    bool (*has)(void *context, const char *name);                /* what only the registry knows for sure */
 };
 
 /* What the load works with; borrowed until load_free. */
@@ -73,7 +76,10 @@ void load_broker_up(struct load *load, uint64_t broker, uint64_t life);
 void load_broker_down(struct load *load, uint64_t broker);
 
 /* Somebody else made this topic: to be used as soon as a broker says that it is live. */
-void load_expect(struct load *load, const char *name, uint32_t partitions);
+void load_expect(struct load *load, const struct load_wish *wish);
+
+/* One of the load's own faults, now if it can be: FAULT_DISCONNECT, FAULT_ZOMBIE, FAULT_FENCE. */
+void load_urge(struct load *load, enum sim_fault fault);
 
 /* No new records, topics, faults; what is under way is finished. */
 void load_quiet(struct load *load);

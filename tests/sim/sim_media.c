@@ -15,12 +15,19 @@ static bool is_segment(const char *path)
     return strncmp(path, "parts/", 6) == 0;
 }
 
-static bool happens(struct sim_media *media, enum sim_fault fault, double chance)
+static bool happens_by_chance(struct sim_media *media, enum sim_fault fault, double chance)
 {
     if (chance <= 0 || !rng_chance(&media->world->media, chance))
         return false;
     world_fault(media->world, fault);
     return true;
+}
+
+static bool happens(struct sim_media *media, enum sim_fault fault, double chance)
+{
+    chance = media->is_due[fault] && chance > 0 ? 1 : chance;
+    media->is_due[fault] = false;
+    return happens_by_chance(media, fault, chance);
 }
 
 static double draw_chance(struct rng *rng, bool is_on, uint64_t one_in_least, uint64_t one_in_most)
@@ -122,7 +129,8 @@ enum err sim_media_name(struct sim_media *media, const char *path)
 enum err sim_media_write(struct sim_media *media, const char *path, struct inode *inode, uint64_t offset, uint64_t size)
 {
     double chance = media->options.write_error;
-    if (happens(media, FAULT_WRITE_ERROR, is_segment(path) ? chance : chance / ELSEWHERE_ONE_IN)) {
+    if (is_segment(path) ? happens(media, FAULT_WRITE_ERROR, chance)
+                         : happens_by_chance(media, FAULT_WRITE_ERROR, chance / ELSEWHERE_ONE_IN)) {
         world_log(media->world, "    disk: error writing %s at %llu", path, (unsigned long long)offset);
         media->broke = media->broke || !is_segment(path);
         media->erred = true;
@@ -182,11 +190,18 @@ static void misread(struct sim_media *media, struct inode *inode, uint8_t *data,
     }
 }
 
+/* A start looks whether the last, partial block was torn. A look that brings what it hopes for would be a second fault.
+ */
+static bool is_tail_check(size_t size, uint64_t offset)
+{
+    return size < SECTORS_PER_BLOCK * SECTOR_BYTES && offset % (SECTORS_PER_BLOCK * SECTOR_BYTES) == 0;
+}
+
 enum err sim_media_read(struct sim_media *media, const char *path, struct inode *inode, size_t size, uint64_t offset)
 {
     const struct sim_media_options *options = &media->options;
     if (!is_segment(path)) {
-        if (!happens(media, FAULT_READ_ERROR, options->read_error / ELSEWHERE_ONE_IN))
+        if (!happens_by_chance(media, FAULT_READ_ERROR, options->read_error / ELSEWHERE_ONE_IN))
             return OK;
         world_log(media->world, "    disk: error reading %s at %llu", path, (unsigned long long)offset);
         media->broke = true;
@@ -210,7 +225,8 @@ enum err sim_media_read(struct sim_media *media, const char *path, struct inode 
 void sim_media_spoil(struct sim_media *media, const char *path, struct inode *inode, uint8_t *data, size_t size,
                      uint64_t offset)
 {
-    if (is_segment(path) && size > 0 && happens(media, FAULT_MISREAD, media->options.misread)) {
+    if (is_segment(path) && size > 0 && !is_tail_check(size, offset) &&
+        happens(media, FAULT_MISREAD, media->options.misread)) {
         world_log(media->world, "    disk: misread of %s at %llu", path, (unsigned long long)offset);
         excuse(media);
         misread(media, inode, data, size, offset);
@@ -220,7 +236,7 @@ void sim_media_spoil(struct sim_media *media, const char *path, struct inode *in
 enum err sim_media_kv(struct sim_media *media, const char *point)
 {
     bool is_commit = strcmp(point, "kv.commit") == 0;
-    if (is_commit && happens(media, FAULT_KV, media->options.kv_error)) {
+    if (is_commit && happens_by_chance(media, FAULT_KV, media->options.kv_error)) {
         world_log(media->world, "    kv: a commit fails");
         media->broke = true;
         return ERR_IO;

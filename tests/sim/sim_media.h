@@ -34,8 +34,9 @@ struct sim_media {
     struct sim_world *world;
     struct sim_media_options options;
     struct sim_media_latent latent[MEDIA_LATENT_MAX];
-    bool broke; /* a failure that may end the process happened in this life */
-    bool erred; /* one that may end a start */
+    bool is_due[FAULT_CLASSES]; /* the next call of a segment (or of the store) that can suffer it does */
+    bool broke;                 /* a failure that may end the process happened in this life */
+    bool erred;                 /* one that may end a start */
 };
 
 void sim_media_init(struct sim_media *media, struct sim_world *world);

@@ -53,6 +53,19 @@ void sim_points_plan_crash(struct sim_points *points)
     points->crash_in[POINT_WAL_REAPPENDED] = 1; /* so few lives come by it that none may be left out */
 }
 
+void sim_points_plan_soon(struct sim_points *points)
+{
+    struct rng *rng = &points->world->points;
+    uint64_t first = rng_below(rng, points->kinds);
+    for (uint64_t i = 0; i < points->kinds; i++) {
+        uint64_t which = (first + i) % points->kinds;
+        if (points->counts.visits[which] > 0) {
+            points->crash_in[which] = (uint32_t)sim_log_between(rng, 1, FIRST_VISITS_MAX);
+            return;
+        }
+    }
+}
+
 void sim_points_calm(struct sim_points *points)
 {
     memset(points->crash_in, 0, sizeof points->crash_in);

@@ -32,6 +32,7 @@ const char *sim_point_name(enum point which);
 void sim_points_init(struct sim_points *points, struct sim_world *world, struct sim_disk *disk);
 void sim_points_plan_delays(struct sim_points *points); /* for the whole run */
 void sim_points_plan_crash(struct sim_points *points);  /* for this life */
+void sim_points_plan_soon(struct sim_points *points);   /* the same, at a point that it has come by before */
 void sim_points_calm(struct sim_points *points);        /* from now on visits are counted only */
 
 void sim_points_visit(struct sim_points *points, enum point which); /* for the hook of struct trace */

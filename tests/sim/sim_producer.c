@@ -632,6 +632,11 @@ void producer_attach(struct client *client, uint64_t group)
     }
 }
 
+bool producer_has_work(const struct client *client)
+{
+    return ((const struct producer *)client)->streams_count > 0;
+}
+
 static void detach(struct producer *producer, uint64_t group)
 {
     for (uint32_t i = 0; i < producer->streams_count; i++) {

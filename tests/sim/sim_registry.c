@@ -7,6 +7,7 @@
 #include "sim_registry_impl.h"
 
 #define LATER_US 500u
+#define LATE_US  50000u /* this is a fault */
 #define TICK_US  1000000u
 
 static struct view *view_of(struct registry *port)
@@ -19,16 +20,82 @@ static struct view *view_of(struct registry *port)
 static uint64_t later_us(struct sim_registry *registry)
 {
     uint64_t delay_us = registry->delay_min_us;
-    if (registry->delay_max_us > registry->delay_min_us) {
+    if (registry->faults[FAULT_NOTICE]) {
+        delay_us = sim_log_between(&registry->rng, LATER_US, registry->trouble.late_us_max);
+        registry->world->tally.faults[FAULT_NOTICE] += delay_us >= LATE_US;
+    } else if (registry->delay_max_us > registry->delay_min_us) {
         delay_us = rng_between(&registry->rng, registry->delay_min_us, registry->delay_max_us);
     }
     return registry->world->now_us + delay_us;
 }
 
-static void tell_marks(struct view *view, uint64_t life)
+/* Now, or by chance? */
+static bool draws(struct sim_registry *registry, enum sim_fault fault, double chance)
+{
+    bool is_drawn = registry->faults[fault] && rng_chance(&registry->rng, chance);
+    is_drawn = is_drawn || registry->is_due[fault];
+    registry->is_due[fault] = false;
+    registry->world->tally.faults[fault] += is_drawn;
+    return is_drawn;
+}
+
+/* --- pictures --- */
+
+static void make_room(struct view *view)
+{
+    const struct sim_registry *registry = view->registry;
+    if (view->told_capacity < registry->topics_count) {
+        view->told = sim_resized(view->told, registry->topics_capacity * sizeof *view->told);
+        memset(view->told + view->told_capacity, 0,
+               (registry->topics_capacity - view->told_capacity) * sizeof *view->told);
+        view->told_capacity = registry->topics_capacity;
+    }
+}
+
+static struct picture *picture_new(struct view *view)
 {
     struct sim_registry *registry = view->registry;
-    while (view->life == life && view->marks_told < registry->marks_count) {
+    struct picture *picture = sim_zeroed(1, sizeof *picture);
+    picture->sights = sim_zeroed(registry->topics_count + 1, sizeof *picture->sights);
+    picture->marks_count = registry->marks_count;
+    make_room(view);
+    for (uint32_t i = 0; i < registry->topics_count; i++) {
+        const struct topic_row *topic = registry->topics[i];
+        if (view->told[i] == topic->version) {
+            continue;
+        }
+        struct sight *sight = &picture->sights[picture->count++];
+        size_t size = topic->row.partitions_count * sizeof *sight->partitions;
+        *sight = (struct sight){.number = i, .version = topic->version, .gone = topic->gone, .row = topic->row};
+        sight->row.partitions = sight->partitions = sim_zeroed(1, size + 1);
+        memcpy(sight->partitions, topic->partitions, size);
+    }
+    return picture;
+}
+
+static void picture_free(struct picture *picture)
+{
+    for (uint32_t i = 0; picture != NULL && i < picture->count; i++) {
+        free(picture->sights[i].partitions);
+    }
+    if (picture != NULL) {
+        free(picture->sights);
+    }
+    free(picture);
+}
+
+/* What sets out now brings what there is now; NULL: what there will be. */
+static struct picture *maybe_stale(struct view *view)
+{
+    struct sim_registry *registry = view->registry;
+    bool is_stale = registry->faults[FAULT_NOTICE] && rng_chance(&registry->rng, registry->trouble.stale);
+    return is_stale ? picture_new(view) : NULL;
+}
+
+static void tell_marks(struct view *view, uint64_t life, uint32_t marks_count)
+{
+    struct sim_registry *registry = view->registry;
+    while (view->life == life && view->marks_told < marks_count) {
         const struct death_mark *mark = &registry->marks[view->marks_told++];
         if (mark->holders != 0) {
             view->visitor.deleted(view->context, mark->group);
@@ -36,38 +103,34 @@ static void tell_marks(struct view *view, uint64_t life)
     }
 }
 
-static void tell_topic(struct view *view, uint32_t i)
+static void tell_topic(struct view *view, const struct sight *sight)
 {
-    const struct topic_row *topic = view->registry->topics[i];
-    uint64_t told = view->told[i];
-    view->told[i] = topic->version;
-    if (topic->gone && told != 0) {
-        view->visitor.gone(view->context, topic->row.id);
-    } else if (!topic->gone && told != topic->version) {
-        view->visitor.topic(view->context, &topic->row);
+    uint64_t told = view->told[sight->number];
+    if (told >= sight->version) {
+        return; /* something newer was faster */
+    }
+    view->told[sight->number] = sight->version;
+    if (sight->gone && told != 0) {
+        view->visitor.gone(view->context, sight->row.id);
+    } else if (!sight->gone) {
+        view->visitor.topic(view->context, &sight->row);
     }
 }
 
-/* At the start topics come before marks, later marks before the end of their topics. */
-static void tell_all(struct view *view, bool is_first)
+/* At the start topics come before marks, later marks before the end of their topics. Takes over the picture. */
+static void tell_all(struct view *view, struct picture *picture, bool is_first)
 {
-    struct sim_registry *registry = view->registry;
     uint64_t life = view->life;
-    if (view->told_capacity < registry->topics_count) {
-        view->told = sim_resized(view->told, registry->topics_capacity * sizeof *view->told);
-        memset(view->told + view->told_capacity, 0,
-               (registry->topics_capacity - view->told_capacity) * sizeof *view->told);
-        view->told_capacity = registry->topics_capacity;
-    }
+    picture = picture != NULL ? picture : picture_new(view);
+    make_room(view);
     if (!is_first) {
-        tell_marks(view, life);
+        tell_marks(view, life, picture->marks_count);
     }
-    for (uint32_t i = 0; view->life == life && i < registry->topics_count; i++) {
-        if (view->told[i] != registry->topics[i]->version) {
-            tell_topic(view, i);
-        }
+    for (uint32_t i = 0; view->life == life && i < picture->count; i++) {
+        tell_topic(view, &picture->sights[i]);
     }
-    tell_marks(view, life);
+    tell_marks(view, life, picture->marks_count);
+    picture_free(picture);
 }
 
 static void on_tell(void *context, uint64_t life)
@@ -76,20 +139,39 @@ static void on_tell(void *context, uint64_t life)
     if (view->life != life) {
         return;
     }
+    struct picture *notice = view->notice;
+    bool was_stale = notice != NULL;
     view->telling = false;
-    if (!view->registry->held && !view->deaf) {
-        world_enter(view->world);
-        tell_all(view, false);
-        world_leave(view->world);
+    view->notice = NULL;
+    if (view->registry->held || view->deaf) {
+        picture_free(notice);
+        return;
     }
+    world_enter(view->world);
+    tell_all(view, notice, false);
+    world_leave(view->world);
+    if (was_stale) {
+        registry__tell_everybody(view->registry); /* there may be more by now */
+    }
+}
+
+static bool is_up_to_date(const struct view *view)
+{
+    const struct sim_registry *registry = view->registry;
+    bool is = view->marks_told == registry->marks_count && view->told_capacity >= registry->topics_count;
+    for (uint32_t i = 0; is && i < registry->topics_count; i++) {
+        is = view->told[i] == registry->topics[i]->version;
+    }
+    return is;
 }
 
 void registry__tell_everybody(struct sim_registry *registry)
 {
     for (uint64_t id = 1; id <= SIM_REGISTRY_BROKERS_MAX; id++) {
         struct view *view = &registry->views[id];
-        if (view->loaded && !view->telling && !registry->held && !view->deaf) {
+        if (view->loaded && !view->telling && !registry->held && !view->deaf && !is_up_to_date(view)) {
             view->telling = true;
+            view->notice = maybe_stale(view);
             world_at(view->world, later_us(registry), on_tell, view, view->life);
         }
     }
@@ -105,7 +187,8 @@ enum errand {
     ERRAND_LOST,
     ERRAND_CREATE,
     ERRAND_DELETE,
-    ERRAND_FORGET
+    ERRAND_FORGET,
+    ERRAND_PUBLISH
 };
 
 struct later {
@@ -113,7 +196,9 @@ struct later {
     struct asked asked;
     enum errand errand;
     enum err error;
-    uint64_t group, replica;
+    uint64_t group, replica, leader, term;
+    bool is_doubtful, is_done; /* its outcome will be unknown, and it happens nevertheless */
+    struct picture *picture;   /* LOAD, REFRESH: what is told; owned; NULL: what there is then */
     struct registry_topic topic;
     uint64_t *groups; /* owned */
     uint32_t groups_count;
@@ -127,6 +212,9 @@ static void send_later(struct sim_registry *registry, const struct later *what)
     struct view *view = &registry->views[what->asked.broker];
     *later = *what;
     later->registry = registry;
+    if (what->errand == ERRAND_LOAD || what->errand == ERRAND_REFRESH) {
+        later->picture = maybe_stale(view);
+    }
     bool is_there = what->errand == ERRAND_ANSWER || what->errand == ERRAND_LOAD || what->errand == ERRAND_REFRESH;
     world_at(is_there ? view->world : registry->world, later_us(registry), on_later, later, 0);
 }
@@ -210,7 +298,7 @@ static void on_load(const struct later *later)
         }
     }
     world_enter(view->world);
-    tell_all(view, true);
+    tell_all(view, later->picture, true);
     if (view->life == later->asked.life) {
         later->asked.done(later->asked.context, OK);
     }
@@ -222,11 +310,93 @@ static void on_refresh(const struct later *later)
 {
     struct view *view = &later->registry->views[later->asked.broker];
     world_enter(view->world);
-    tell_all(view, false);
+    if (!later->is_doubtful || later->is_done) {
+        tell_all(view, later->picture, false);
+    } else {
+        picture_free(later->picture);
+    }
     if (view->life == later->asked.life) {
-        later->asked.done(later->asked.context, OK);
+        later->asked.done(later->asked.context, later->is_doubtful ? ERR_UNKNOWN_OUTCOME : OK);
     }
     world_leave(view->world);
+}
+
+static void on_publish(const struct later *later)
+{
+    struct sim_registry *registry = later->registry;
+    uint64_t group = later->group;
+    struct leader *leader;
+    uint32_t p;
+    if (controller__topic_of(registry, group, &p) == NULL) {
+        return;
+    }
+    HASH_FIND(hh, registry->leaders, &group, sizeof group, leader);
+    if (leader == NULL) {
+        leader = sim_zeroed(1, sizeof *leader);
+        leader->group = group;
+        HASH_ADD(hh, registry->leaders, group, sizeof leader->group, leader);
+    }
+    if (later->term > leader->term) {
+        leader->term = later->term;
+        leader->broker = later->leader;
+    }
+    if (registry->watcher.taken != NULL) {
+        registry->watcher.taken(registry->watcher.context, later->asked.broker, group, later->leader, later->term);
+    }
+}
+
+/* Whoever asks will not know whether it happened. */
+static void draw_doubt(struct later *later)
+{
+    struct sim_registry *registry = later->registry;
+    enum errand errand = later->errand;
+    bool can_be =
+        errand == ERRAND_REFRESH || errand == ERRAND_CREATE || errand == ERRAND_DELETE || errand == ERRAND_FORGET;
+    if (can_be && draws(registry, FAULT_DOUBT, registry->trouble.doubt)) {
+        later->is_doubtful = true;
+        later->is_done = rng_chance(&registry->rng, 0.5);
+    }
+    if (later->is_doubtful && errand != ERRAND_REFRESH) {
+        answer(registry, &later->asked, ERR_UNKNOWN_OUTCOME);
+        later->asked.done = NULL;
+    }
+}
+
+static void run_errand(struct later *later)
+{
+    struct sim_registry *registry = later->registry;
+    struct view *view = &registry->views[later->asked.broker];
+    switch (later->errand) {
+    case ERRAND_ANSWER:
+        world_enter(view->world);
+        later->asked.done(later->asked.context, later->error);
+        world_leave(view->world);
+        break;
+    case ERRAND_LOAD:
+        on_load(later);
+        break;
+    case ERRAND_REFRESH:
+        on_refresh(later);
+        break;
+    case ERRAND_BORN:
+        controller__on_born(registry, view->id, later->group, later->replica);
+        break;
+    case ERRAND_LOST:
+        controller__on_lost(registry, view->id, later->group, later->replica);
+        break;
+    case ERRAND_CREATE:
+        on_create(later);
+        break;
+    case ERRAND_DELETE:
+        on_delete(later);
+        break;
+    case ERRAND_FORGET:
+        on_forget(later);
+        break;
+    case ERRAND_PUBLISH:
+        on_publish(later);
+        break;
+    }
 }
 
 static void on_later(void *context, uint64_t argument)
@@ -240,34 +410,12 @@ static void on_later(void *context, uint64_t argument)
         return;
     }
     if (view->life == later->asked.life) {
-        switch (later->errand) {
-        case ERRAND_ANSWER:
-            world_enter(view->world);
-            later->asked.done(later->asked.context, later->error);
-            world_leave(view->world);
-            break;
-        case ERRAND_LOAD:
-            on_load(later);
-            break;
-        case ERRAND_REFRESH:
-            on_refresh(later);
-            break;
-        case ERRAND_BORN:
-            controller__on_born(registry, view->id, later->group, later->replica);
-            break;
-        case ERRAND_LOST:
-            controller__on_lost(registry, view->id, later->group, later->replica);
-            break;
-        case ERRAND_CREATE:
-            on_create(later);
-            break;
-        case ERRAND_DELETE:
-            on_delete(later);
-            break;
-        case ERRAND_FORGET:
-            on_forget(later);
-            break;
+        draw_doubt(later);
+        if (!later->is_doubtful || later->is_done || later->errand == ERRAND_REFRESH) {
+            run_errand(later);
         }
+    } else {
+        picture_free(later->picture);
     }
     free(later->groups);
     free(later);
@@ -348,7 +496,14 @@ static void report(struct registry *port, enum errand errand, uint64_t group, ui
     struct later later = errand_of(port, errand, NULL, NULL);
     later.group = group;
     later.replica = replica;
-    if (!registry->held && (registry->lost_part == 0 || !rng_chance(&registry->rng, registry->lost_part))) {
+    if (registry->held || (registry->lost_part > 0 && rng_chance(&registry->rng, registry->lost_part))) {
+        return;
+    }
+    if (!draws(registry, FAULT_REPORT, registry->trouble.lost)) {
+        send_later(registry, &later);
+    }
+    if (registry->faults[FAULT_REPORT] && rng_chance(&registry->rng, registry->trouble.twice)) {
+        registry->world->tally.faults[FAULT_REPORT]++;
         send_later(registry, &later);
     }
 }
@@ -366,28 +521,17 @@ static void registry__lost(struct registry *port, uint64_t group, uint64_t repli
 static void registry__publish(struct registry *port, uint64_t group, uint64_t broker, uint64_t term)
 {
     struct view *view = view_of(port);
-    struct sim_registry *registry = view->registry;
-    const struct sim_registry_watcher *watcher = &registry->watcher;
-    struct leader *leader;
-    uint32_t p;
+    const struct sim_registry_watcher *watcher = &view->registry->watcher;
+    struct later later = errand_of(port, ERRAND_PUBLISH, NULL, NULL);
     if (watcher->published != NULL) {
         uint32_t inside = world_step_out(view->world);
         watcher->published(watcher->context, group, broker, term);
         world_step_in(view->world, inside);
     }
-    if (controller__topic_of(registry, group, &p) == NULL) {
-        return;
-    }
-    HASH_FIND(hh, registry->leaders, &group, sizeof group, leader);
-    if (leader == NULL) {
-        leader = sim_zeroed(1, sizeof *leader);
-        leader->group = group;
-        HASH_ADD(hh, registry->leaders, group, sizeof leader->group, leader);
-    }
-    if (term > leader->term) {
-        leader->term = term;
-        leader->broker = broker;
-    }
+    later.group = group;
+    later.leader = broker;
+    later.term = term;
+    send_later(view_of(port)->registry, &later);
 }
 
 static const struct registry_ops ops = {.load = registry__load,
@@ -432,6 +576,7 @@ void sim_registry_free(struct sim_registry *registry)
     }
     for (uint64_t id = 1; id <= SIM_REGISTRY_BROKERS_MAX; id++) {
         free(registry->views[id].told);
+        picture_free(registry->views[id].notice);
     }
     HASH_ITER(hh, registry->leaders, leader, next)
     {
@@ -470,6 +615,8 @@ void sim_registry_kill(struct sim_registry *registry, uint64_t id)
     free(view->told);
     view->told = NULL;
     view->told_capacity = 0;
+    picture_free(view->notice);
+    view->notice = NULL;
 }
 
 void sim_registry_delay(struct sim_registry *registry, uint64_t seed, uint64_t us_min, uint64_t us_max)
@@ -496,4 +643,33 @@ void sim_registry_hold(struct sim_registry *registry, bool held)
     if (!held) {
         controller__watch_births(registry);
     }
+}
+
+bool sim_registry_is_away(const struct sim_registry *registry)
+{
+    return registry->held;
+}
+
+void sim_registry_begin(struct sim_registry *registry, const struct sim_registry_trouble *trouble, const bool *faults,
+                        uint64_t seed)
+{
+    rng_seed(&registry->rng, seed);
+    registry->trouble = *trouble;
+    memcpy(registry->faults, faults, sizeof registry->faults);
+}
+
+void sim_registry_strike(struct sim_registry *registry, enum sim_fault fault)
+{
+    registry->is_due[fault] = true;
+}
+
+void sim_registry_calm(struct sim_registry *registry)
+{
+    memset(registry->faults, 0, sizeof registry->faults);
+    memset(registry->is_due, 0, sizeof registry->is_due);
+    registry->lost_part = 0;
+    for (uint64_t id = 1; id <= SIM_REGISTRY_BROKERS_MAX; id++) {
+        registry->views[id].deaf = false;
+    }
+    sim_registry_hold(registry, false);
 }

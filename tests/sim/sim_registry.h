@@ -8,7 +8,9 @@
  *
  * A broker lives for it from its load until sim_registry_kill. What it reports and is told takes time
  * (sim_registry_delay), reports may get lost (sim_registry_lose), and during an outage (sim_registry_hold) nothing gets
- * through in either direction. Each broker hears of changes in their order; what was overtaken is left out. */
+ * through in either direction. Each broker hears of changes in their order; what was overtaken is left out. What it
+ * hears may be as old as the notice, or the question, that brings it (sim_registry_begin), never older than what it was
+ * told before. */
 #ifndef FLOTILLA_SIM_REGISTRY_H
 #define FLOTILLA_SIM_REGISTRY_H
 
@@ -32,13 +34,6 @@ void sim_registry_place(struct sim_registry *registry, uint64_t id, struct sim_w
 /* Its process is gone: what it asked for is not answered, nothing is placed on it. */
 void sim_registry_kill(struct sim_registry *registry, uint64_t id);
 
-/* Hears of every word about a leader as it comes, also of one that changes nothing; outside of the product. */
-struct sim_registry_watcher {
-    void *context;
-    void (*published)(void *context, uint64_t group, uint64_t broker, uint64_t term);
-};
-void sim_registry_watch(struct sim_registry *registry, const struct sim_registry_watcher *watcher); /* copied */
-
 /* --- faults; drawn from a generator of its own --- */
 
 void sim_registry_delay(struct sim_registry *registry, uint64_t seed, uint64_t us_min, uint64_t us_max);
@@ -47,12 +42,40 @@ void sim_registry_hold(struct sim_registry *registry, bool held);
 /* This broker, once it has loaded, hears of nothing more until that ends. */
 void sim_registry_deafen(struct sim_registry *registry, uint64_t id, bool deaf);
 
+/* The classes of a seed, from their first one to the last (sim_tally.h); chances are of each operation or report. */
+struct sim_registry_trouble {
+    uint64_t late_us_max; /* FAULT_NOTICE: notices and answers take up to this, each order of magnitude alike; */
+    double stale;         /* and what they bring is as it was when they set out */
+    double lost, twice;   /* FAULT_REPORT */
+    double doubt;         /* FAULT_DOUBT: ERR_UNKNOWN_OUTCOME, whether it was done or not */
+};
+/* faults: as in struct sim_options. */
+void sim_registry_begin(struct sim_registry *registry, const struct sim_registry_trouble *trouble, const bool *faults,
+                        uint64_t seed);
+/* The next operation that can suffer it does: FAULT_REPORT, FAULT_DOUBT. */
+void sim_registry_strike(struct sim_registry *registry, enum sim_fault fault);
+void sim_registry_calm(struct sim_registry *registry); /* nothing of all this any more, and no outage */
+bool sim_registry_is_away(const struct sim_registry *registry);
+
+/* Somebody who sees what comes of it; NULL calls are left out. */
+struct sim_registry_watcher {
+    void *context;
+    void (*ended)(void *context, uint64_t group); /* it is about to get its deleted mark */
+    /* Every word about a leader as it leaves its broker, also of one that changes nothing; outside of the product. */
+    void (*published)(void *context, uint64_t group, uint64_t broker, uint64_t term);
+    /* It has come: `by` says that `leader` leads; what the registry has afterwards: sim_registry_leader. */
+    void (*taken)(void *context, uint64_t by, uint64_t group, uint64_t leader, uint64_t term);
+};
+void sim_registry_watch(struct sim_registry *registry, const struct sim_registry_watcher *watcher); /* copied */
+
 /* --- the controller's hand --- */
 
 /* A topic with replicas on brokers 1 .. brokers, state CREATING; whether they live or not. replicas are placed round
  * robin. Returns the first group id. */
 uint64_t sim_registry_add_topic(struct sim_registry *registry, const char *name, uint32_t partitions, uint32_t replicas,
                                 uint32_t brokers);
+/* The same with partitions_count and config of a wish (name, kind, partitions_count, config). */
+uint64_t sim_registry_add(struct sim_registry *registry, const struct registry_topic *wish, uint32_t brokers);
 /* The same with kind and config of a wish (name, kind, partitions_count, config), on the brokers that live; 0: too few
  * of them, or there is such a topic. */
 uint64_t sim_registry_create_topic(struct sim_registry *registry, const struct registry_topic *wish);
@@ -69,7 +92,7 @@ const struct registry_topic *sim_registry_topic(const struct sim_registry *regis
 const struct registry_partition *sim_registry_partition(const struct sim_registry *registry, uint64_t group);
 /* All partitions of topics that are LIVE, one after the other, from *io_place 0 on; NULL: that was the last one. */
 const struct registry_partition *sim_registry_next(const struct sim_registry *registry, uint64_t *io_place);
-bool sim_registry_is_creating(const struct sim_registry *registry); /* some topic is not LIVE yet */
+bool sim_registry_is_creating(const struct sim_registry *registry);               /* some topic is not LIVE yet */
 bool sim_registry_is_marked(const struct sim_registry *registry, uint64_t group); /* it has a deleted mark */
 /* Every wished replica of every topic is BORN, and every topic LIVE. */
 bool sim_registry_is_settled(const struct sim_registry *registry);

@@ -37,6 +37,21 @@ struct leader {
     UT_hash_handle hh;
 };
 
+/* What a broker is told of a topic. */
+struct sight {
+    uint32_t number; /* of the topic */
+    uint64_t version;
+    bool gone;
+    struct registry_topic row;
+    struct registry_partition *partitions; /* owned; row.partitions */
+};
+
+/* All that one broker had not been told at some moment. */
+struct picture {
+    struct sight *sights; /* owned */
+    uint32_t count, marks_count;
+};
+
 struct view {
     struct registry port; /* first: found by it */
     struct sim_registry *registry;
@@ -48,7 +63,8 @@ struct view {
     void *context;
     uint64_t *told; /* owned: versions, by topic; 0: never */
     uint32_t told_capacity, marks_told;
-    bool telling; /* an event is on its way */
+    bool telling;           /* an event is on its way, */
+    struct picture *notice; /* with this, or (NULL) with what there is when it comes; owned */
 };
 
 struct sim_registry {
@@ -64,8 +80,10 @@ struct sim_registry {
     struct rng rng;
     uint64_t delay_min_us, delay_max_us;
     double lost_part;
-    uint64_t births_moved;
+    struct sim_registry_trouble trouble;
+    bool faults[FAULT_CLASSES_ALL], is_due[FAULT_CLASSES_ALL];
     struct sim_registry_watcher watcher;
+    uint64_t births_moved;
 };
 
 /* --- sim_registry.c --- */

@@ -130,7 +130,7 @@ static struct group_facts *facts_of(struct shadow *shadow, uint64_t group)
 /* --- records of the WAL --- */
 
 struct entry_ids {
-    struct shadow *shadow;
+    struct sim_world *world;
     uint32_t first, count;
 };
 
@@ -140,7 +140,7 @@ static void on_entry_id(void *context, uint32_t id)
     if (ids->count == 0) {
         ids->first = id;
     } else if (id != ids->first + ids->count) {
-        world_fail(ids->shadow->world, "W2", "a WAL entry holds message %u behind %u", id, ids->first + ids->count - 1);
+        world_fail(ids->world, "W2", "a WAL entry holds message %u behind %u", id, ids->first + ids->count - 1);
     }
     ids->count++;
 }
@@ -175,17 +175,25 @@ static void read_payload(const struct wal_record *record, struct ledger_entry *e
     }
 }
 
+uint32_t shadow_read_entry(struct sim_world *world, const struct wal_record *record, uint32_t id_max,
+                           struct ledger_entry *ret_entry)
+{
+    struct entry_ids ids = {.world = world};
+    *ret_entry = (struct ledger_entry){.group = record->group, .index = record->index, .term = record->term};
+    read_payload(record, ret_entry);
+    if (record->entry_type == ENTRY_DATA) {
+        scan_ids(record->payload.data, record->payload.size, id_max, on_entry_id, &ids);
+    }
+    ret_entry->first = ids.first;
+    return ids.count;
+}
+
 static void durable_entry(struct shadow *shadow, const struct wal_record *record)
 {
-    struct ledger_entry entry = {.group = record->group, .index = record->index, .term = record->term};
-    struct entry_ids ids = {.shadow = shadow};
-    read_payload(record, &entry);
-    if (record->entry_type == ENTRY_DATA) {
-        scan_ids(record->payload.data, record->payload.size, check_messages(shadow->check), on_entry_id, &ids);
-    }
-    entry.first = ids.first;
+    struct ledger_entry entry;
+    uint32_t count = shadow_read_entry(shadow->world, record, check_messages(shadow->check), &entry);
     ledger_durable(shadow->ledger, &entry);
-    check_entry(shadow->check, record->group, record->index, record->term, ids.first, ids.count);
+    check_entry(shadow->check, record->group, record->index, record->term, entry.first, count);
 }
 
 static void durable_record(struct shadow *shadow, const struct wal_record *record)

@@ -34,6 +34,13 @@ void shadow_check(struct shadow *shadow, bool with_segments);
 /* The broker ended in order: S11 on every durable checkpoint. */
 void shadow_resting(struct shadow *shadow);
 
+/* What the ledger needs of a log entry; returns how many of the messages 1 .. id_max it holds, from ret_entry->first
+ * on. */
+struct wal_record;
+struct ledger_entry;
+uint32_t shadow_read_entry(struct sim_world *world, const struct wal_record *record, uint32_t id_max,
+                           struct ledger_entry *ret_entry);
+
 /* A value that carries an id: `size` bytes at data, at least SHADOW_VALUE_BYTES_MIN. */
 #define SHADOW_VALUE_BYTES_MIN 20u
 void shadow_value_write(uint8_t *data, uint32_t size, uint32_t id, uint64_t salt);

@@ -67,7 +67,11 @@
     X(FAULT_ASTRAY, "row-astray")       /* a row names another group than it was sent for */                           \
     X(FAULT_WIPE, "wipe")               /* a machine comes back with an empty disk */                                  \
     X(FAULT_MISWRITE, "miswrite")       /* bytes of segments that are stored wrong, elsewhere, or not at all */        \
-    X(FAULT_GRAY, "gray-disk")          /* one disk is slow, or stands still; all others are well */
+    X(FAULT_GRAY, "gray-disk")          /* one disk is slow, or stands still; all others are well */                   \
+    X(FAULT_AWAY, "registry-away")      /* for a while nothing reaches the registry, or nothing of it one broker */    \
+    X(FAULT_NOTICE, "registry-late")    /* notices and answers take up to seconds, and bring what was true before */   \
+    X(FAULT_REPORT, "registry-report")  /* reports are lost, or come twice */                                          \
+    X(FAULT_DOUBT, "registry-doubt")    /* answers that do not say whether it was done */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, text) name,
@@ -131,6 +135,8 @@ enum sim_fault {
     X(JUDGE_R21, "R21")                                                                                                \
     X(JUDGE_Z1, "Z1")                                                                                                  \
     X(JUDGE_B12, "B12")                                                                                                \
+    X(JUDGE_Z3, "Z3")                                                                                                  \
+    X(JUDGE_Z7, "Z7")                                                                                                  \
     X(JUDGE_L2, "L2") /* every group takes a write soon after the faults end, the core's replicas become equal */
 
 enum sim_judge {

@@ -7,6 +7,7 @@
 /* A frame that was begun when there was room for it; chunks are counted whole, and a budget below what may be
  * configured has room for none. */
 #define FRAME_SLACK_BYTES (BATCH_BYTES_MAX + 6 * RECEIVE_CHUNK_BYTES)
+#define PEER_SLACK_BYTES  (3 * RECEIVE_CHUNK_BYTES) /* a lane each, and one that is being replaced */
 /* One being written, and what the newest batch and re-appended entries take; each start opens one more. */
 #define WAL_FILES_SLACK   4u
 
@@ -24,7 +25,8 @@ static void look_at_memory(struct watch *watch, const struct watch_facts *facts)
 {
     world_judged(watch->world, JUDGE_B15);
     watch->memory_max = facts->memory_bytes > watch->memory_max ? facts->memory_bytes : watch->memory_max;
-    if (facts->memory_bytes > facts->memory_budget_bytes + FRAME_SLACK_BYTES) {
+    uint64_t slack = FRAME_SLACK_BYTES + facts->peers * PEER_SLACK_BYTES;
+    if (facts->memory_bytes > facts->memory_budget_bytes + slack) {
         world_fail(watch->world, "B15", "%llu bytes of memory are held, the budget is %llu",
                    (unsigned long long)facts->memory_bytes, (unsigned long long)facts->memory_budget_bytes);
     }

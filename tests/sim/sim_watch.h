@@ -16,6 +16,7 @@ struct watch_facts {
     uint64_t memory_bytes, memory_budget_bytes;
     uint64_t inflight_bytes, inflight_budget_bytes;
     uint64_t wal_used_bytes, wal_budget_bytes, wal_file_bytes;
+    uint32_t peers;   /* other brokers: their frames are read into chunks of their own, too */
     uint64_t starts;  /* of the run so far: each may have opened a file that holds little */
     bool is_at_rest;  /* everything was served and checkpointed that wants to be: the WAL is at its floor */
     bool sync_failed; /* in this life */

@@ -119,6 +119,16 @@ void sim_wire_strike(struct sim_wire *wire, enum sim_fault fault)
     wire->is_due[fault] = true;
 }
 
+void sim_wire_slow(struct sim_wire *wire, uint64_t from, uint64_t to)
+{
+    path_of(wire, from, to)->is_slow = wire->faults[FAULT_SLOW_LINK];
+}
+
+void sim_wire_shorten(struct sim_wire *wire)
+{
+    wire->options.queue_frames_max = QUEUE_FRAMES_LEAST;
+}
+
 bool sim_wire_is_due(const struct sim_wire *wire, enum sim_fault fault)
 {
     return wire->is_due[fault];

@@ -34,6 +34,9 @@ void sim_wire_begin(struct sim_wire *wire);
 void sim_wire_heal(struct sim_wire *wire, uint64_t from, uint64_t to);
 /* The next frame that can suffer it does: FAULT_FLIP, FAULT_SEVER, FAULT_ASTRAY, FAULT_CLOG, FAULT_REPLAY. */
 void sim_wire_strike(struct sim_wire *wire, enum sim_fault fault);
+/* What leaves one for the other takes its time, if links are slow at all; queues are as short as they may be. */
+void sim_wire_slow(struct sim_wire *wire, uint64_t from, uint64_t to);
+void sim_wire_shorten(struct sim_wire *wire);
 bool sim_wire_is_due(const struct sim_wire *wire, enum sim_fault fault); /* it waits for such a frame still */
 
 struct sim_wire_arrival {

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -653,6 +654,57 @@ static void z1_a_term_that_nobody_leads_is_published(void **context)
     story_trips("Z1");
 }
 
+/* --- who keeps books of his own --- */
+
+static struct {
+    uint32_t durable, committed;
+    uint64_t index[8], term[8];
+} books;
+
+static void on_durable(void *context, const struct wal_record *record)
+{
+    (void)context, (void)record;
+    books.durable++;
+}
+
+static void on_committed(void *context, uint64_t group, uint64_t index, uint64_t term)
+{
+    (void)context;
+    assert_int_equal(group, STORY_GROUP);
+    books.index[books.committed] = index;
+    books.term[books.committed++] = term;
+}
+
+static void a_watcher_hears_of_each_entry_once_and_of_commits_in_order(void **context)
+{
+    static const uint64_t terms[] = {1, 1, 2};
+    (void)context;
+    memset(&books, 0, sizeof books);
+    judge_watch(story.judge, &(struct judge_watcher){.durable = on_durable, .committed = on_committed});
+    story_elect(1, 2, 1);
+    story_stores(1, 1, 1);
+    story_stores(1, 2, 1);
+    story_stores(2, 1, 1);
+    story_stores(2, 2, 1);
+    story_stores(1, 3, 1); /* nobody else ever has it */
+    assert_int_equal(books.durable, 3);
+    story_ack(2, 1, 1, 2);
+    assert_int_equal(books.committed, 0);
+    story_commits(1, 2);
+    story_elect(2, 3, 2);
+    story_hard_state(3, 2, 12);
+    story_stores(3, 1, 1);
+    story_stores(3, 2, 1);
+    story_replicate(2, 3, 3, 2);
+    story_is_good();
+    assert_int_equal(books.durable, 4);
+    assert_int_equal(books.committed, 3);
+    for (uint64_t i = 0; i < 3; i++) {
+        assert_int_equal(books.index[i], i + 1);
+        assert_int_equal(books.term[i], terms[i]);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, story_begin, story_end)
@@ -703,6 +755,7 @@ int main(void)
         TEST(z1_a_leader_is_published),
         TEST(z1_another_one_is_published),
         TEST(z1_a_term_that_nobody_leads_is_published),
+        TEST(a_watcher_hears_of_each_entry_once_and_of_commits_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -485,6 +485,34 @@ static void what_is_under_way_waits_at_a_cut(void **state)
     check_all_came();
 }
 
+/* The first frame of a connection stands for its greeting. */
+static void a_connection_of_who_is_dead_is_accepted_late(void **state)
+{
+    (void)state;
+    for (int is_taker_dead = 0; is_taker_dead < 2; is_taker_dead++) {
+        open_scene(FAULT_REPLAY, &(struct sim_wire_options){0});
+        dial(2);
+        send_row(GROUP);
+        send_row(GROUP);
+        run_until(t.world.now_us + 1000);
+        assert_int_equal(t.seen_count, 2);
+        sim_cables_echo(t.cables, 1, 1000000);
+        sim_cables_kill(t.cables, 1);
+        run_until(t.world.now_us + 500000);
+        assert_int_equal(t.taker.closed, 1);
+        if (is_taker_dead) {
+            sim_cables_kill(t.cables, 2);
+            sim_cables_listen(t.cables, 2, on_accept, &ids[2]);
+        }
+        run_until(t.world.now_us + 1000000);
+        assert_int_equal(t.seen_count, is_taker_dead ? 2 : 3);
+        assert_int_equal(t.taker.closed, is_taker_dead ? 1 : 2);
+        assert_true(is_taker_dead || t.seen[2].number == 1);
+        close_scene(state);
+    }
+    open_scene(FAULT_REPLAY, &(struct sim_wire_options){0});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -502,6 +530,7 @@ int main(void)
         cmocka_unit_test_teardown(a_row_names_another_group, close_scene),
         cmocka_unit_test_teardown(another_broker_answers_at_the_address, close_scene),
         cmocka_unit_test_teardown(what_is_under_way_waits_at_a_cut, close_scene),
+        cmocka_unit_test_teardown(a_connection_of_who_is_dead_is_accepted_late, close_scene),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

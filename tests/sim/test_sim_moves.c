@@ -409,7 +409,7 @@ static void who_is_dead_stays_dead_while_rows_are_left(void **state)
         kit_produce(trio_group(0), 200);
     }
     assert_true(wal_forgotten_lsn(t.broker[id].broker->wal) >= dead_lsn); /* nor does it hold the log up */
-    kit_isolate(id, true); /* and nobody tells it */
+    kit_isolate(id, true);                                                /* and nobody tells it */
     for (int life = 0; life < 2; life++) {
         trio_crash(&t, id, true);
         trio_start(&t, id);
