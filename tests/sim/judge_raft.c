@@ -299,8 +299,8 @@ void raft__saw(struct judge *judge, struct judge_group *group, struct judge_repl
             check_match(judge, group, r, s, s->config->members[i].replica);
         }
     }
+    send__saw(judge, group, r, s); /* asks for the configuration that was seen last */
     check_config(judge, group, r, s);
-    send__saw(judge, group, r, s);
     r->known_us = r->known_us == 0 ? judge->world->now_us + 1 : r->known_us;
     r->was_seen = true;
     r->term = s->term;

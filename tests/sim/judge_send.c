@@ -453,6 +453,7 @@ static void check_transfer(struct judge *judge, struct judge_group *group, struc
     }
 }
 
+/* The configuration may have changed behind the answers, in the same turn. */
 static void check_reads(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
                         const struct judge_sight *s)
 {
@@ -463,7 +464,8 @@ static void check_reads(struct judge *judge, struct judge_group *group, const st
     judge__count(judge, JUDGE_R15);
     if (!s->has_own_commit) {
         judge__fail(judge, JUDGE_R15, group, r->id, "a read is confirmed before an entry of its term is committed");
-    } else if (!judge__is_quorum(s->config, has_answered_round, &hearing)) {
+    } else if (!judge__is_quorum(s->config, has_answered_round, &hearing) &&
+               !(r->was_seen && judge__is_quorum(&r->config, has_answered_round, &hearing))) {
         judge__fail(judge, JUDGE_R15, group, r->id, "read round %llu is confirmed, majorities have not answered it",
                     (unsigned long long)s->round);
     }

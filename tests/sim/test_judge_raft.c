@@ -439,6 +439,28 @@ static void r15_an_earlier_answer_leaves_later(void **context)
     story_trips("R15");
 }
 
+/* Confirmed by those who were asked; the joint configuration that follows in the same turn would want more. */
+static void r15_a_change_of_members_behind_the_answers(void **context)
+{
+    struct raft_config plain, joint;
+    (void)context;
+    raft_config_of_voters((const uint64_t[]){11, 13}, 2, &plain);
+    assert_true(raft_config_join(&story.config, &plain, &joint));
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_row(RAFT_BEAT_REPLY, 2, 1, 1, (struct judge_row){.round = 1});
+    story_stores(1, 2, 1);
+    story.fakes[1].sight.config = &joint;
+    story.fakes[1].sight.config_index = 2;
+    story.fakes[1].sight.round = 1;
+    story_saw(1);
+    story_is_good();
+    story_row(RAFT_BEAT_REPLY, 2, 1, 1, (struct judge_row){.round = 2});
+    story.fakes[1].sight.round = 2;
+    story_saw(1);
+    story_trips("R15");
+}
+
 static void r15_a_read_before_an_own_commit(void **context)
 {
     (void)context;
@@ -741,6 +763,7 @@ int main(void)
         TEST(r14_gives_way_for_ever),
         TEST(r15_a_read_that_majorities_have_not_confirmed),
         TEST(r15_an_earlier_answer_leaves_later),
+        TEST(r15_a_change_of_members_behind_the_answers),
         TEST(r15_a_read_before_an_own_commit),
         TEST(r15_an_end_that_is_older_than_the_question),
         TEST(r17_voters_change_through_a_joint_one),
