@@ -740,7 +740,9 @@ void snapshot_ask(struct partition *p)
                             .to = raft_leader(p->raft),
                             .base_offset = segment_log_damage_end(p->log)};
     uint64_t broker = router_broker_of(p, message.to);
-    if (broker != 0 && (r == NULL || r->broker == 0)) { /* else it is being answered */
+    bool is_answered =
+        r != NULL && r->broker != 0 && (!r->mends || r->from == message.to); /* who led may say nothing */
+    if (broker != 0 && !is_answered) {
         (void)peers_send_snapshot(b->peers, broker, &message, (struct slice){0});
     }
 }

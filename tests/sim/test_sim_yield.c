@@ -14,6 +14,7 @@
 #include "sim_trio.h"
 #include "base/assert.h"
 #include "broker/impl.h"
+#include "broker/snapshot.h"
 #include "store/scrub.h"
 
 static struct trio t;
@@ -175,14 +176,52 @@ static void damage_behind_the_last_picture_is_mended(void **state)
     trio_check(&t, trio_group(0));
 }
 
+/* Who was sending what is right leads no longer: the next one is asked, and not only when the first is given up. */
+static void another_leader_goes_on_with_the_mending(void **state)
+{
+    char path[64];
+    struct inode *inode;
+    struct snapshots_state sent = {0};
+    trio_open(&t, 61, 3, 1);
+    uint64_t leads = trio_leader(&t, trio_group(0), 10000000), id = leads % 3 + 1, next = id % 3 + 1;
+    t.broker[id].config.scrub_period_ms = 2000;
+    trio_crash(&t, id, false); /* the scrub begins with a life */
+    trio_start(&t, id);
+    produce_some(50);
+    trio_run(&t, 3000000);
+    leads = trio_leader(&t, trio_group(0), 10000000);
+    assert_true(leads != id);
+    next = 6 - leads - id;
+    const struct partition *p = groups_find(t.broker[id].broker, trio_group(0));
+    snprintf(path, sizeof path, "parts/%lu/%020d.log", trio_group(0), 0);
+    enum err error = tree_find(sim_disk_tree(t.broker[id].disk), TREE_NOW, path, &inode);
+    assert_int_equal(error, OK);
+    judge_doubts(t.judge, id);
+    inode_flip_bit(inode, segment_log_bytes(p->log) - 10, 3);
+    for (int i = 0; i < 200000 && sent.receiving == 0; i++) {
+        trio_run(&t, 50);
+        snapshot_state(t.broker[id].broker, &sent);
+    }
+    assert_true(sent.receiving > 0 && t.broker[id].broker->counters.segments_mended_total == 0);
+    sim_disk_stand_still(t.broker[id].disk, t.world.now_us + 500000); /* it comes to its next question too late */
+    error = partition_transfer(groups_find(t.broker[leads].broker, trio_group(0)),
+                               groups_find(t.broker[next].broker, trio_group(0))->replica);
+    assert_int_equal(error, OK);
+    for (int i = 0; i < 300 && t.broker[id].broker->counters.segments_mended_total == 0; i++) {
+        trio_run(&t, 100000);
+    }
+    assert_int_equal(t.broker[id].broker->counters.segments_mended_total, 1);
+    produce_some(5);
+    trio_check(&t, trio_group(0));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(who_has_no_room_lets_others_lead),
-        TEST(without_room_on_a_majority_nothing_is_promised),
-        TEST(rot_in_its_records_makes_a_leader_give_way),
-        TEST(damage_behind_the_last_picture_is_mended),
+        TEST(who_has_no_room_lets_others_lead),           TEST(without_room_on_a_majority_nothing_is_promised),
+        TEST(rot_in_its_records_makes_a_leader_give_way), TEST(damage_behind_the_last_picture_is_mended),
+        TEST(another_leader_goes_on_with_the_mending),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
