@@ -364,6 +364,26 @@ static void r20_who_was_wiped_takes_itself_for_whole(void **context)
     story_trips("R20");
 }
 
+/* Its log may go: the picture that heals it has its term. */
+static void who_is_damaged_refuses_in_a_term_that_its_disk_lacks(void **context)
+{
+    (void)context;
+    const struct meta_group mark = {.group = STORY_GROUP, .replica = 12, .damaged = true, .damaged_lsn = 1};
+    disk__picture(story.judge, &story.judge->machines[2], &mark);
+    story_row(RAFT_VOTE_REPLY, 2, 3, 2, (struct judge_row){.flags = PEER_FLAG_REJECT});
+    story_row(RAFT_BEAT_REPLY, 2, 3, 2, (struct judge_row){.flags = PEER_FLAG_DAMAGED});
+    story_is_good();
+    story_row(RAFT_BEAT_REPLY, 2, 3, 2, (struct judge_row){0});
+    story_trips("R8");
+}
+
+static void r8_a_refusal_leaves_before_its_term_is_durable(void **context)
+{
+    (void)context;
+    story_row(RAFT_VOTE_REPLY, 2, 3, 2, (struct judge_row){.flags = PEER_FLAG_REJECT});
+    story_trips("R8");
+}
+
 /* What a proof that nobody can help may count on. */
 static void who_has_all_that_it_ever_had_is_sound(void **context)
 {
@@ -446,6 +466,8 @@ int main(void)
         TEST(r19_a_snapshot_takes_something_back),
         TEST(r20_who_was_wiped_votes),
         TEST(r20_who_was_wiped_takes_itself_for_whole),
+        TEST(who_is_damaged_refuses_in_a_term_that_its_disk_lacks),
+        TEST(r8_a_refusal_leaves_before_its_term_is_durable),
         TEST(who_has_all_that_it_ever_had_is_sound),
         TEST(who_has_ended_is_not_sound),
         TEST(r20_somebody_speaks_for_another),
