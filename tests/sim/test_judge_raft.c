@@ -386,6 +386,18 @@ static void r14_gives_way_to_who_lacks_entries(void **context)
     story_trips("R14");
 }
 
+/* Of a group that is deleted: not everybody has heard so. */
+static void leadership_may_be_given_to_who_has_ended(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_record(2, WAL_GROUP_DEAD, 0, 0, "");
+    story.fakes[1].sight.accepts = false;
+    story_row(RAFT_TIMEOUT_NOW, 1, 2, 1, (struct judge_row){0});
+    story_is_good();
+}
+
 static void r14_gives_way_for_ever(void **context)
 {
     (void)context;
@@ -760,6 +772,7 @@ int main(void)
         TEST(r13_a_leader_that_sleeps),
         TEST(r14_takes_entries_while_it_gives_way),
         TEST(r14_gives_way_to_who_lacks_entries),
+        TEST(leadership_may_be_given_to_who_has_ended),
         TEST(r14_gives_way_for_ever),
         TEST(r15_a_read_that_majorities_have_not_confirmed),
         TEST(r15_an_earlier_answer_leaves_later),
