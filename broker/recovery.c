@@ -418,6 +418,14 @@ static void recovery__healed(struct partition *p)
     }
 }
 
+/* Nobody's death, of a group whose own row had rotted, is that of whoever the log has there: none but those who came
+ * later have rows. */
+static bool recovery__is_meant(const struct partition *p, const struct wal_record *record)
+{
+    bool is_nobody = record->type == WAL_GROUP_DEAD && record->replica == 0;
+    return p->replica == record->replica || (is_nobody && !p->has_picture);
+}
+
 static void recovery__record(void *context, const struct wal_record *record, uint64_t lsn)
 {
     struct recovery *r = context;
@@ -429,7 +437,7 @@ static void recovery__record(void *context, const struct wal_record *record, uin
         recovery__birth(r, record);
         p = groups_find(r->broker, record->group);
     }
-    if (p == NULL || p->replica != record->replica || lsn < p->snapshot_lsn ||
+    if (p == NULL || !recovery__is_meant(p, record) || lsn < p->snapshot_lsn ||
         recovery__is_dead(p, record->type, lsn)) {
         return; /* of a deleted group, of another life, behind damage or given up by a repair */
     }
