@@ -96,6 +96,19 @@ static enum err produce__check_log(const struct partition *p)
     return error == ERR_IO && failures >= STORE_FAILURES_FINAL ? ERR_CORRUPT : ERR_BUSY;
 }
 
+/* What this broker cannot take just now; OK: nothing. That is for a leader to say: whoever is told so stays with it, so
+ * one that does not lead says that instead. */
+static enum err produce__check_room(const struct broker *b, const struct partition *p)
+{
+    enum err error = broker__refusal(b);
+    if (error == OK && broker__wal_full(b) && !checkpoint_is_busy(b)) {
+        error = ERR_BUSY;
+    }
+    error = error == OK ? produce__check_log(p) : error;
+    enum err status = error == OK || roster_is_alone(&p->roster, p->replica) ? OK : partition_status(p);
+    return status == OK ? error : status;
+}
+
 static enum err produce__check(struct broker *b, const ProduceRequest *request, const struct frame *frame,
                                struct batch_header *ret_header, struct partition **ret_partition)
 {
@@ -112,11 +125,8 @@ static enum err produce__check(struct broker *b, const ProduceRequest *request, 
     if (b->stopping) {
         return ERR_SHUTTING_DOWN;
     }
-    enum err error = broker__refusal(b);
-    if (error == OK && broker__wal_full(b) && !checkpoint_is_busy(b)) {
-        error = ERR_BUSY;
-    }
-    error = error == OK ? produce__check_log(p) : error;
+    *ret_partition = p; /* an answer that it does not lead names who does */
+    enum err error = produce__check_room(b, p);
     if (error != OK) {
         return error;
     }
@@ -131,7 +141,6 @@ static enum err produce__check(struct broker *b, const ProduceRequest *request, 
     if (request->acks != ACKS_ALL && ret_header->producer_id >= 0) {
         return ERR_INVALID;
     }
-    *ret_partition = p;
     return OK;
 }
 

@@ -452,6 +452,18 @@ int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us)
     return -1;
 }
 
+enum err trio_ask_to_produce(struct trio *t, uint64_t id, uint64_t group, uint64_t limit_us, uint64_t *ret_leader)
+{
+    uint8_t batch[512];
+    const ProduceRequest request = {.group = group, .acks = ACKS_ALL, .timeout_ms = 1000};
+    uint32_t size = trio_batch(batch, sizeof batch, TRIO_VALUES_MAX);
+    if (!ask(t, id, FRAME_PRODUCE, &request, batch, size, limit_us)) {
+        return ERR_TIMEOUT;
+    }
+    *ret_leader = reply.message.as_ProduceReply.leader;
+    return (enum err)reply.message.as_ProduceReply.status;
+}
+
 enum err trio_latest(struct trio *t, uint64_t id, uint64_t group, uint64_t limit_us, int64_t *ret_offset)
 {
     const ListOffsetsRequest request = {.group = group, .timestamp = -1};

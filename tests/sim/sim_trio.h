@@ -80,6 +80,8 @@ uint64_t trio_leader(struct trio *t, uint64_t group, uint64_t limit_us);
 /* Sends a record to the group's leader, as often as it takes; returns its number when it is acknowledged, -1 after
  * limit_us. */
 int64_t trio_produce(struct trio *t, uint64_t group, uint64_t limit_us);
+/* Asks broker `id`, which is to refuse it; ERR_TIMEOUT: no answer. *ret_leader: who leads, as it says. */
+enum err trio_ask_to_produce(struct trio *t, uint64_t id, uint64_t group, uint64_t limit_us, uint64_t *ret_leader);
 /* Asks broker `id` for the group's latest offset. ERR_TIMEOUT: no answer. */
 enum err trio_latest(struct trio *t, uint64_t id, uint64_t group, uint64_t limit_us, int64_t *ret_offset);
 /* Asks broker `id` for a producer id, which has `timeout_ms` for it. ERR_UNKNOWN_OUTCOME: no answer. */

@@ -64,6 +64,10 @@ static void who_has_no_room_lets_others_lead(void **state)
     uint64_t next = trio_leader(&t, trio_group(0), 10000000);
     assert_true(next != 0 && next != full);
     assert_int_equal(yields(full), 1);
+    uint64_t told = 0; /* full or not: clients are to ask who leads */
+    assert_int_equal(trio_ask_to_produce(&t, full, trio_group(0), 1000000, &told), ERR_NOT_LEADER);
+    assert_int_equal(told, next);
+    assert_true(t.broker[full].broker->disk_is_full);
     produce_some(20); /* two of three have room */
     struct partition *p = groups_find(t.broker[next].broker, trio_group(0));
     struct partition *other = groups_find(t.broker[full].broker, trio_group(0));
