@@ -53,7 +53,9 @@ _Static_assert(sizeof(((PartitionRow *)0)->replicas) == RAFT_VOTERS_MAX * sizeof
 
 static bool message_read(const struct message_type *type, pb_istream_t *stream, unsigned flags, void *ret_message)
 {
-    if (pb_decode_ex(stream, type->fields, ret_message, flags))
+    /* Every default is zero: nanopb would set field after field to it. */
+    memset(ret_message, 0, type->struct_bytes);
+    if (pb_decode_ex(stream, type->fields, ret_message, flags | PB_DECODE_NOINIT))
         return true;
     memset(ret_message, 0, type->struct_bytes);
     return false;
