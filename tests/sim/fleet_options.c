@@ -83,7 +83,7 @@ void fleet_options_draw(struct fleet_options *options, uint64_t seed)
     if (o.one.value_bytes_max > 1000) { /* all of them have to be read in the end */
         o.one.batch_records_max = o.one.batch_records_max / 4 + 7;
     }
-    o.one.think_us_max = 600000;
+    o.one.think_us_max = 500000;
     o.one.memory_bytes = (uint64_t)64 << 20;
     if (o.one.faults[FAULT_FILES]) {
         o.one.open_files = 8; /* they are opened again and again */

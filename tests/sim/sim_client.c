@@ -8,7 +8,7 @@
 #include "base/map.h"
 
 #define CONNECT_AGAIN_US_MAX 200000u
-#define TIMEOUT_US_MAX       8000000u /* with several brokers: another one may lead by then */
+#define TIMEOUT_US_MAX       4000000u /* with several brokers: another one may lead by then */
 #define TIMEOUT_QUIET_US     2000000u /* with several brokers: who is silent is left soon, another one answers */
 
 /* Whom a client believes to lead a group. */

@@ -537,6 +537,16 @@ static void producer_wake(struct producer *producer)
     }
 }
 
+/* For an id, or with batches that are to be sent again. */
+static bool is_waiting(const struct producer *producer)
+{
+    bool is = needs_id(producer);
+    for (uint32_t i = 0; i < producer->streams_count; i++) {
+        is = is || producer->streams[i].is_held;
+    }
+    return is;
+}
+
 static void on_wake(struct client *client)
 {
     struct producer *producer = producer_of(client);
@@ -564,6 +574,8 @@ static void on_wake(struct client *client)
     uint64_t pause_us = producer->is_prover || load->quiet ? 100000 : load->options->think_us_max;
     if (producer->is_greedy) {
         pause_us = load->proving ? 3000 : load->options->load_us / 20;
+    } else if (load_has_many(load) && is_waiting(producer)) {
+        pause_us = RETRY_US_MAX / 3; /* somebody may lead by now */
     }
     client_wake(client, 1 + rng_below(&load->world->load, pause_us));
 }
