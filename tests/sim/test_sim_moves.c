@@ -474,6 +474,32 @@ static void a_replica_of_which_nothing_is_known_is_replaced(void **state)
     trio_check(&t, group);
 }
 
+/* The log still has what the lost one wrote, from its birth on, and the others still count it as a voter. */
+static void who_has_lost_its_name_does_not_come_back_by_its_log(void **state)
+{
+    trio_open(&t, 19, 3, 1);
+    uint64_t group = kit_make_topic(1, 3);
+    kit_produce(group, 300); /* a checkpoint was taken */
+    uint64_t before = kit_replica_at(2, group)->replica;
+    trio_crash(&t, 2, false);
+    rot_group_row(2, group);
+    trio_start(&t, 2);
+    const struct partition *p = NULL; /* the one that follows it, which has no picture yet */
+    for (int i = 0; i < 100000 && (p == NULL || p->replica == 0 || p->is_unborn); i++) {
+        trio_run(&t, 100);
+        p = kit_replica_at(2, group);
+    }
+    assert_true(p != NULL && p->replica > before && !p->has_picture);
+    uint64_t next = p->replica;
+    trio_crash(&t, 2, true);
+    trio_start(&t, 2);
+    trio_run(&t, 1000);
+    assert_int_equal(kit_replica_at(2, group)->replica, next);
+    assert_true(kit_wait_for(kit_is_as_wished, &group, 60 * SECOND_US));
+    kit_produce(group, 10);
+    trio_check(&t, group);
+}
+
 /* --- any moves in any trouble --- */
 
 struct trouble {
@@ -639,6 +665,7 @@ int main(void)
         TEST(another_one_waits_until_the_rows_are_gone),
         TEST(who_is_dead_stays_dead_while_rows_are_left),
         TEST(a_replica_of_which_nothing_is_known_is_replaced),
+        TEST(who_has_lost_its_name_does_not_come_back_by_its_log),
         TEST(moves_survive_any_trouble),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
