@@ -113,15 +113,21 @@ bool wound_bytes_are_there(const struct wound_bytes *bytes, const uint8_t *now, 
     return false;
 }
 
-static bool segment_is_there(struct fleet_broker *b, const struct wound_bytes *bytes)
+static bool segment_is_in(struct fleet_broker *b, const struct wound_bytes *bytes, enum tree_view view)
 {
     struct inode *inode;
     uint8_t now[SECTOR_BYTES];
-    if (tree_find(sim_disk_tree(b->disk), TREE_NOW, bytes->path, &inode) != OK || inode != bytes->inode) {
+    if (tree_find(sim_disk_tree(b->disk), view, bytes->path, &inode) != OK || inode != bytes->inode) {
         return false;
     }
-    size_t got = inode_read(inode, TREE_NOW, now, bytes->size, bytes->at);
+    size_t got = inode_read(inode, view, now, bytes->size, bytes->at);
     return wound_bytes_are_there(bytes, now, (uint32_t)got);
+}
+
+/* What was made good and is not synced may be bad again after a power cut. */
+static bool segment_is_there(struct fleet_broker *b, const struct wound_bytes *bytes)
+{
+    return segment_is_in(b, bytes, TREE_NOW) || segment_is_in(b, bytes, TREE_DURABLE);
 }
 
 static bool row_is_there(struct fleet_broker *b, const struct wound *wound)
