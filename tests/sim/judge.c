@@ -195,6 +195,9 @@ static uint64_t mixed(uint64_t hash, uint64_t value)
 static uint64_t look_state(const void *context)
 {
     const struct partition *p = context;
+    if (p->installing && p->kind == TOPIC_DATA && p->log == NULL) {
+        return 0; /* where its log begins and ends it knows again when that is done */
+    }
     uint64_t hash = mixed(done_hash(p->done), (uint64_t)p->log_clock_ms);
     hash = mixed(mixed(hash, (uint64_t)p->idle_clock_ms), (uint64_t)partition_high_watermark(p));
     hash = mixed(hash, p->config.segment_bytes);

@@ -211,7 +211,7 @@ struct judge_sight {
     uint64_t (*term_of)(const void *context, uint64_t index);
     bool (*payload)(const void *context, uint64_t index, uint32_t *ret_crc);
     bool (*peer)(const void *context, uint64_t replica, struct raft_peer_state *ret_state);
-    uint64_t (*state)(const void *context); /* hash of the state machine */
+    uint64_t (*state)(const void *context); /* hash of the state machine; 0: not known just now */
 };
 
 /* What a row says, as far as a rule speaks of it; the fields of RaftRow. */

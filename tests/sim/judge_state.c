@@ -50,8 +50,8 @@ static void check_state(struct judge *judge, struct judge_group *group, const st
     }
     struct ghost_item *item = &group->items[s->applied];
     uint64_t state = s->state(s->context);
-    if (item->state == 0) {
-        item->state = state;
+    if (item->state == 0 || state == 0) {
+        item->state |= state;
         return;
     }
     judge__count(judge, JUDGE_B11);

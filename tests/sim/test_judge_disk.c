@@ -434,6 +434,25 @@ static void b11_equal_logs_make_unequal_states(void **context)
     story_trips("B11");
 }
 
+/* While a snapshot is installed its log is closed: where that begins and ends nobody can say. */
+static void b11_a_state_that_is_not_known_just_now(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story.fakes[2].state = 0;
+    story_commits(2, 1);
+    story_replicate(1, 2, 2, 1);
+    story_commits(2, 2);
+    story_commits(1, 2);
+    story_is_good();
+    story_replicate(1, 2, 3, 1);
+    story_commits(1, 3);
+    story.fakes[2].state = 2;
+    story_commits(2, 3);
+    story_trips("B11");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, story_begin, story_end)
@@ -472,6 +491,7 @@ int main(void)
         TEST(who_has_ended_is_not_sound),
         TEST(r20_somebody_speaks_for_another),
         TEST(b11_equal_logs_make_unequal_states),
+        TEST(b11_a_state_that_is_not_known_just_now),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
