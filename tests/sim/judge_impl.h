@@ -268,6 +268,9 @@ void ghost__elected(struct judge *judge, struct judge_group *group, const struct
 void state__free(struct judge_group *group);
 void raft__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                const struct judge_sight *sight);
+/* What was lost, and known to be, it says to have again. */
+void raft__mends(struct judge *judge, struct judge_group *group, struct judge_replica *r,
+                 const struct judge_sight *sight);
 void send__row(struct judge *judge, struct judge_machine *from, const struct judge_row *row);
 /* A row is about to be read by its broker; of a frame that came in the delivery that judge->deliveries counts. */
 void send__comes(struct judge *judge, uint64_t to, const struct judge_row *row);

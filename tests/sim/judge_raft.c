@@ -251,6 +251,17 @@ static void check_config(struct judge *judge, struct judge_group *group, struct 
 
 /* --- R20: damage --- */
 
+void raft__mends(struct judge *judge, struct judge_group *group, struct judge_replica *r, const struct judge_sight *s)
+{
+    uint64_t term = ghost__committed_term(group, r->lost_commit);
+    if (!disk__holds(judge, group, r, r->lost_commit, term)) {
+        judge__fail(judge, JUDGE_R20, group, r->id, "it is whole again without entry %llu",
+                    (unsigned long long)r->lost_commit);
+    }
+    disk__mended(r, s->durable);
+    r->was_damaged = false;
+}
+
 static void check_damage(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                          const struct judge_sight *s)
 {
@@ -268,12 +279,7 @@ static void check_damage(struct judge *judge, struct judge_group *group, struct 
     } else if (r->is_lost && !r->was_damaged) {
         judge__fail(judge, JUDGE_R20, group, r->id, "it has lost what was durable, and takes itself for whole");
     } else {
-        uint64_t term = ghost__committed_term(group, r->lost_commit);
-        if (!disk__holds(judge, group, r, r->lost_commit, term)) {
-            judge__fail(judge, JUDGE_R20, group, r->id, "it is whole again without entry %llu",
-                        (unsigned long long)r->lost_commit);
-        }
-        disk__mended(r, s->durable);
+        raft__mends(judge, group, r, s);
     }
     r->was_damaged = s->is_damaged;
 }

@@ -259,11 +259,15 @@ static void check_timeout_now(struct judge *judge, struct judge_group *group, co
 
 /* --- R20 --- */
 
-static void check_whole(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
+static void check_whole(struct judge *judge, struct judge_group *group, struct judge_replica *r,
                         const struct judge_row *row)
 {
     bool is_damaged = judge__is_damaged(judge, group, r);
-    if (!r->is_lost && !is_damaged) {
+    struct judge_sight s;
+    if (r->is_lost && r->was_damaged && !is_damaged && judge__look(judge, group, r, &s)) {
+        raft__mends(judge, group, r, &s); /* it may speak before anybody looks at it */
+    }
+    if ((!r->is_lost && !is_damaged) || judge->world->failed) {
         return;
     }
     bool is_answer = row->type == RAFT_APPEND_REPLY || row->type == RAFT_BEAT_REPLY;

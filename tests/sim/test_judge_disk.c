@@ -384,6 +384,40 @@ static void r8_a_refusal_leaves_before_its_term_is_durable(void **context)
     story_trips("R8");
 }
 
+/* It has everything again, and says so in the turn in which it knows, before it is looked at. */
+static void r20_who_has_healed_speaks(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_stores(3, 1, 1);
+    judge_wiped(story.judge, 3, NULL, NULL);
+    story.fakes[3].sight.is_damaged = true;
+    story_saw(3);
+    story_hard_state(3, 1, 11);
+    story_stores(3, 1, 1);
+    story.fakes[3].sight.durable = 1;
+    story.fakes[3].sight.is_damaged = false;
+    story_row(RAFT_APPEND_REPLY, 3, 1, 1, (struct judge_row){.index = 1});
+    story_saw(3);
+    story_is_good();
+}
+
+static void r20_who_has_not_healed_speaks(void **context)
+{
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_stores(3, 1, 1);
+    judge_wiped(story.judge, 3, NULL, NULL);
+    story.fakes[3].sight.is_damaged = true;
+    story_saw(3);
+    story_hard_state(3, 1, 11);
+    story.fakes[3].sight.is_damaged = false;
+    story_row(RAFT_APPEND_REPLY, 3, 1, 1, (struct judge_row){0});
+    story_trips("R20");
+}
+
 /* What a proof that nobody can help may count on. */
 static void who_has_all_that_it_ever_had_is_sound(void **context)
 {
@@ -487,6 +521,8 @@ int main(void)
         TEST(r20_who_was_wiped_takes_itself_for_whole),
         TEST(who_is_damaged_refuses_in_a_term_that_its_disk_lacks),
         TEST(r8_a_refusal_leaves_before_its_term_is_durable),
+        TEST(r20_who_has_healed_speaks),
+        TEST(r20_who_has_not_healed_speaks),
         TEST(who_has_all_that_it_ever_had_is_sound),
         TEST(who_has_ended_is_not_sound),
         TEST(r20_somebody_speaks_for_another),

@@ -12,6 +12,8 @@
 #include "broker/entry.h"
 #include "judge_impl.h"
 #include "sim_clock.h"
+#include "sim_inode.h"
+#include "wal/format.h"
 
 #define GROUP 5u
 
@@ -206,6 +208,19 @@ static void log_files(void *context, const char *name)
     assert_int_equal(tree_unlink(sim_disk_tree(s.disk), path), OK);
 }
 
+/* Of those that are in use: the others have no batch. */
+static void first_file(void *context, const char *name)
+{
+    struct inode *inode;
+    struct wal__file_header header;
+    char path[64];
+    snprintf(path, sizeof path, "wal/%s", name);
+    assert_int_equal(tree_find(sim_disk_tree(s.disk), TREE_NOW, path, &inode), OK);
+    if (wal__file_header_decode(inode_bytes(inode), &header) == OK) {
+        *(struct inode **)context = inode;
+    }
+}
+
 static void w2_a_file_of_the_log_is_gone(void **context)
 {
     struct tree *tree = sim_disk_tree(s.disk);
@@ -236,6 +251,44 @@ static void r20_a_damaged_disk_is_no_broken_promise(void **context)
     append(WAL_GROUP_NEW, 0, 0);
     flush();
     trips("R20");
+}
+
+/* The record that names the replica rots, what it wrote behind it stands: no start knows of it any more, so it is lost,
+ * and the rest goes with the log some day. */
+static void lose_birth(void)
+{
+    struct inode *inode;
+    append(WAL_GROUP_NEW, 0, 0);
+    flush();
+    append(WAL_HARD_STATE, 12, 3);
+    append(WAL_ENTRY, 1, 3);
+    flush();
+    append(WAL_ENTRY, 2, 3);
+    flush();
+    assert_int_equal(tree_list(sim_disk_tree(s.disk), TREE_NOW, "wal", first_file, &inode), OK);
+    inode_flip_bit(inode, WAL_BLOCK_BYTES + 80, 1);
+    crash(false);
+}
+
+static void r20_a_replica_whose_birth_rots_is_lost(void **context)
+{
+    (void)context;
+    judge_doubts(s.judge, 1);
+    lose_birth();
+    assert_false(s.world.failed);
+    assert_true(disk__reaches(s.judge, replica(), 2));
+    assert_true(replica()->is_lost);
+}
+
+static void w2_a_birth_is_gone(void **context)
+{
+    (void)context;
+    append(WAL_GROUP_NEW, 0, 0);
+    flush();
+    assert_int_equal(tree_list(sim_disk_tree(s.disk), TREE_NOW, "wal", log_files, NULL), OK);
+    assert_int_equal(tree_sync_dir(sim_disk_tree(s.disk), "wal"), OK);
+    crash(true);
+    trips("W2");
 }
 
 /* --- the checkpoint store --- */
@@ -325,6 +378,8 @@ int main(void)
         TEST(what_was_durable_is_found_after_crashes),
         TEST(w2_a_file_of_the_log_is_gone),
         TEST(r20_a_damaged_disk_is_no_broken_promise),
+        TEST(r20_a_replica_whose_birth_rots_is_lost),
+        TEST(w2_a_birth_is_gone),
         TEST(b12_a_hole_between_segments),
         TEST(b12_a_hole_at_the_end),
         TEST(b12_the_same_offsets_are_other_bytes),
