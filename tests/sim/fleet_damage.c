@@ -36,6 +36,12 @@ static bool has(const struct fleet *fleet, enum sim_fault fault)
     return fleet->options->one.faults[fault];
 }
 
+/* A disk may be lost only while all that it holds is whole elsewhere: so that comes before most other wounds. */
+static bool awaits_wipe(const struct fleet *fleet)
+{
+    return has(fleet, FAULT_WIPE) && !fleet_has_struck(fleet, FAULT_WIPE);
+}
+
 /* --- which seeds have what --- */
 
 void fleet_damage_draw(struct fleet_options *o)
@@ -142,7 +148,8 @@ void fleet_damage_written(struct fleet_broker *b, const char *path, struct inode
     uint8_t sector[SECTOR_BYTES] = {0}, old[SECTOR_BYTES] = {0};
     uint64_t group;
     int64_t base;
-    if (!has(fleet, FAULT_MISWRITE) || fleet->phase != FLEET_SAFETY || size == 0 || !read_path(path, &group, &base)) {
+    if (!has(fleet, FAULT_MISWRITE) || awaits_wipe(fleet) || fleet->phase != FLEET_SAFETY || size == 0 ||
+        !read_path(path, &group, &base)) {
         return;
     }
     bool is_first = b->world.tally.faults[FAULT_MISWRITE] == 0;
@@ -493,6 +500,10 @@ static void on_tick(void *context, uint64_t argument)
     (void)argument;
     if (fleet->phase != FLEET_SAFETY) {
         return;
+    }
+    if (awaits_wipe(fleet)) {
+        drawn[count++] = FAULT_WIPE;
+        is_early = true;
     }
     for (int early = 1; early >= 0 && count == 0; early--) { /* those that did not strike yet come first */
         for (size_t i = 0; i < BY_TIME; i++) {
