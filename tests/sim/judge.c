@@ -239,7 +239,10 @@ static void look(const struct judge_machine *machine, const struct partition *p,
                                       .state = look_state};
     ret_sight->config = raft_config(r, &ret_sight->config_index);
     if (ret_sight->role == RAFT_LEADER) {
+        const struct confirm *first = STAILQ_FIRST(&p->confirms);
         ret_sight->round = r->round_confirmed;
+        ret_sight->told_round = r->told_round;
+        ret_sight->waits_for = first != NULL ? first->round : 0;
         ret_sight->has_own_commit = raft__own_term_committed(r);
     }
 }
@@ -318,7 +321,7 @@ static bool is_as_seen(const struct judge *judge, const struct partition *p, con
     if (!is_same || raft->role != RAFT_LEADER) {
         return is_same;
     }
-    return raft->round_confirmed == r->round && (raft->transfer_to == 0) == r->accepted &&
+    return raft->round_confirmed == r->round && STAILQ_EMPTY(&p->confirms) && (raft->transfer_to == 0) == r->accepted &&
            judge->world->now_us - r->looked_us < LOOK_US;
 }
 

@@ -203,6 +203,8 @@ struct judge_sight {
     bool is_said;        /* no answer of its broker waits for the log */
     bool has_own_commit; /* leader: an entry of its own term is committed */
     uint64_t round;      /* of reads, confirmed */
+    uint64_t told_round; /* of those, what its owner was told */
+    uint64_t waits_for;  /* the round for which somebody waits; 0: nobody */
     int64_t end;         /* high watermark */
     uint32_t installs;   /* of snapshots, in its present life */
     uint32_t heartbeat_ms, election_ms;

@@ -465,6 +465,13 @@ static void check_reads(struct judge *judge, struct judge_group *group, const st
                         const struct judge_sight *s)
 {
     struct hearing hearing = {judge, group, s, 0};
+    if (s->waits_for != 0) {
+        judge__count(judge, JUDGE_R15);
+        if (s->waits_for <= s->told_round) {
+            judge__fail(judge, JUDGE_R15, group, r->id, "a read waits for round %llu, which was over when it was asked",
+                        (unsigned long long)s->waits_for);
+        }
+    }
     if (s->round == r->round || s->round == 0) {
         return;
     }
