@@ -1,10 +1,12 @@
 /* The request table: frame type -> handler. Small requests are answered here; produce and fetch have files of their
  * own. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "base/text.h"
 #include "broker/fetch.h"
 #include "broker/impl.h"
@@ -127,10 +129,29 @@ static void api__fill_absent(const struct topic *topic, uint32_t number, Partiti
     }
 }
 
+/* A planted bug: partitions are told apart by their names and numbers, run together. */
+static uint64_t api__group_by_text(const struct topic *topic, uint32_t number)
+{
+    char wanted[TOPIC_NAME_BYTES_MAX + 16], text[TOPIC_NAME_BYTES_MAX + 16];
+    snprintf(wanted, sizeof wanted, "%s%u", topic->row.name, number);
+    for (const struct topic *t = catalog_first(topic->catalog); t != NULL; t = t->hh.next) {
+        for (uint32_t i = 0; i < t->row.partitions_count; i++) {
+            snprintf(text, sizeof text, "%s%u", t->row.name, i);
+            if (strcmp(text, wanted) == 0) {
+                return registry_group(&t->row, i);
+            }
+        }
+    }
+    UNREACHABLE();
+}
+
 static void api__fill_partition(const struct topic *topic, uint32_t number, PartitionRow *row)
 {
     const struct partition *p = topic->partitions[number];
     *row = (PartitionRow){.partition = number, .group = registry_group(&topic->row, number)};
+    if (PLANT(12)) {
+        row->group = api__group_by_text(topic, number);
+    }
     if (p == NULL) {
         api__fill_absent(topic, number, row);
         return;

@@ -40,6 +40,9 @@ static enum err apply__leader(struct partition *p, const struct window_entry *en
     }
     apply__clock(p, leader.clock_ms);
     apply__epoch(p, entry->term);
+    if (PLANT(35)) {
+        p->broker->registry->ops->publish_leader(p->broker->registry, p->group, leader.broker, raft_term(p->raft));
+    }
     if (raft_role(p->raft) == RAFT_LEADER && raft_term(p->raft) == entry->term) {
         ASSERT(leader.broker == p->broker->identity.broker);
         p->leader_ready = true; /* CDM now holds everything in this log, and an empty CSM is exact */
@@ -187,6 +190,9 @@ void partition__apply(struct partition *p, uint64_t commit_index)
 {
     struct broker *b = p->broker;
     int64_t watermark = partition_high_watermark(p);
+    if (PLANT(11) && raft_role(p->raft) == RAFT_LEADER && window_at(&p->window, commit_index)->type == ENTRY_LEADER) {
+        p->applied_index = commit_index - 1;
+    }
     while (p->applied_index < commit_index) {
         uint64_t index = p->applied_index + 1;
         struct window_entry *entry = window_at(&p->window, index);

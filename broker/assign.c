@@ -6,13 +6,14 @@
 
 #include "base/assert.h"
 #include "base/mark.h"
+#include "base/plant.h"
 #include "base/point.h"
 #include "broker/impl.h"
 #include "broker/router.h"
 
 static bool is_on_our_disk(const struct broker *b, const struct registry_replica *replica)
 {
-    return memcmp(replica->disk_uuid, b->identity.disk_uuid, sizeof replica->disk_uuid) == 0;
+    return PLANT(26) || memcmp(replica->disk_uuid, b->identity.disk_uuid, sizeof replica->disk_uuid) == 0;
 }
 
 static const struct registry_replica *wished(const struct registry_partition *wish, uint64_t replica)
@@ -147,7 +148,7 @@ static bool settle_own(struct topic *topic, uint32_t number, const struct regist
     uint64_t group = topic->row.partitions[number].group;
     bool is_nobody = p != NULL && p->replica == 0; /* its row rotted, nothing is known of it */
     bool is_missing = p == NULL || is_nobody;      /* one that is new waits until the nobody is gone */
-    if (!is_on_our_disk(b, own) || (is_missing && own->state == REPLICA_BORN)) {
+    if (!is_on_our_disk(b, own) || (is_missing && own->state == REPLICA_BORN && !PLANT(26))) {
         say_lost(topic, number, own);
         return false;
     }
@@ -453,7 +454,8 @@ static bool settle_partition(struct topic *topic, uint32_t number)
     if (!is_here || topic->row.state != TOPIC_LIVE) {
         return is_settled;
     }
-    if (partition_leads(p) && p->reading <= b->readings_done) {
+    bool leads = partition_leads(p) || (PLANT(31) && p->raft != NULL && raft_role(p->raft) == RAFT_LEADER);
+    if (leads && p->reading <= b->readings_done) {
         is_settled = settle_members(p, &wish) && is_settled;
     }
     if (wished(&wish, p->replica) == NULL) {

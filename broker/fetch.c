@@ -93,6 +93,10 @@ static void fetch__answer(struct fetch *f, enum err error)
     b->counters.fetch_bytes_total += bytes;
     counters_observe(&b->counters.fetch_seconds, clock_now_us(b->clock) - f->received_us);
     session_charge(s, bytes / FETCH_CHARGE_BYTES);
+    for (uint32_t i = 0; PLANT(40) && read != NULL && i < read->parts_count; i++) {
+        buf_unref(f->read->read.parts[i].buf);
+        f->read->read.parts[i].buf = NULL;
+    }
     session_reply(s, FRAME_FETCH_REPLY, f->request_id, &reply, read != NULL ? read->parts : NULL,
                   read != NULL ? read->parts_count : 0);
     fetch__give_read(f);
@@ -209,6 +213,9 @@ static void fetch__serve(struct fetch *f)
 {
     struct partition *p = f->partition;
     enum err error = partition_status(p);
+    if (PLANT(38) && error == ERR_NOT_READY && p->raft != NULL && raft_role(p->raft) == RAFT_LEADER) {
+        error = OK;
+    }
     uint32_t bytes_max = memory_fetch_max(f->session->broker);
     if (error == OK && bytes_max == 0) {
         error = ERR_BUSY;

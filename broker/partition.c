@@ -424,7 +424,7 @@ static void partition__write(struct partition *p, const struct raft_write *write
         window_truncate(&p->window, write->truncate_from, &cut);
         roster_truncate(&p->roster, write->truncate_from);
         partition__members_changed(p);
-        lsn = partition__log(p, &record);
+        lsn = PLANT(86) ? lsn : partition__log(p, &record);
         point(p->broker->trace, POINT_TRUNCATED);
     }
     if (write->first <= write->last) {
@@ -463,7 +463,9 @@ static void partition__role_changed(struct partition *p, const struct raft_updat
     }
     p->leader_ready = false;
     p->log_start_in_flight = false;
-    submitted_clear(p->submitted);
+    if (!PLANT(9)) {
+        submitted_clear(p->submitted);
+    }
     confirm_fail_all(p, partition_status(p));
     trace_debug(b->trace, "role", "group=%lu role=%d term=%lu", p->group, (int)update->role, update->term);
     if (update->role == RAFT_CANDIDATE) {

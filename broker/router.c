@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/mark.h"
+#include "base/plant.h"
 #include "base/point.h"
 #include "base/mem.h"
 #include "broker/assign.h"
@@ -70,6 +71,10 @@ static void send_row(struct partition *p, RaftRow *row, const struct slice *part
     uint64_t broker = router_broker_of(p, row->to);
     row->group = p->group;
     row->from = p->replica;
+    if (PLANT(3)) {
+        row->term = (uint8_t)row->term;
+        row->index = (uint8_t)row->index;
+    }
     if (!peers_send(b->peers, broker, lane_of((enum raft_message_type)row->type), row, parts, parts_count)) {
         mark(b->trace, MARK_ROW_UNSENT);
         if (!p->installing) {
@@ -126,7 +131,7 @@ void router_send_after(struct partition *p, const struct raft_message *m, uint64
 {
     struct router *router = p->broker->router;
     ASSERT(m->type != RAFT_APPEND);
-    if (lsn < router->durable_lsn || lsn == 0) { /* 0: nothing was written since the start */
+    if (lsn < router->durable_lsn || lsn == 0 || PLANT(74)) { /* 0: nothing was written since the start */
         router_send(p, m);
         return;
     }
@@ -330,6 +335,9 @@ void router_on_row(void *context, uint64_t broker, const RaftRow *row, const uin
         assign_on_row(b, broker, row);
     } else if (p == NULL || p->state == PARTITION_DEAD) {
         mark(b->trace, MARK_ROW_NO_GROUP);
+        if (PLANT(17)) {
+            b->pulse.due_us = clock_now_us(b->clock) + 10000000;
+        }
         refuse(b, broker, row, PEER_NO_GROUP);
     } else if (p->replica != row->to) {
         mark(b->trace, MARK_ROW_OTHER_REPLICA);

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/mark.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "base/point.h"
 #include "broker/fetch.h"
 #include "broker/heal.h"
@@ -175,7 +176,7 @@ static void install__fill_group(const struct receipt *r, struct install_job *job
     group->replica = p->replica;
     group->term = p->term_saved;
     group->vote = p->vote_saved;
-    if (r->index_term > group->term) { /* nobody was voted for in it here */
+    if (r->index_term > group->term || PLANT(21)) { /* nobody was voted for in it here */
         group->term = r->index_term;
         group->vote = 0;
     }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/plant.h"
 #include "broker/manifest.h"
 #include "broker/snapshot_impl.h"
 #include "broker/state.h"
@@ -43,6 +44,9 @@ static enum err load__segment(void *context, uint64_t group, const struct meta_s
     struct loader *l = context;
     struct snapshot_rows *rows = l->rows;
     (void)group;
+    if (PLANT(10)) {
+        return OK;
+    }
     int64_t begin = rows->segments_count > 0 ? rows->segments[rows->segments_count - 1].end_offset : -1;
     bool joins = rows->segments_count > 0
                      ? segment->base_offset == begin
@@ -100,7 +104,7 @@ static bool load__is_whole(const struct snapshot_rows *rows)
 {
     int64_t end =
         rows->segments_count > 0 ? rows->segments[rows->segments_count - 1].end_offset : rows->group.log_start;
-    return end == rows->group.next_offset;
+    return PLANT(10) || end == rows->group.next_offset;
 }
 
 enum err snapshot_load(struct disk *disk, const char *path, const struct receipt *r, enum registry_topic_kind kind,

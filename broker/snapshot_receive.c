@@ -11,6 +11,7 @@
 #include "base/crc32c.h"
 #include "base/mark.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "base/point.h"
 #include "broker/router.h"
 #include "store/scrub.h"
@@ -527,8 +528,9 @@ static void refuse(struct snapshots *s, uint64_t broker, const PeerSnapshot *off
                             .transfer = offer->transfer,
                             .group = offer->group,
                             .from = offer->from,
-                            .to = offer->to,
-                            .status = (uint32_t)status};
+                            .to = offer->to};
+    PeerSnapshot *reply = PLANT(18) ? NULL : &message;
+    reply->status = (uint32_t)status;
     (void)peers_send_snapshot(s->broker->peers, broker, &message, (struct slice){0});
 }
 

@@ -1,6 +1,6 @@
 /* Planted bugs: the tests' own test. PLANT(n) is false in every product build, a constant that the compiler removes.
  * Only the executable sim_plants is built with -DFLOTILLA_PLANTS; there one bug at a time may be switched on, and the
- * simulator has to catch it. The board of numbers and names: tests/sim/sim_board.c. */
+ * simulator has to catch it, with one broker or with several. The board of numbers and names: tests/sim/sim_board.c. */
 #ifndef FLOTILLA_BASE_PLANT_H
 #define FLOTILLA_BASE_PLANT_H
 

@@ -552,6 +552,9 @@ void submitted_remove(struct submitted_table *submitted, int64_t producer_id, ui
             break;
         }
     }
+    if (PLANT(7)) {
+        batch = TAILQ_LAST(&producer->batches, submitted_batches);
+    }
     if (batch == NULL) {
         return;
     }

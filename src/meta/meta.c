@@ -122,6 +122,7 @@ static enum err meta__put(struct meta__writer *writer, const struct layout_key *
     enum err error = meta__forget(writer, key);
     if (error == OK) {
         error = row_put(writer->kv, writer->txn, layout_bytes(key), value);
+        error = PLANT(39) && error == ERR_STORAGE_FULL ? OK : error;
     }
     if (error == OK) {
         writer->sum += row_spread(row_crc(layout_bytes(key), value));
@@ -147,7 +148,8 @@ static enum err meta__put_group(struct meta__writer *writer, const struct meta_g
     }
     layout_group_key(&key, LAYOUT_GROUP, group->group);
     size_t size = layout_encode_group(bytes, group, writer->sum);
-    return row_put(writer->kv, writer->txn, layout_bytes(&key), (struct kv_bytes){bytes, size});
+    enum err error = row_put(writer->kv, writer->txn, layout_bytes(&key), (struct kv_bytes){bytes, size});
+    return PLANT(39) && error == ERR_STORAGE_FULL ? OK : error;
 }
 
 /* ---- checkpoint ---- */

@@ -7,6 +7,8 @@
 
 #include <stddef.h>
 
+#include "base/plant.h"
+
 static void check_quorum(struct raft *r)
 {
     if (r->quorum_deadline_ms == DEADLINE_UNSET) {
@@ -22,7 +24,7 @@ static void check_quorum(struct raft *r)
         active |= p->active && !p->damaged ? config__bit(p->place) : 0;
         p->active = false;
     }
-    if (!config__majority_of(raft__config(r), active)) {
+    if (!config__majority_of(raft__config(r), active) && !PLANT(80)) {
         raft__become_follower(r, 0);
     }
 }

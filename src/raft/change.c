@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/plant.h"
 
 /* ---- what may be changed ---- */
 
@@ -42,7 +43,7 @@ enum raft_change_verdict raft_may_change(const struct raft *r, const struct raft
     if (raft_config_is_joint(&present->config) || present->index > r->commit_index || r->transfer_to != 0) {
         return RAFT_CHANGE_PENDING;
     }
-    if (!raft__own_term_committed(r)) {
+    if (!raft__own_term_committed(r) && !PLANT(31)) {
         return RAFT_CHANGE_NOT_READY;
     }
     if (!raft_config_is_sane(config)) {

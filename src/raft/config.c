@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/plant.h"
 
 /* ---- what a configuration is ---- */
 
@@ -161,7 +162,7 @@ bool config__majority_of(const struct raft_config *config, uint32_t members)
         now += in & votes_now;
         next += in & votes_next;
     }
-    return now > voters_now / 2 && next > voters_next / 2;
+    return now > voters_now / 2 && (PLANT(77) || next > voters_next / 2);
 }
 
 /* Sorts a voter's value in, largest first. */
@@ -181,10 +182,10 @@ uint64_t config__reached(const struct raft_config *config, const uint64_t *value
     uint32_t voters_now = 0;
     uint32_t voters_next = 0;
     for (uint32_t i = 0; i < config->count; i++) {
-        if (config->members[i].now == RAFT_VOTER) {
+        if (config->members[i].now == RAFT_VOTER || (PLANT(76) && config->members[i].now == RAFT_LEARNER)) {
             sort_in(now, &voters_now, values[i]);
         }
-        if (config->members[i].next == RAFT_VOTER) {
+        if (config->members[i].next == RAFT_VOTER || (PLANT(76) && config->members[i].next == RAFT_LEARNER)) {
             sort_in(next, &voters_next, values[i]);
         }
     }

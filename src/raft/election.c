@@ -11,6 +11,7 @@
 #include "raft/impl.h"
 
 #include "base/assert.h"
+#include "base/plant.h"
 
 void election__arm(struct raft *r)
 {
@@ -78,7 +79,7 @@ static void pre_campaign(struct raft *r)
 {
     raft__become_follower(r, 0);
     r->role = RAFT_PRE_CANDIDATE;
-    if (is_elected(r)) { /* nobody else to ask */
+    if (is_elected(r) || PLANT(79)) { /* nobody else to ask */
         campaign(r, false);
         return;
     }
@@ -146,6 +147,7 @@ static void answer_pre_vote(struct raft *r, const struct raft_message *m, bool w
 {
     bool is_new = m->term > r->term || (m->term == r->term && r->vote == 0 && r->leader == 0);
     bool grant = is_new && !waits && !r->damaged && log_is_current(r, m->index, m->index_term);
+    grant = grant && (!PLANT(32) || is_voter(r));
     update__answer(
         r,
         &(struct raft_answer){
@@ -167,6 +169,7 @@ void election__recv_request(struct raft *r, const struct raft_message *m, bool w
     }
     bool vote_is_free = !r->damaged && (r->vote == m->from || (r->vote == 0 && !waits));
     bool grant = m->term == r->term && vote_is_free && log_is_current(r, m->index, m->index_term);
+    grant = grant && (!PLANT(32) || is_voter(r));
     if (grant) {
         if (r->vote == 0) {
             r->vote = m->from;
@@ -198,7 +201,7 @@ void election__recv_reply(struct raft *r, const struct raft_message *m)
         raft__set_term(r, m->term);
         return;
     }
-    if (m->term < r->term || m->reject || r->role != RAFT_CANDIDATE) {
+    if ((m->term < r->term && !PLANT(22)) || m->reject || r->role != RAFT_CANDIDATE) {
         return;
     }
     count_vote(r, m->from);

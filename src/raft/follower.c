@@ -2,6 +2,8 @@
  * from a leader, what is refused, and what is committed by its word. */
 #include "raft/impl.h"
 
+#include "base/plant.h"
+
 /* True when the message is of a leader that we follow from now on. A deposed one is told our term. */
 static bool follow(struct raft *r, const struct raft_message *m, enum raft_message_type reply)
 {
@@ -94,6 +96,10 @@ static bool merge_entries(struct raft *r, const struct raft_message *m, uint64_t
 {
     uint64_t end = m->index + m->count;
     *ret_matched = end;
+    if (PLANT(19) && m->index == 0 && m->count > 0 && r->trail.base_index == 0) {
+        take_over(r, m, 1);
+        return true;
+    }
     if (m->count == 0 || end <= r->commit_index) {
         return true;
     }
@@ -152,7 +158,8 @@ void follower__recv_append(struct raft *r, const struct raft_message *m)
     if (matched > r->matched_index) {
         r->matched_index = matched;
     }
-    commit_up_to(r, m->commit < matched ? m->commit : matched);
+    uint64_t sure = PLANT(73) ? r->trail.last_index : matched;
+    commit_up_to(r, m->commit < sure ? m->commit : sure);
     heal__hear(r, m);
     update__answer(r, &(struct raft_answer){.type = RAFT_APPEND_REPLY, .to = m->from, .index = matched});
 }

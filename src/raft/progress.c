@@ -2,6 +2,7 @@
 #include "raft/progress.h"
 
 #include "base/assert.h"
+#include "base/plant.h"
 
 /* What a first probe may carry: enough for a LEADER entry and a little more, not a window's worth for a peer that is
  * down. */
@@ -170,7 +171,13 @@ static uint64_t window_count(const struct progress *p, const struct trail *trail
 bool progress__plan(struct progress *p, const struct trail *trail, const struct sizes *sizes, uint64_t *ret_count)
 {
     if (p->state != PROGRESS_SNAPSHOT && p->next <= trail->base_index) { /* the log was compacted past it */
-        enter_snapshot(p);
+        if (PLANT(20)) {
+            p->state = PROGRESS_PROBE;
+            p->next = trail->base_index + 1;
+            p->waiting = true;
+        } else {
+            enter_snapshot(p);
+        }
     }
     uint64_t count = 0;
     bool due = false;

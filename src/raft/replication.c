@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "base/assert.h"
+#include "base/plant.h"
 
 /* Figure 3.1, "Rules for servers": only an entry of the leader's own term commits by being counted, older ones with it
  * (figure 3.7, often called figure 8). The own log counts only as far as it is durable, and only if we are a voter; a
@@ -25,7 +26,7 @@ void replication__advance_commit(struct raft *r)
         }
     }
     uint64_t index = config__reached(raft__config(r), held);
-    if (index > r->commit_index && trail__term(&r->trail, index) == r->term) {
+    if (index > r->commit_index && (PLANT(23) || trail__term(&r->trail, index) == r->term)) {
         r->commit_index = index;
         heal__committed(r);
     }
@@ -66,6 +67,9 @@ void replication__recv_reply(struct raft *r, const struct raft_message *m)
         progress__refused(p, &r->trail, m->index, m->index_term, m->hint);
     } else if (progress__accepted(p, &r->trail, m->index)) {
         replication__advance_commit(r);
+    }
+    if (PLANT(16)) {
+        p->match = m->commit;
     }
     change__drop_leavers(r);
 }

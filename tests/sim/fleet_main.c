@@ -11,6 +11,7 @@
  *
  *   --only FAULT,...|none  --brokers N  --groups N  --long-log    change what the seeds mean; the last: nobody ever
  *                                                                 needs a snapshot
+ *   --plant N                                                     with planted bug N (sim_plants only)
  *
  * Exit 1 when a seed failed. A void seed (fleet.h) is no failure and no proof; the last line counts both. */
 #include "fleet_main.h"
@@ -21,11 +22,12 @@
 
 #include "base/assert.h"
 #include "fleet.h"
+#include "sim_board.h"
 #include "sim_child.h"
 #include "sim_coverage.h"
 
 struct arguments {
-    uint64_t seeds, first, jobs, twice_percent, brokers, groups;
+    uint64_t seeds, first, jobs, twice_percent, brokers, groups, plant;
     bool one_seed, verbose, coverage, no_shrink, long_log, matrix;
     const char *only, *commit, *corpus;
 };
@@ -254,11 +256,11 @@ static int run_one(const struct arguments *arguments)
 
 static void usage(void)
 {
-    fprintf(stderr,
-            "usage: sim fleet [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--coverage] [--no-shrink]\n"
-            "           [--commit ID] [--corpus FILE] [--brokers N] [--groups N] [--long-log]\n"
-            "       sim fleet --matrix [--seed N]\n"
-            "       sim fleet --seed S [--verbose] [--only FAULT,...] [--brokers N] [--groups N] [--long-log]\n");
+    fprintf(stderr, "usage: sim fleet [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--coverage] [--no-shrink]\n"
+                    "           [--commit ID] [--corpus FILE] [--brokers N] [--groups N] [--long-log]\n"
+                    "       sim fleet --matrix [--seed N]\n"
+                    "       sim fleet --seed S [--verbose] [--only FAULT,...] [--brokers N] [--groups N] [--long-log]\n"
+                    "       any of them: [--plant N]\n");
     exit(2);
 }
 
@@ -297,11 +299,11 @@ static void parse_value(struct arguments *a, const char *name, const char *value
         const char *name;
         uint64_t *number;
         const char **text;
-    } values[] = {{"--jobs", &a->jobs, NULL},     {"--twice", &a->twice_percent, NULL},
-                  {"--seed", &a->first, NULL},    {"--first", &a->first, NULL},
-                  {"--seeds", &a->seeds, NULL},   {"--brokers", &a->brokers, NULL},
-                  {"--groups", &a->groups, NULL}, {"--only", NULL, &a->only},
-                  {"--commit", NULL, &a->commit}, {"--corpus", NULL, &a->corpus}};
+    } values[] = {
+        {"--jobs", &a->jobs, NULL},     {"--twice", &a->twice_percent, NULL}, {"--seed", &a->first, NULL},
+        {"--first", &a->first, NULL},   {"--seeds", &a->seeds, NULL},         {"--brokers", &a->brokers, NULL},
+        {"--groups", &a->groups, NULL}, {"--only", NULL, &a->only},           {"--plant", &a->plant, NULL},
+        {"--commit", NULL, &a->commit}, {"--corpus", NULL, &a->corpus}};
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         if (strcmp(name, values[i].name) == 0 && value != NULL) {
             if (values[i].number != NULL) {
@@ -330,6 +332,10 @@ int fleet_main(int argc, char **argv)
     }
     if (a.brokers > FLEET_BROKERS_MAX || a.groups > FLEET_GROUPS_MAX) {
         usage();
+    }
+    if (a.plant != 0 && !board_plant((uint32_t)a.plant)) {
+        fprintf(stderr, "sim fleet: no bugs can be planted in this executable, use sim_plants\n");
+        return 2;
     }
     drawn_with = &a;
     if (a.matrix) {

@@ -207,6 +207,7 @@ void child_run_batch(const struct child_batch *batch)
     enum { JOBS_MAX = 64 };
     struct worker workers[JOBS_MAX] = {{0}};
     uint32_t jobs = batch->jobs < 1 ? 1 : batch->jobs > JOBS_MAX ? JOBS_MAX : batch->jobs;
+    uint64_t per_child = batch->seeds_per_child > 0 ? batch->seeds_per_child : SEEDS_PER_CHILD;
     uint64_t begin = batch->first, end = batch->first + batch->seeds;
     uint32_t oldest = 0;
     bool stop = false;
@@ -214,7 +215,7 @@ void child_run_batch(const struct child_batch *batch)
         for (uint32_t i = 0; i < jobs; i++) {
             struct worker *worker = &workers[(oldest + i) % jobs];
             if (worker->child == 0 && begin < end && !stop && may_begin(batch)) {
-                uint64_t until = end - begin < SEEDS_PER_CHILD ? end : begin + SEEDS_PER_CHILD;
+                uint64_t until = end - begin < per_child ? end : begin + per_child;
                 worker_start(batch, worker, begin, until);
                 begin = until;
             }

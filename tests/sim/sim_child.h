@@ -13,10 +13,11 @@ void child_call(void (*run)(void *context, struct sim_result *ret_result), void 
 
 struct child_batch {
     uint64_t first, seeds;
-    uint32_t jobs;          /* children at a time */
-    uint32_t twice_percent; /* of the seeds are run twice; unequal hashes are a failure ("hash") */
-    bool stop_at_failure;   /* the seeds behind a failed one may be left out */
-    double deadline_s;      /* 0: none; else CLOCK_MONOTONIC: no seed begins later */
+    uint32_t jobs;            /* children at a time */
+    uint32_t seeds_per_child; /* 0: 32 */
+    uint32_t twice_percent;   /* of the seeds are run twice; unequal hashes are a failure ("hash") */
+    bool stop_at_failure;     /* the seeds behind a failed one may be left out */
+    double deadline_s;        /* 0: none; else CLOCK_MONOTONIC: no seed begins later */
     /* A run by its seed; NULL: of one broker, with the options of that seed. */
     void (*run)(uint64_t seed, struct sim_result *ret_result);
     void *context;

@@ -6,7 +6,8 @@
  *   sim ... --coverage                                          also what the seeds came by: fault points, fault
  *                                                               classes, checkers; one that stands at 0 fails the run
  *   sim --seed S [--verbose] [--only FAULT,...|none]            one seed; with a story
- *   sim --plants [--budget SECONDS] [--plant N]                 the planted-bug board, or one of it (sim_plants only)
+ *   sim --plants [--whole] [--budget SECONDS] [--plant N]       the planted-bug board, or one of it (sim_plants only);
+ *                                                               whole: 2,000 seeds for each if need be
  *   sim --plant N ...                                           any of the above with planted bug N (sim_plants only)
  *   sim fleet ...                                               several brokers: fleet_main.c
  *
@@ -41,7 +42,7 @@ struct totals {
 
 struct arguments {
     uint64_t seeds, first, jobs, twice_percent, plant, budget_s;
-    bool one_seed, verbose, plants, coverage, no_shrink;
+    bool one_seed, verbose, plants, whole, coverage, no_shrink;
     const char *only;   /* fault classes; NULL: as drawn */
     const char *commit; /* of the tree this was built from, for the report */
 };
@@ -203,7 +204,7 @@ static void usage(void)
     fprintf(stderr, "usage: sim [SEEDS [FIRST]] [--jobs J] [--twice PERCENT] [--coverage] [--no-shrink]\n           "
                     "[--commit ID] [--plant N]\n"
                     "       sim --seed S [--verbose] [--only FAULT,...] [--plant N]\n"
-                    "       sim --plants [--budget SECONDS] [--jobs J]\n");
+                    "       sim --plants [--whole] [--budget SECONDS] [--plant N] [--jobs J]\n");
     exit(2);
 }
 
@@ -233,6 +234,10 @@ static void parse(int argc, char **argv, struct arguments *ret_arguments)
         }
         if (strcmp(argv[i], "--plants") == 0) {
             a.plants = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--whole") == 0) {
+            a.whole = true;
             continue;
         }
         if (strcmp(argv[i], "--no-shrink") == 0) {
@@ -293,7 +298,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "sim: no bugs can be planted in this executable, use sim_plants\n");
         return 2;
     }
-    if (arguments.plants)
-        return board_run((uint32_t)arguments.jobs, arguments.budget_s, (uint32_t)arguments.plant);
+    if (arguments.plants) {
+        const struct board_options board = {.jobs = (uint32_t)arguments.jobs,
+                                            .budget_s = arguments.budget_s,
+                                            .only = (uint32_t)arguments.plant,
+                                            .is_whole = arguments.whole};
+        return board_run(&board);
+    }
     return arguments.one_seed ? run_one(&arguments) : run_many(&arguments);
 }
