@@ -175,6 +175,22 @@ static void end_safety(struct fleet *fleet)
     fleet->load_class->quiet(fleet->load);
 }
 
+/* What a leader believes of the others. */
+static void tell_peers(const struct fleet_broker *b, const struct partition *p)
+{
+    struct members now;
+    struct raft_peer_state peer;
+    (void)roster_newest(&p->roster, &now);
+    for (uint32_t i = 0; i < now.count; i++) {
+        if (raft_peer_state(p->raft, now.member[i].replica, &peer)) {
+            world_log(
+                &b->world, "    replica %llu: match %llu next %llu probing %d snapshot %d active %d damaged %d full %d",
+                (unsigned long long)now.member[i].replica, (unsigned long long)peer.match,
+                (unsigned long long)peer.next, peer.probing, peer.in_snapshot, peer.active, peer.damaged, peer.full);
+        }
+    }
+}
+
 /* For people who read the story of a failure. */
 static void tell_groups(struct fleet *fleet)
 {
@@ -198,6 +214,7 @@ static void tell_groups(struct fleet *fleet)
                 (unsigned long long)raft_last_index(p->raft), (unsigned long long)raft_commit_index(p->raft),
                 (unsigned long long)p->applied_index, (unsigned long long)p->window.first_index, p->window.count,
                 b->is_lost);
+            tell_peers(b, p);
         }
     }
 }
