@@ -17,6 +17,7 @@
 #define DRAWN_CHANCE       0.4
 #define AT_START_CHANCE    0.3
 #define TRIES_MAX          8u
+#define EARLY_US           300000u /* until all have struck: not every moment will do */
 #define LOOK_US            500000u
 #define DOWN_US_MAX        3000000u
 #define GRAY_US_MAX        60000000u
@@ -516,7 +517,7 @@ static void on_tick(void *context, uint64_t argument)
     if (count > 0) {
         (void)strike(fleet, drawn[rng_below(&fleet->damage, count)]);
     }
-    uint64_t in_us = is_early ? fault_us / 4 : rng_between(&fleet->damage, fault_us / 2, fault_us * 3);
+    uint64_t in_us = is_early ? EARLY_US : rng_between(&fleet->damage, fault_us / 2, fault_us * 3);
     world_at(&fleet->world, fleet->world.now_us + in_us, on_tick, fleet, 0);
 }
 

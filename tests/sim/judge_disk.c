@@ -434,12 +434,36 @@ static const char *image_lacks(const struct judge *judge, const struct judge_rep
     return NULL;
 }
 
+/* The process that runs has in memory what rotted under it: until it dies, nothing of that is lost. */
+static void image_keep(struct image *image, const struct image *old)
+{
+    for (uint64_t index = 0; index <= old->last && index < old->capacity; index++) {
+        bool is_cut = image->cut_from != 0 && index >= image->cut_from;
+        if (!is_cut && old->entries[index].term != 0) {
+            image_reach(image, index);
+            image->entries[index] = image->entries[index].term != 0 ? image->entries[index] : old->entries[index];
+            image->last = index > image->last ? index : image->last;
+        }
+    }
+    if (image->picture.group == 0 || image->picture.applied_index < old->picture.applied_index) {
+        image->picture = old->picture;
+    }
+    if (image->wal_term < old->wal_term) {
+        image->wal_term = old->wal_term;
+        image->wal_vote = old->wal_vote;
+        image->wal_lsn = old->wal_lsn;
+    }
+    image->is_born |= old->is_born;
+}
+
 static void check_found(struct judge *judge, struct judge_machine *machine, struct judge_group *group,
                         struct judge_replica *r, const struct image *old, uint64_t old_term)
 {
     const char *lacks = group->is_deleted ? NULL : image_lacks(judge, r, old, old_term);
     judge__count(judge, JUDGE_W2);
-    if (lacks != NULL && machine->is_doubted) {
+    if (lacks != NULL && machine->is_doubted && machine->broker != NULL) {
+        image_keep(&r->image, old);
+    } else if (lacks != NULL && machine->is_doubted) {
         r->is_lost = true;
         r->lost_commit = group->committed;
     } else if (lacks != NULL && !r->is_lost) {
