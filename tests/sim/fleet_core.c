@@ -45,7 +45,8 @@ static bool is_ours(const struct fleet *fleet, uint64_t group)
 }
 
 /* Without those, has every group its majority? Who is careless counts the wounded too, of groups that can be left out
- * of the rest of the run. */
+ * of the rest of the run; but not those whose records are damaged: a leader that cannot read them can send no snapshot,
+ * although whoever needs one may have them in its log, so that nothing is proven. */
 static bool is_enough(const struct fleet *fleet, const bool lost[FLEET_BROKERS_MAX + 1], bool is_careless)
 {
     const struct registry_partition *wish;
@@ -55,7 +56,8 @@ static bool is_enough(const struct fleet *fleet, const bool lost[FLEET_BROKERS_M
         uint32_t here = 0;
         for (uint32_t r = 0; r < wish->replicas_count; r++) {
             uint64_t id = wish->replicas[r].broker;
-            here += !lost[id] && (counts_all || !fleet_atlas_is_open(fleet->atlas, id, wish->group));
+            bool is_counted = counts_all && fleet_atlas_segment(fleet->atlas, id, wish->group, 0) == NULL;
+            here += !lost[id] && (is_counted || !fleet_atlas_is_open(fleet->atlas, id, wish->group));
         }
         if (here * 2 <= wish->replicas_count) {
             return false;
