@@ -37,6 +37,10 @@
  * taken. Then only those segments travel, of the picture; judged by the picture's chains they are written over what
  * stands here, and nothing is installed.
  *
+ * Rot at the sender. It checks what it reads of a picture, and gives up a transfer that it cannot read. If the group
+ * has dropped records since the picture, a newer one is taken, which may lack what rotted; else whoever leads next
+ * sends.
+ *
  * Who pins what. A picture pins its segments' files and lets the group's window grow to SNAPSHOT_KEPT_BYTES_MAX, for
  * what comes after it. Pictures are shared by transfers to several replicas, and stay for SNAPSHOT_IDLE_US after the
  * last one.

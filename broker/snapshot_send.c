@@ -172,6 +172,17 @@ static struct picture *picture__find(struct snapshots *s, const struct send *sen
     return NULL;
 }
 
+/* Some of it has rotted. If the group has dropped records since, that may be all there was: a newer picture lacks them.
+ */
+static void picture__doubt(struct picture *picture)
+{
+    struct partition *p = picture->partition;
+    if (p != NULL && p->log != NULL && picture->rows.group.log_start < segment_log_start(p->log)) {
+        picture->is_ended = true;
+        checkpoint_want(p);
+    }
+}
+
 static bool picture__has_room(struct snapshots *s)
 {
     struct picture *picture;
@@ -528,6 +539,9 @@ static void chunk_job__done(struct snapshot_job *base)
         mark(b->trace, MARK_SNAPSHOT_NOT_READ);
         trace_warn(b->trace, "snapshot_not_read", "group=%lu base=%ld position=%lu error=%s", send->key.group,
                    (long)job->message.base_offset, job->message.position, err_name(job->error));
+        if (job->error == ERR_CORRUPT) {
+            picture__doubt(send->picture);
+        }
         send__give_up(send, job->error);
     } else if (!send->is_over) {
         job->message.kind = PEER_SNAPSHOT_CHUNK;

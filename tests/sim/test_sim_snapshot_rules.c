@@ -440,6 +440,42 @@ static void a_full_follower_drops_what_is_dropped_elsewhere(void **state)
     assert_int_equal(partition_high_watermark(kit_partition(3)), partition_high_watermark(kit_partition(leader)));
 }
 
+/* The last picture has records that rotted, and that retention has dropped since. */
+static void what_rotted_and_is_dropped_is_not_sent(void **state)
+{
+    (void)state;
+    char path[64];
+    struct inode *inode;
+    kit_open(36, 500);
+    kit_produce(500);
+    kit_down(3, false);
+    kit_produce(2900);
+    kit_forget_entries(3);
+    uint64_t leader = trio_leader(&kit_trio, trio_group(0), 30000000);
+    struct entry_config config = kit_partition(leader)->config;
+    uint64_t picture = kit_partition(leader)->checkpoint_index;
+    const struct segment_log *log = kit_partition(leader)->log;
+    int64_t base = segment_log_base_below(log, segment_log_base_below(log, INT64_MAX) - 1); /* the last one stays */
+    assert_true(base > 500);
+    snprintf(path, sizeof path, "parts/%lu/%020ld.log", trio_group(0), (long)base);
+    enum err error = tree_find(sim_disk_tree(kit_trio.broker[leader].disk), TREE_NOW, path, &inode);
+    assert_int_equal(error, OK);
+    judge_doubts_segments(kit_trio.judge, leader);
+    inode_flip_bit(inode, 100, 1);
+    config.retention_bytes = 1;
+    partition_propose(kit_partition(leader), ENTRY_CONFIG_TOPIC, entry_encode_config(&config), NULL);
+    kit_produce(5);
+    trio_run(&kit_trio, 3000000);
+    assert_int_equal(trio_leader(&kit_trio, trio_group(0), 0), leader);
+    assert_int_equal(kit_partition(leader)->checkpoint_index, picture);
+    assert_true(partition_log_start(kit_partition(leader)) > base);
+    kit_up(3);
+    assert_true(kit_has_caught_up(3, 60000000));
+    assert_int_equal(kit_installed_by(3), 1);
+    assert_int_equal(partition_log_start(kit_partition(3)), partition_log_start(kit_partition(leader)));
+    assert_int_equal(partition_high_watermark(kit_partition(3)), partition_high_watermark(kit_partition(leader)));
+}
+
 static void note_newest(void *context, const char *name)
 {
     int64_t *newest = context, base = strtoll(name, NULL, 10);
@@ -561,6 +597,7 @@ int main(void)
         TEST(rows_that_are_not_all_are_thrown_away),
         TEST(an_install_without_room_waits_for_it),
         TEST(a_full_follower_drops_what_is_dropped_elsewhere),
+        TEST(what_rotted_and_is_dropped_is_not_sent),
         TEST(a_log_that_begins_further_on_takes_entries),
         TEST(a_group_of_operations),
     };
