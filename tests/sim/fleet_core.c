@@ -161,9 +161,14 @@ static bool is_sound(struct fleet *fleet, uint64_t id, uint64_t group, uint64_t 
 
 static void add_log(struct fleet *fleet, const struct partition *p, struct proof_facts *facts, bool *io_is_known)
 {
-    struct proof_log *log = &facts->logs[facts->logs_count++];
     struct members members;
-    (void)roster_newest(&p->roster, &members);
+    bool is_committed = roster_newest(&p->roster, &members) <= p->applied_index;
+    const struct member *own = members_find(&members, p->replica);
+    bool has_vote = own != NULL && (own->now == RAFT_VOTER || own->next == RAFT_VOTER);
+    if (is_committed && !has_vote) {
+        return; /* it never campaigns, and may still name those of the group's birth */
+    }
+    struct proof_log *log = &facts->logs[facts->logs_count++];
     log->count = members.count;
     for (uint32_t i = 0; i < members.count; i++) {
         const struct member *m = &members.member[i];
