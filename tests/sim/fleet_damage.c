@@ -17,7 +17,8 @@
 #define DRAWN_CHANCE       0.4
 #define AT_START_CHANCE    0.3
 #define TRIES_MAX          8u
-#define EARLY_US           300000u /* until all have struck: not every moment will do */
+#define WIPE_FIRST_US      40000000u /* so long it has precedence */
+#define EARLY_US           300000u   /* until all have struck: not every moment will do */
 #define LOOK_US            500000u
 #define DOWN_US_MAX        3000000u
 #define GRAY_US_MAX        60000000u
@@ -502,7 +503,8 @@ static void on_tick(void *context, uint64_t argument)
     if (fleet->phase != FLEET_SAFETY) {
         return;
     }
-    if (awaits_wipe(fleet)) {
+    bool is_begin = fleet->world.now_us < fleet->safety_us + WIPE_FIRST_US;
+    if (awaits_wipe(fleet) && is_begin) {
         drawn[count++] = FAULT_WIPE;
         is_early = true;
     }
