@@ -234,11 +234,8 @@ static void check_config(struct judge *judge, struct judge_group *group, struct 
                          const struct judge_sight *s)
 {
     bool is_changed = s->config_index != r->config_index || !judge__config_equal(s->config, &r->config);
-    if (r->was_seen && is_changed) {
-        r->excuse_us = judge->world->now_us; /* other majorities from now on */
-        if (s->role == RAFT_LEADER && r->led_term == s->term) {
-            check_change(judge, group, r, s);
-        }
+    if (r->was_seen && is_changed && s->role == RAFT_LEADER && r->led_term == s->term) {
+        check_change(judge, group, r, s);
     }
     if (is_changed || !r->was_seen) {
         r->config_index = s->config_index;

@@ -487,7 +487,8 @@ static void check_reads(struct judge *judge, struct judge_group *group, const st
 
 void send__saw(struct judge *judge, struct judge_group *group, struct judge_replica *r, const struct judge_sight *s)
 {
-    if (s->is_quiet || r->was_quiet) {
+    bool is_changed = r->was_seen && s->config_index != r->config_index; /* other majorities from now on */
+    if (s->is_quiet || r->was_quiet || is_changed) {
         r->excuse_us = judge->world->now_us;
     }
     if (s->role != RAFT_LEADER) {

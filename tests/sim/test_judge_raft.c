@@ -330,6 +330,34 @@ static void r13_a_leader_that_hears_nobody(void **context)
     story_trips("R13");
 }
 
+/* Who has been silent for long is needed from this turn on, and has an election timeout like anybody. */
+static void r13_a_configuration_that_needs_who_is_silent(void **context)
+{
+    (void)context;
+    struct raft_config plain, joint;
+    raft_config_of_voters((const uint64_t[]){11, 13}, 2, &plain);
+    assert_true(raft_config_join(&story.config, &plain, &joint));
+    judge_delivered(story.judge, 2, 1, NULL, 0);
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    for (int i = 0; i < 45; i++) {
+        story_passes(100);
+        judge_delivered(story.judge, 2, 1, NULL, 0);
+        story_row(RAFT_BEAT, 1, 2, 1, (struct judge_row){0});
+        story_row(RAFT_BEAT, 1, 3, 1, (struct judge_row){0});
+        if (i == 20) {
+            story_stores(1, 2, 1);
+            story.fakes[1].sight.config = &joint;
+            story.fakes[1].sight.config_index = 2;
+        }
+        story_saw(1);
+        if (i == 30) {
+            story_is_good();
+        }
+    }
+    story_trips("R13");
+}
+
 /* Its own removal is committed: it asks somebody to campaign and is gone before that leaves. */
 static void r12_a_leader_asked_for_it_and_is_gone(void **context)
 {
@@ -652,6 +680,7 @@ int main(void)
         TEST(r12_a_forced_vote_that_nobody_asked_for),
         TEST(r12_a_leader_asked_for_it_and_is_gone),
         TEST(r13_a_leader_that_hears_nobody),
+        TEST(r13_a_configuration_that_needs_who_is_silent),
         TEST(r13_a_leader_that_sleeps),
         TEST(r14_takes_entries_while_it_gives_way),
         TEST(r14_gives_way_to_who_lacks_entries),
