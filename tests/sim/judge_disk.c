@@ -22,12 +22,20 @@ bool disk__is_sound(const struct judge_replica *r)
     return !r->is_lost && !r->image.is_given_up;
 }
 
+/* Not of what it has stored since it heals: that may be durable before its core hears so. */
+static bool is_of_before(const struct image *image, uint64_t index)
+{
+    const struct image_entry *entry = &image->entries[index];
+    return index >= image->capacity || entry->term == 0 || image->picture.snapshot_lsn == 0 ||
+           entry->lsn < image->picture.snapshot_lsn;
+}
+
 void disk__mended(struct judge_replica *r, uint64_t last)
 {
     struct image *image = &r->image;
     r->is_lost = image->is_given_up = false;
-    if (last < image->last && last >= image->picture.applied_index) {
-        image->last = last; /* what stood behind the damage is nobody's */
+    while (image->last > last && image->last > image->picture.applied_index && is_of_before(image, image->last)) {
+        image->last--; /* what stood behind the damage is nobody's */
     }
 }
 
@@ -408,11 +416,14 @@ static const char *image_lacks(const struct judge *judge, const struct judge_rep
                                uint64_t old_term)
 {
     const struct image *image = &r->image;
-    if (image->is_dead || old->is_dead || image->is_given_up || old->is_given_up || r->is_lost) {
+    if (image->is_dead || old->is_dead || r->is_lost) {
         return NULL;
     }
     if (image->picture.group == 0 && (old->picture.group != 0 || (old->is_born && !image->is_born))) {
         return "its row or its birth"; /* no start knows what the rest belongs to */
+    }
+    if (image->is_given_up || old->is_given_up) {
+        return NULL;
     }
     if (disk__term(judge, r) < old_term) {
         return "its term";

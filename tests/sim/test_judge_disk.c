@@ -403,6 +403,29 @@ static void r20_who_has_healed_speaks(void **context)
     story_is_good();
 }
 
+/* What it has stored since then may be durable before its core hears so. */
+static void r9_who_has_healed_stores_more(void **context)
+{
+    const struct meta_group row = {
+        .group = STORY_GROUP, .replica = 13, .term = 1, .damaged = true, .healing = true, .snapshot_lsn = 4096};
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    story_replicate(1, 2, 2, 1);
+    disk__picture(story.judge, &story.judge->machines[3], &row);
+    story.fakes[3].sight.is_damaged = true;
+    story_saw(3);
+    story_hard_state(3, 1, 11);
+    story_stores(3, 1, 1);
+    story_stores(3, 2, 1);
+    story.fakes[3].sight.durable = 1;
+    story.fakes[3].sight.is_damaged = false;
+    story_saw(3);
+    story.fakes[3].sight.durable = 2;
+    story_saw(3);
+    story_is_good();
+}
+
 static void r20_who_has_not_healed_speaks(void **context)
 {
     (void)context;
@@ -522,6 +545,7 @@ int main(void)
         TEST(who_is_damaged_refuses_in_a_term_that_its_disk_lacks),
         TEST(r8_a_refusal_leaves_before_its_term_is_durable),
         TEST(r20_who_has_healed_speaks),
+        TEST(r9_who_has_healed_stores_more),
         TEST(r20_who_has_not_healed_speaks),
         TEST(who_has_all_that_it_ever_had_is_sound),
         TEST(who_has_ended_is_not_sound),

@@ -11,6 +11,7 @@
 
 #include "broker/entry.h"
 #include "judge_impl.h"
+#include "meta/layout.h"
 #include "sim_clock.h"
 #include "sim_inode.h"
 #include "wal/format.h"
@@ -280,6 +281,30 @@ static void r20_a_replica_whose_birth_rots_is_lost(void **context)
     assert_true(replica()->is_lost);
 }
 
+/* It is marked, and heals; then its row rots too. */
+static void r20_a_marked_replica_whose_row_rots_is_lost(void **context)
+{
+    struct kv_txn *txn;
+    struct layout_key key;
+    const struct meta_group mark = {.group = GROUP, .replica = 11, .kind = 1, .damaged = true, .damaged_lsn = 1};
+    (void)context;
+    append(WAL_HARD_STATE, 12, 3);
+    flush();
+    assert_int_equal(s.kv->ops->begin(s.kv, true, &txn), OK);
+    assert_int_equal(meta_put_group(s.kv, txn, &mark), OK);
+    assert_int_equal(s.kv->ops->commit(s.kv, txn), OK);
+    disk__fresh(s.judge, &s.judge->machines[1]);
+    assert_true(replica()->image.is_given_up);
+    judge_doubts(s.judge, 1);
+    layout_group_key(&key, LAYOUT_GROUP, GROUP);
+    assert_int_equal(s.kv->ops->begin(s.kv, true, &txn), OK);
+    assert_int_equal(s.kv->ops->put(s.kv, txn, layout_bytes(&key), (struct kv_bytes){"rot", 3}), OK);
+    assert_int_equal(s.kv->ops->commit(s.kv, txn), OK);
+    crash(false);
+    assert_false(s.world.failed);
+    assert_true(replica()->is_lost);
+}
+
 static void w2_a_birth_is_gone(void **context)
 {
     (void)context;
@@ -379,6 +404,7 @@ int main(void)
         TEST(w2_a_file_of_the_log_is_gone),
         TEST(r20_a_damaged_disk_is_no_broken_promise),
         TEST(r20_a_replica_whose_birth_rots_is_lost),
+        TEST(r20_a_marked_replica_whose_row_rots_is_lost),
         TEST(w2_a_birth_is_gone),
         TEST(b12_a_hole_between_segments),
         TEST(b12_a_hole_at_the_end),
