@@ -410,12 +410,29 @@ bool peers_send_snapshot(struct peers *peers, uint64_t broker, PeerSnapshot *mes
     return true;
 }
 
+/* Lanes that have handled all that came keep what they receive into as long as somebody keeps bytes of it, to fill it
+ * further. That may be for ever, and pings are enough to seem busy: nobody is to wait for that. */
+static bool peers__has_room(struct peers *peers)
+{
+    struct lane *lane;
+    TAILQ_FOREACH(lane, &peers->lanes, all_link)
+    {
+        if (receive_has_room(&peers->receive)) {
+            return true;
+        }
+        if (inbox_held(&lane->inbox) == 0) {
+            inbox_rest(&lane->inbox);
+        }
+    }
+    return receive_has_room(&peers->receive);
+}
+
 void peers_flush(struct peers *peers)
 {
     struct lane *lane;
     TAILQ_FOREACH(lane, &peers->lanes, all_link)
     {
-        if (lane->waits && receive_has_room(&peers->receive)) {
+        if (lane->waits && peers__has_room(peers)) {
             lane__resume(lane);
         }
         lane__flush(lane);

@@ -44,6 +44,7 @@ struct net {
     uint32_t dead_count;
     struct stranger *strangers;
     uint32_t piece, dials;
+    uint64_t receive_bytes; /* 0: plenty */
     bool is_cut, is_stopped, refuses;
 };
 
@@ -344,7 +345,7 @@ struct node *net_start(struct net *net, uint64_t id)
                                           .identity = node->identity,
                                           .watch_ping_us = NET_WATCH_PING_US,
                                           .silent_us = NET_SILENT_US,
-                                          .receive_bytes_max = 64u << 20};
+                                          .receive_bytes_max = net->receive_bytes > 0 ? net->receive_bytes : 64u << 20};
     node->peers = peers_new(&options);
     return node;
 }
@@ -455,6 +456,11 @@ void net_stand_still(struct net *net, uint64_t ms)
 void net_set_piece(struct net *net, uint32_t bytes)
 {
     net->piece = bytes;
+}
+
+void net_set_memory(struct net *net, uint64_t bytes)
+{
+    net->receive_bytes = bytes;
 }
 
 void net_cut(struct net *net, bool cut)

@@ -48,10 +48,11 @@ void net_run(struct net *net);
 void net_pass(struct net *net, uint64_t ms);
 void net_stand_still(struct net *net, uint64_t ms); /* at once: all processes were paused */
 
-void net_set_piece(struct net *net, uint32_t bytes); /* the largest piece that arrives at once */
-void net_cut(struct net *net, bool cut);             /* what is sent vanishes; nobody is told */
-void net_stop_taking(struct net *net, bool stopped); /* what is sent stays queued at the sender */
-void net_refuse(struct net *net, bool refuse);       /* dials fail */
+void net_set_piece(struct net *net, uint32_t bytes);  /* the largest piece that arrives at once */
+void net_set_memory(struct net *net, uint64_t bytes); /* to receive into, of who starts from now on */
+void net_cut(struct net *net, bool cut);              /* what is sent vanishes; nobody is told */
+void net_stop_taking(struct net *net, bool stopped);  /* what is sent stays queued at the sender */
+void net_refuse(struct net *net, bool refuse);        /* dials fail */
 /* Breaks the link of this lane between two brokers: both ends are told. */
 void net_break(struct net *net, uint64_t one, uint64_t other, enum peer_lane lane);
 uint32_t net_links(const struct net *net); /* open ones */

@@ -132,6 +132,26 @@ static void rows_arrive_with_their_payload(void **state)
     assert_int_equal(two->payloads[2].data[899999], 'c');
 }
 
+/* What the one has sent is kept, and so is the memory that it came into: the other does not wait for that. */
+static void who_has_all_that_came_leaves_room_for_others(void **state)
+{
+    (void)state;
+    net_set_piece(net, 9000);
+    net_set_memory(net, RECEIVE_CHUNK_BYTES);
+    start(3);
+    for (uint64_t id = 1; id <= 2; id++) {
+        struct slice part = bytes((uint8_t)id, 70000);
+        RaftRow row = append(id, 1);
+        row.from = id;
+        assert_true(send(nodes[id], 3, PEER_LANE_APPEND, row, &part, 1));
+        net_pass(net, 500);
+        assert_int_equal(nodes[3]->rows_count, id);
+        assert_int_equal(nodes[3]->payloads[id - 1].size, 70000);
+    }
+    assert_int_equal(nodes[3]->payloads[0].data[69999], 1);
+    assert_int_equal(nodes[3]->payloads[1].data[69999], 2);
+}
+
 static void lost_links_are_told_and_made_again(void **state)
 {
     (void)state;
@@ -412,6 +432,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(brokers_find_one_another),
         TEST(rows_arrive_with_their_payload),
+        TEST(who_has_all_that_came_leaves_room_for_others),
         TEST(lost_links_are_told_and_made_again),
         TEST(a_new_life_ends_the_old_links),
         TEST(silence_ends_a_link),
