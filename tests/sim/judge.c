@@ -663,7 +663,7 @@ static bool acked_holds(void *context, uint64_t replica)
     struct judge_group *group = judge__group(judge, sight->group);
     const struct judge_replica *r = judge__replica(group, replica);
     uint64_t term = ghost__committed_term(group, sight->commit);
-    return r != NULL && (r->is_lost || r->image.is_dead || disk__holds(judge, group, r, sight->commit, term));
+    return r != NULL && (!disk__is_sound(r) || r->image.is_dead || disk__holds(judge, group, r, sight->commit, term));
 }
 
 /* What brokers know, and had no turn since. */

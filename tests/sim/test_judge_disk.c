@@ -108,6 +108,23 @@ static void w1_a_joint_configuration_that_is_tried(void **context)
     story_trips("W1");
 }
 
+/* A repeated batch is acknowledged once more when one of those who had it has lost it, and is marked. */
+static void w1_who_had_it_is_damaged(void **context)
+{
+    struct meta_group row = {.group = STORY_GROUP, .replica = 12, .term = 1, .snapshot_lsn = 1u << 20};
+    (void)context;
+    story_elect(1, 2, 1);
+    story_replicate(1, 2, 1, 1);
+    row.damaged = row.healing = true;
+    disk__picture(story.judge, &story.judge->machines[2], &row);
+    story_saw(1);
+    acked_at(1);
+    story_is_good();
+    judge__replica(judge__group(story.judge, STORY_GROUP), 12)->image.is_given_up = false;
+    acked_at(1);
+    story_trips("W1");
+}
+
 static void w1_nobody_has_committed_what_is_acknowledged(void **context)
 {
     uint8_t batch[BATCH_HEADER_BYTES] = {0};
@@ -520,6 +537,7 @@ int main(void)
         TEST(r3_one_entry_has_two_histories),
         TEST(w1_a_minority_is_counted),
         TEST(w1_a_joint_configuration_that_is_tried),
+        TEST(w1_who_had_it_is_damaged),
         TEST(w1_nobody_has_committed_what_is_acknowledged),
         TEST(w1_what_is_acknowledged_is_not_at_majorities),
         TEST(w1_what_is_acknowledged_is_older_than_the_configuration),
