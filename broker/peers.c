@@ -294,7 +294,9 @@ static uint64_t lane__ping_us(const struct lane *lane)
 /* Since when it is silent: what others sent while this process stood still is read after its timers. */
 static uint64_t lane__since_us(const struct lane *lane)
 {
-    return lane->heard_us > lane->peers->resumed_us ? lane->heard_us : lane->peers->resumed_us;
+    const struct peers *peers = lane->peers;
+    uint64_t since_us = lane->heard_us > peers->resumed_us ? lane->heard_us : peers->resumed_us;
+    return lane->waits && peers->starved_us > since_us ? peers->starved_us : since_us;
 }
 
 /* When a silence is to be told. */
@@ -310,9 +312,10 @@ static void lane__look(struct lane *lane, uint64_t now_us)
     if (greets && now_us >= lane->since_us + PEER_HELLO_US) {
         mark(lane->peers->options.trace, MARK_PEER_NO_GREETING);
         lane__close(lane, "no greeting in time");
-    } else if (lane->state == LANE_UP && now_us >= lane__since_us(lane) + PEER_SILENCE_US && !lane->waits) {
+    } else if (lane->state == LANE_UP && now_us >= lane__since_us(lane) + PEER_SILENCE_US) {
         mark(lane->peers->options.trace, MARK_PEER_SILENT);
-        lane__close(lane, "nothing was heard for too long");
+        lane->peers->starved_us = lane->waits ? now_us : lane->peers->starved_us;
+        lane__close(lane, lane->waits ? "no memory for its frame came free" : "nothing was heard for too long");
     } else if (lane->state == LANE_UP && now_us >= lane__ping_us(lane)) {
         lane__ping(lane, now_us);
     }
@@ -362,7 +365,7 @@ uint64_t peers_deadline_us(const struct peers *peers)
         if (lane->state == LANE_UP) {
             earlier(&deadline_us, lane__ping_us(lane));
             earlier(&deadline_us, lane__silent_us(lane));
-            earlier(&deadline_us, lane->waits ? UINT64_MAX : lane__since_us(lane) + PEER_SILENCE_US);
+            earlier(&deadline_us, lane__since_us(lane) + PEER_SILENCE_US);
         } else if (lane->state != LANE_CLOSING) {
             earlier(&deadline_us, lane->since_us + PEER_HELLO_US);
         }

@@ -11,7 +11,9 @@
  * Raft message lives with loss, if he knows of it.
  *
  * Half-open links are found by pings on every lane. Received payload stays where it landed, kept by reference; memory
- * for it is an account of its own, that no client can use up.
+ * for it is an account of its own, that no client can use up. A lane that finds none for its frame is not read until
+ * some comes free: those that have nothing to say give back theirs. If none does for PEER_SILENCE_US the link ends, one
+ * at a time: two may have what the other one needs.
  *
  * Loop thread only. Works on port/link and port/clock, knows nothing of groups. */
 #ifndef FLOTILLA_BROKER_PEERS_H

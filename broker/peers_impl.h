@@ -67,6 +67,7 @@ struct peers {
     struct lane *reading;   /* whose row is being handled */
     uint64_t planned_us;    /* the next look at the time is due */
     uint64_t resumed_us;    /* this process stood still until then: nobody's silence began before */
+    uint64_t starved_us;    /* a lane was closed for want of memory: what it had is for the others that wait */
     bool is_closing;
 };
 

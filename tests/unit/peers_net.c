@@ -406,6 +406,8 @@ static bool end__move(struct end *end)
     memcpy(data, end->bytes, size);
     memmove(end->bytes, end->bytes + size, end->size - size);
     end->size -= size;
+    TAILQ_REMOVE(&end->net->ends, end, all); /* the others' turn */
+    TAILQ_INSERT_TAIL(&end->net->ends, end, all);
     end->link.handler->on_read(&end->link, size);
     return true;
 }

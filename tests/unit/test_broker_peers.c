@@ -152,6 +152,26 @@ static void who_has_all_that_came_leaves_room_for_others(void **state)
     assert_int_equal(nodes[3]->payloads[1].data[69999], 2);
 }
 
+/* Each has a part of the memory that the other one waits for. */
+static void two_that_wait_for_each_other_do_not_for_ever(void **state)
+{
+    (void)state;
+    net_set_memory(net, 2 * RECEIVE_CHUNK_BYTES);
+    net_set_piece(net, 1000);
+    start(3);
+    uint32_t downs = nodes[1]->downs[2] + nodes[1]->downs[3];
+    for (uint64_t id = 2; id <= 3; id++) {
+        struct slice part = bytes('a', 3 * RECEIVE_CHUNK_BYTES);
+        assert_true(send(nodes[id], 1, PEER_LANE_APPEND, append(id, 1), &part, 1));
+        peers_flush(nodes[id]->peers);
+    }
+    net_pass(net, 100);
+    assert_int_equal(nodes[1]->rows_count, 0);
+    net_pass(net, PEER_SILENCE_US / 1000 + 200);
+    assert_int_equal(nodes[1]->rows_count, 1); /* one had to go */
+    assert_int_equal(nodes[1]->downs[2] + nodes[1]->downs[3], downs + 1);
+}
+
 static void lost_links_are_told_and_made_again(void **state)
 {
     (void)state;
@@ -433,6 +453,7 @@ int main(void)
         TEST(brokers_find_one_another),
         TEST(rows_arrive_with_their_payload),
         TEST(who_has_all_that_came_leaves_room_for_others),
+        TEST(two_that_wait_for_each_other_do_not_for_ever),
         TEST(lost_links_are_told_and_made_again),
         TEST(a_new_life_ends_the_old_links),
         TEST(silence_ends_a_link),
