@@ -23,7 +23,8 @@ uint64_t memory_bytes(const struct broker *b)
 
 uint64_t memory_inflight_max(const struct broker *b)
 {
-    return smaller(b->config->inflight_bytes, memory__share(b, MEMORY_INFLIGHT_PARTS));
+    uint64_t bytes = smaller(b->config->inflight_bytes, memory__share(b, MEMORY_INFLIGHT_PARTS));
+    return smaller(bytes, b->config->wal_budget_bytes / WAL_BATCH_PARTS); /* all of it may come on top of a full one */
 }
 
 uint64_t memory_queue_max(const struct broker *b)
