@@ -93,14 +93,15 @@ struct wound_place {
     uint8_t sector[SECTOR_BYTES]; /* as it decayed */
 };
 
-/* Deleted files and what lies below log start need not be found. */
+/* Deleted files, what a deleted group left because the disk did not remove it, and what lies below log start need not be
+ * found. */
 static bool wound_is_there(const struct decay_item *item)
 {
     const struct wound_place *place = item->place;
     struct inode *inode;
     uint8_t sector[SECTOR_BYTES] = {0};
     if (tree_find(place->tree, TREE_NOW, place->path, &inode) != OK || inode != place->inode ||
-        ledger_start(place->ledger, item->group) >= item->end)
+        !ledger_is_watched(place->ledger, item->group) || ledger_start(place->ledger, item->group) >= item->end)
         return false;
     inode_read(inode, TREE_NOW, sector, sizeof sector, place->offset);
     return memcmp(sector, place->sector, sizeof sector) == 0;

@@ -141,6 +141,12 @@ void ledger_unwatch(struct ledger *ledger, uint64_t number)
     group_of(ledger, number)->is_watched = false;
 }
 
+bool ledger_is_watched(const struct ledger *ledger, uint64_t number)
+{
+    const struct group *group = group_find(ledger, number);
+    return group != NULL && group->is_watched;
+}
+
 /* --- the machine --- */
 
 static int32_t sequence_after(int32_t sequence, int32_t count)

@@ -74,6 +74,7 @@ void ledger_free(struct ledger *ledger);
 /* Clients know the group, and it is not being deleted: from now on (until then) it is judged. */
 void ledger_watch(struct ledger *ledger, uint64_t group, const char *name);
 void ledger_unwatch(struct ledger *ledger, uint64_t group);
+bool ledger_is_watched(const struct ledger *ledger, uint64_t group);
 
 /* --- what became durable --- */
 void ledger_born(struct ledger *ledger, uint64_t group, const struct ledger_policy *policy);
