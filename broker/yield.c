@@ -25,20 +25,22 @@ void yield_note_disk(struct broker *b)
     }
 }
 
-/* The voter that has most of the log among those that are there and could serve; 0: none. */
+/* The next voter, in the order of replica ids, among those that are there, could serve, and lack little of the log; 0:
+ * none. Each gives it to its own next, so that it comes round to whoever can keep it: others may be damaged as well,
+ * and only they know. */
 static uint64_t yield__heir(const struct partition *p)
 {
-    uint64_t heir = 0, match = 0;
+    uint64_t heir = 0;
     struct members now;
     (void)roster_newest(&p->roster, &now);
     for (uint32_t i = 0; i < now.count; i++) {
         struct raft_peer_state state;
         uint64_t replica = now.member[i].replica;
-        if (raft_peer_state(p->raft, replica, &state) && state.active && raft_may_transfer(p->raft, replica) &&
-            state.match >= match) {
-            heir = replica;
-            match = state.match;
-        }
+        bool may_lead = raft_peer_state(p->raft, replica, &state) && state.active && !state.in_snapshot &&
+                        raft_may_transfer(p->raft, replica) &&
+                        raft_last_index(p->raft) - state.match <= RAFT_LAG_ENTRIES_MAX;
+        bool is_nearer = heir == 0 || replica - p->replica < heir - p->replica; /* round the end of the numbers */
+        heir = may_lead && is_nearer ? replica : heir;
     }
     return heir;
 }

@@ -103,16 +103,12 @@ static void without_room_on_a_majority_nothing_is_promised(void **state)
     trio_check(&t, trio_group(0));
 }
 
-static void rot_in_its_records_makes_a_leader_give_way(void **state)
+/* Bytes of the group's first file rot while the broker is down; it scrubs soon. */
+static void rot_while_down(uint64_t id)
 {
     char path[64];
     struct disk_file *file;
     uint8_t rot[] = "not what was written";
-    trio_open(&t, 3, 3, 1);
-    produce_some(150); /* the last block is written anew at a start */
-    uint64_t id = trio_leader(&t, trio_group(0), 10000000);
-    checkpoint_want(groups_find(t.broker[id].broker, trio_group(0))); /* a start must not write it again */
-    trio_run(&t, 3000000);
     t.broker[id].config.scrub_period_ms = 2000;
     trio_crash(&t, id, false);
     struct disk *disk = sim_disk_port(t.broker[id].disk);
@@ -124,21 +120,74 @@ static void rot_in_its_records_makes_a_leader_give_way(void **state)
     disk->ops->close(disk, file);
     trio_start(&t, id);
     trio_run(&t, 1000000);
+}
+
+/* Then nothing of the group is written again at a start, which is when files rot here. */
+static void produce_and_picture(void)
+{
+    produce_some(150); /* the last block is written anew at a start */
+    for (uint64_t id = 1; id <= 3; id++) {
+        checkpoint_want(groups_find(t.broker[id].broker, trio_group(0)));
+    }
+    trio_run(&t, 3000000);
+}
+
+static void give_leadership_to(uint64_t id)
+{
     uint64_t leader = trio_leader(&t, trio_group(0), 20000000);
     struct partition *p = groups_find(t.broker[leader].broker, trio_group(0));
-    struct partition *rotten = groups_find(t.broker[id].broker, trio_group(0));
     if (leader != id) {
-        assert_int_equal(partition_transfer(p, rotten->replica), OK);
+        assert_int_equal(partition_transfer(p, groups_find(t.broker[id].broker, trio_group(0))->replica), OK);
     }
+}
+
+static void rot_in_its_records_makes_a_leader_give_way(void **state)
+{
+    trio_open(&t, 3, 3, 1);
+    produce_and_picture();
+    uint64_t id = trio_leader(&t, trio_group(0), 10000000);
+    rot_while_down(id);
+    give_leadership_to(id);
     for (int i = 0; i < 100 && yields(id) == 0; i++) {
         trio_run(&t, 500000);
     }
-    assert_true(segment_log_damaged_ranges(rotten->log) > 0);
+    assert_true(segment_log_damaged_ranges(groups_find(t.broker[id].broker, trio_group(0))->log) > 0);
     assert_int_equal(yields(id), 1);
     trio_run(&t, 3000000);
-    leader = trio_leader(&t, trio_group(0), 10000000);
+    uint64_t leader = trio_leader(&t, trio_group(0), 10000000);
     assert_true(leader != 0 && leader != id);
     produce_some(5);
+}
+
+/* Two have lost the same records. Neither can mend the other: the third must come to lead, whichever it is. */
+static void two_with_rot_do_not_give_it_to_each_other(void **state)
+{
+    for (uint64_t sound = 1; sound <= 3; sound++) {
+        trio_open(&t, 20 + sound, 3, 1);
+        produce_and_picture();
+        for (uint64_t id = 1; id <= 3; id++) {
+            if (id != sound) {
+                rot_while_down(id);
+            }
+        }
+        give_leadership_to(sound % 3 + 1);
+        const struct partition *p[4] = {0};
+        bool is_whole = false;
+        for (int i = 0; i < 90 && !is_whole; i++) { /* two who yield, each at most twice a minute */
+            trio_run(&t, 1000000);
+            is_whole = i > 5;
+            for (uint64_t id = 1; id <= 3; id++) {
+                p[id] = groups_find(t.broker[id].broker, trio_group(0));
+                is_whole = is_whole && segment_log_damaged_ranges(p[id]->log) == 0;
+            }
+        }
+        assert_true(is_whole);
+        assert_true(yields(1) + yields(2) + yields(3) >= 1);
+        produce_some(5);
+        if (sound < 3) {
+            trio_close(&t);
+        }
+    }
 }
 
 /* No picture reaches the damage, and nobody writes any more; the log reaches back to the last one, for who is away. */
@@ -224,8 +273,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_teardown(name, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(who_has_no_room_lets_others_lead),           TEST(without_room_on_a_majority_nothing_is_promised),
-        TEST(rot_in_its_records_makes_a_leader_give_way), TEST(damage_behind_the_last_picture_is_mended),
-        TEST(another_leader_goes_on_with_the_mending),
+        TEST(rot_in_its_records_makes_a_leader_give_way), TEST(two_with_rot_do_not_give_it_to_each_other),
+        TEST(damage_behind_the_last_picture_is_mended),   TEST(another_leader_goes_on_with_the_mending),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
