@@ -93,8 +93,8 @@ struct wound_place {
     uint8_t sector[SECTOR_BYTES]; /* as it decayed */
 };
 
-/* Deleted files, what a deleted group left because the disk did not remove it, and what lies below log start need not be
- * found. */
+/* Deleted files, what a deleted group left because the disk did not remove it, and what lies below log start need not
+ * be found. */
 static bool wound_is_there(const struct decay_item *item)
 {
     const struct wound_place *place = item->place;
