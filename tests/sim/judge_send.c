@@ -384,30 +384,19 @@ static bool has_answered_round(void *context, uint64_t replica)
                           (r->heard_term == h->sight->term && r->heard_rounds >= h->sight->round)));
 }
 
-/* R13. What is delivered at all is more than what the leader hears for this group: so it errs on the mild side. */
+/* R13. What is delivered at all is more than what the leader hears for this group: so it errs on the mild side. While
+ * the group sleeps, what brokers say to each other stands for heartbeats: silence for an election timeout wakes the
+ * leader within the next one, and from then on the rule is the ordinary one. */
 static void check_hears(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
                         const struct judge_sight *s)
 {
-    uint64_t limit_us = (2u * s->election_ms + 3u * s->heartbeat_ms) * UINT64_C(1000);
+    uint64_t heartbeats = s->is_quiet ? 4 : 3, since_us = s->is_quiet ? r->held_us : r->excuse_us;
+    uint64_t limit_us = (2 * (uint64_t)s->election_ms + heartbeats * s->heartbeat_ms) * 1000;
     struct hearing hearing = {judge, group, s, limit_us};
     judge__count(judge, JUDGE_R13);
-    if (judge->world->now_us - r->excuse_us > limit_us && !judge__is_quorum(s->config, has_been_heard, &hearing)) {
-        judge__fail(judge, JUDGE_R13, group, r->id, "it leads for %llu ms without hearing from majorities",
-                    (unsigned long long)(limit_us / 1000));
-    }
-}
-
-/* R13 while the group sleeps: what brokers say to each other then stands for heartbeats. Silence for an election
- * timeout wakes the leader within the next one, and from then on the rule is the ordinary one. */
-static void check_sleeps(struct judge *judge, struct judge_group *group, const struct judge_replica *r,
-                         const struct judge_sight *s)
-{
-    uint64_t limit_us = (2u * s->election_ms + 4u * s->heartbeat_ms) * UINT64_C(1000);
-    struct hearing hearing = {judge, group, s, limit_us};
-    judge__count(judge, JUDGE_R13);
-    if (judge->world->now_us - r->held_us > limit_us && !judge__is_quorum(s->config, has_been_heard, &hearing)) {
-        judge__fail(judge, JUDGE_R13, group, r->id, "it leads and sleeps for %llu ms without hearing from majorities",
-                    (unsigned long long)(limit_us / 1000));
+    if (judge->world->now_us - since_us > limit_us && !judge__is_quorum(s->config, has_been_heard, &hearing)) {
+        judge__fail(judge, JUDGE_R13, group, r->id, "it leads%s for %llu ms without hearing from majorities",
+                    s->is_quiet ? " and sleeps" : "", (unsigned long long)(limit_us / 1000));
     }
 }
 
@@ -495,7 +484,7 @@ void send__saw(struct judge *judge, struct judge_group *group, struct judge_repl
         return;
     }
     if (judge->hears) {
-        (s->is_quiet ? check_sleeps : check_hears)(judge, group, r, s);
+        check_hears(judge, group, r, s);
     }
     check_talks(judge, group, r, s);
     check_transfer(judge, group, r, s);
